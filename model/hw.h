@@ -1,0 +1,57 @@
+/* Hardware as the planner sees it: one kind of GPU, nodes of equal size, and two kinds of links.
+ * Plain facts; every number of a preset names its source in the preset file. */
+#ifndef MODEL_HW_H
+#define MODEL_HW_H
+
+#include "base/arena.h"
+#include "base/err.h"
+
+struct hw_gpu {
+    const char *name;       /* "h100" */
+    double bf16_flop_per_s; /* dense peak, no structured sparsity */
+    double memory_bytes;
+    double hbm_bytes_per_s;
+    int sm_count;
+    const char *source;
+};
+
+/* One GPU's port: what it can send (and, at the same time, receive). */
+struct hw_link {
+    double latency_s;   /* software and wire, once per collective call */
+    double bytes_per_s; /* one direction, as the data sheet says */
+    double efficiency;  /* share of it that collectives reach; 0 < efficiency <= 1 */
+};
+
+struct hw_cluster {
+    const char *name; /* "4x8-h100-400g" */
+    struct hw_gpu gpu;
+    int nodes, gpus_per_node;
+    struct hw_link nvlink; /* between GPUs of a node */
+    struct hw_link nic;    /* between nodes; the rate of one NIC */
+    int gpus_per_nic;      /* GPUs that share one NIC; 1 = each its own */
+    double pcie_bytes_per_s; /* GPU to host, one direction */
+    double usd_per_gpu_hour; /* 0 = not given */
+    const char *source;
+};
+
+int hw_gpus(const struct hw_cluster *c);
+
+/* What one GPU gets of its link when all GPUs use theirs: rate * efficiency / sharers. */
+double hw_nvlink_bytes_per_s(const struct hw_cluster *c);
+double hw_nic_bytes_per_s(const struct hw_cluster *c);
+
+/* A name is one of
+ *   NxM-GPU-RATEg   N nodes of M GPUs, RATE Gb/s of network per GPU: "2x8-h100-400g" (node facts from
+ *                   presets/cluster/GPU.yaml); "1x8-h100" leaves the rate at the preset's first;
+ *   path.yaml       a file of the user's own with the keys of docs/formats.md, section "Cluster".
+ * NULL and ERR_INPUT at `at` otherwise. The result lives in `a`. */
+const struct hw_cluster *hw_cluster_load(const char *name, struct err_at at, struct arena *a, struct err *e);
+
+const struct hw_gpu *hw_gpu_load(const char *name, struct err_at at, struct arena *a, struct err *e);
+
+/* The same cluster with `gpus` GPUs: whole nodes, or a part of one node. ERR_INPUT when it has fewer, or
+ * when gpus is neither a divisor of a node nor a multiple of it. */
+bool hw_cluster_take(const struct hw_cluster *c, int gpus, struct hw_cluster *out, struct arena *a,
+                     struct err_at at, struct err *e);
+
+#endif

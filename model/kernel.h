@@ -1,0 +1,58 @@
+/* What a GPU's kernels cost: a few numbers per direction, from a profile file (presets/kernel/). */
+#ifndef MODEL_KERNEL_H
+#define MODEL_KERNEL_H
+
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "model/hw.h"
+
+/* Dense attention: launch + FLOP / (share of the GPU's bf16 peak). FLOP: 4 s_q s_k D forward, 10 backward per head. */
+struct kern_dense {
+    const char *name; /* "fa3" */
+    double forward_share, backward_share;
+};
+
+/* Query-grouped sparse attention: row_s per (query, head) + pair_s per kept (query, key, head) at head_dim 128,
+ * scaled by head_dim / 128. */
+struct kern_sparse {
+    const char *name; /* "dsv-triton" */
+    double forward_row_s, forward_pair_s;
+    double backward_row_s, backward_pair_s;
+    double select_score_s; /* per (group, key, head) score, top-k included */
+    int tile;              /* kept keys are rounded up to this */
+};
+
+struct kern_profile {
+    const char *name;
+    const char *source;
+    struct kern_dense dense;   /* the baseline that is run */
+    struct kern_dense best;    /* best dense kernel known for this GPU: break-even is stated against it */
+    struct kern_sparse sparse;
+    double gemm_share;         /* of bf16 peak, large GEMMs */
+    double hbm_share;          /* of HBM bandwidth, copies */
+    double gathered_row_s;     /* packing and unpacking one gathered K+V row of 512 B, beyond the wire */
+    double launch_s;           /* one kernel */
+};
+
+/* Seconds. dense: rows = queries x heads, keys each. sparse: rows and pairs summed over heads. */
+double kern_dense_s(const struct kern_profile *k, const struct hw_gpu *g, bool backward, double rows, double keys,
+                    int head_dim);
+double kern_sparse_s(const struct kern_profile *k, bool backward, double rows, double pairs, int head_dim);
+double kern_select_s(const struct kern_profile *k, double scores);
+double kern_gemm_s(const struct kern_profile *k, const struct hw_gpu *g, double flop);
+double kern_copy_s(const struct kern_profile *k, const struct hw_gpu *g, double bytes);
+
+/* Kept keys rounded up to the kernel's tile. */
+double kern_tiled(const struct kern_profile *k, double keys);
+
+/* Sparsity above which the sparse kernels, selection included, beat the dense kernel `d` on forward + backward (full
+ * recompute counts the forward twice); > 1 when they never do. */
+double kern_breakeven(const struct kern_profile *k, const struct kern_dense *d, const struct hw_gpu *g, double tokens,
+                      int head_dim, int query_group, bool recompute);
+
+/* A preset of kind "kernel", or a path. The result lives in `a`. */
+const struct kern_profile *kern_load(const char *name, struct err_at at, struct arena *a, struct err *e);
+
+#endif
