@@ -1,0 +1,57 @@
+/* Chooses: for every block, the configuration whose slowest rank finishes first and whose memory fits. */
+#ifndef PLANNER_SEARCH_H
+#define PLANNER_SEARCH_H
+
+#include "model/eval.h"
+#include "model/plan.h"
+
+enum dispatch { DISPATCH_AUTO, DISPATCH_DENSE, DISPATCH_SPARSE };
+extern const char *const dispatch_names[]; /* "auto", "dense", "sparse"; NULL-terminated */
+
+struct plan_request {
+    struct cp_case c; /* the cluster holds exactly the GPUs of the job */
+    struct mem_options memory;
+    enum plan_phase phase;
+    int cp;                     /* degree; 0: every divisor of the GPUs is tried, best throughput wins */
+    const bool *strategies;     /* [CP_STRATEGIES]; NULL: all */
+    int head_groups, seq_groups; /* only this degree; 0: all */
+    enum dispatch dispatch;
+    int query_group;            /* q */
+    int64_t assign_nodes;       /* search limit of one exact assignment; 0: the default */
+    const struct plan_eval *eval;
+    int keep_candidates;        /* best configurations to report for each block, at least 1 */
+};
+
+/* One configuration that was looked at for a block. */
+struct plan_candidate {
+    struct cp_conf conf;
+    struct program_time time;
+    struct mem_use memory;
+    bool fits;
+};
+
+/* What was compared for one block: the best `count` in order (time, then the documented order: fewer phases that
+ * communicate, larger head_groups, heads inside). refused counts those that memory ruled out. */
+struct plan_compared {
+    int count, tried, refused;
+    struct plan_candidate *best;
+    struct plan_candidate nearest; /* the one that came nearest to fitting, when nothing did */
+};
+
+struct plan_found {
+    struct plan *plan;
+    struct plan_compared *compared; /* [block_count] */
+    struct degree_row {             /* one for each CP degree tried */
+        int cp, replicas;
+        bool fits;
+        double step_s, samples_per_s;
+        struct mem_use memory;
+    } *degrees;
+    int degree_count;
+};
+
+/* ERR_INPUT for degrees and strategies that cannot be (heads not divisible, N not a product); ERR_INFEASIBLE with the
+ * nearest miss ("14.2 GB short on rank 3 at block 12: gathered KV"). The result lives in `a`. */
+bool plan_search(const struct plan_request *r, struct plan_found *out, struct arena *a, struct err *e);
+
+#endif
