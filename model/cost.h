@@ -10,10 +10,10 @@ struct cp_bytes {
     double send_far, recv_far;   /* peers in other nodes */
 };
 
-/* bytes[r] for all ranks of an all-to-all, all-gather, reduce-scatter or one ring hop. `first_gpu` is the place of
- * rank 0 in its node (0 unless replicas are smaller than nodes). The sum of sends equals the sum of receives. */
+/* bytes[r] for all ranks of a phase: an all-to-all, an all-gather or reduce-scatter on the ring schedule, all hops of a
+ * ring. Rank 0 sits at the start of a node. The sum of sends equals the sum of receives. */
 void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node,
-                      struct cp_bytes *bytes, struct arena *scratch);
+                      struct cp_bytes *bytes);
 
 /* Bytes of a whole program, per rank, phases of `pass` that use the network (all passes if PASSES). */
 void cost_program_bytes(const struct cp_program *p, const struct cp_conf *conf, int gpus_per_node, enum cp_pass pass,
@@ -28,7 +28,7 @@ double cost_exchange_s(const struct hw_cluster *c, struct cp_bytes b, int calls)
  * and the neighbours have freed their slots:
  *   s_r(k+1) = max(s_r(k) + b_r(k), max(s_{r-1}, s_r, s_{r+1})(k) + hop_s).
  * Returns the last rank's end; end[r] is filled if not NULL. (KA09) */
-double cost_ring_s(const double *compute, int n, double hop_s, double *end);
+double cost_ring_s(const double *compute, int n, double hop_s, double *end, struct arena *scratch);
 
 /* When each rank finishes the program, and per phase what the ranks did; times in seconds. */
 struct phase_time {

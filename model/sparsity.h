@@ -53,9 +53,8 @@ double union_independent(double keep, double draws);
 
 /* U(G) = 1 - E_p[(1-p)(1-(1-c)p)^(G-1)], p ~ Beta(keep*nu, (1-keep)*nu), nu = (1-omega)/(omega-keep),
  * c = (rho-omega)/(1-omega): a key's popularity varies, its membership along the scan order is a Markov chain.
- * Gauss-Jacobi-free quadrature (64-point Gauss-Legendre after the Beta quantile transform is avoided by
- * integrating in log space); error below 1e-6 against the closed form for c = 0 (KA07d). omega is clamped to
- * [keep, 1), rho to [omega, 1). groups >= 1. */
+ * Integrated by the trapezoidal rule over log(p/(1-p)); error below 1e-6 (KA07; closed form for c = 0). omega is
+ * clamped to [keep, 1), rho to [omega, 1). groups >= 1. */
 double union_markov(double keep, double groups, double rho, double omega);
 
 /* Smooth fields: 1 - (1-keep)^n, n = 1.12 prod_axis (1 + extent/(1.84 length)): facts of docs/sparsity.md,
@@ -67,9 +66,9 @@ double union_field(double keep, const double extent[3], const double length[3]);
 double sparsity_union(const struct sparsity *s, int block, int head, int64_t tokens, struct grid grid,
                       int seq_groups, int group);
 
-/* Share of the keys of shard j a rank needs for a contiguous window of `window` out of `frames` frames cut into
- * `shards` slabs, seen from an interior rank: min(T, shard + window - shard's own) / T (KA08). */
-double union_window_remote(int frames, int window, int shards);
+/* Share of all KV that an interior rank needs when `shards` ranks hold slabs of `frames` frames and every query sees a
+ * centred window of `window` frames: min(T, shard + 2 floor(window/2)) / T (KA08: 7 of 32 frames, 4 slabs: 14/32). */
+double union_window(int frames, int window, int shards);
 
 /* "field:length=5.5", "field:share=0.34", "markov:rho=0.8,omega=0.4", "independent", "fixed:0.3", "full". */
 bool union_parse(const char *text, struct err_at at, struct union_model *out, struct err *e);

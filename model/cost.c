@@ -1,0 +1,298 @@
+#include "model/cost.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- bytes ---- */
+
+/* Ranks of one row or column: start + i * stride, i = 0..count-1 (both placements are strided). */
+struct group {
+    int start, stride, count;
+};
+
+static struct group group_of(const struct cp_conf *c, enum phase_scope scope, int rank)
+{
+    int h = cp_head_rank(c, rank), s = cp_seq_rank(c, rank);
+    if (scope == SCOPE_ROW)
+        return (struct group){cp_rank_at(c, 0, s), c->heads_inside ? 1 : c->seq_groups, c->head_groups};
+    return (struct group){cp_rank_at(c, h, 0), c->heads_inside ? c->head_groups : 1, c->seq_groups};
+}
+
+static bool group_first(const struct cp_conf *c, enum phase_scope scope, int rank)
+{
+    return group_of(c, scope, rank).start == rank;
+}
+
+static void add_pair(struct cp_bytes *bytes, int from, int to, int per_node, double n)
+{
+    if (from / per_node == to / per_node) {
+        bytes[from].send_near += n;
+        bytes[to].recv_near += n;
+    } else {
+        bytes[from].send_far += n;
+        bytes[to].recv_far += n;
+    }
+}
+
+/* from[i] * to[j] over all pairs of a group, by sums per node: O(members). Members of a node are neighbours in the group. */
+static void product_bytes(const struct cp_phase *p, struct group g, int per_node, struct cp_bytes *bytes)
+{
+    double from_all = 0, to_all = 0;
+    for (int i = 0; i < g.count; i++) {
+        from_all += p->from[g.start + i * g.stride];
+        to_all += p->to[g.start + i * g.stride];
+    }
+    for (int i = 0, next; i < g.count; i = next) {
+        int node = (g.start + i * g.stride) / per_node;
+        double from_near = 0, to_near = 0;
+        for (next = i; next < g.count && (g.start + next * g.stride) / per_node == node; next++) {
+            from_near += p->from[g.start + next * g.stride];
+            to_near += p->to[g.start + next * g.stride];
+        }
+        for (int k = i; k < next; k++) {
+            int r = g.start + k * g.stride;
+            bytes[r].send_near += p->from[r] * (to_near - p->to[r]);
+            bytes[r].recv_near += (from_near - p->from[r]) * p->to[r];
+            bytes[r].send_far += p->from[r] * (to_all - to_near);
+            bytes[r].recv_far += (from_all - from_near) * p->to[r];
+        }
+    }
+}
+
+static void matrix_bytes(const struct cp_phase *p, struct group g, int ranks, int per_node, struct cp_bytes *bytes)
+{
+    for (int i = 0; i < g.count; i++)
+        for (int j = 0; j < g.count; j++) {
+            int from = g.start + i * g.stride, to = g.start + j * g.stride;
+            if (i != j)
+                add_pair(bytes, from, to, per_node, p->matrix[(size_t)from * (size_t)ranks + (size_t)to]);
+        }
+}
+
+/* Ring schedule: each rank passes (n-1) shares to its successor. One share for a single hop. */
+static void ring_bytes(struct group g, double share, double times, int per_node, struct cp_bytes *bytes)
+{
+    for (int i = 0; i < g.count; i++) {
+        int from = g.start + i * g.stride, to = g.start + (i + 1) % g.count * g.stride;
+        add_pair(bytes, from, to, per_node, share * times);
+    }
+}
+
+/* Bytes that a ring phase moves over all its hops: n-1 hops of from; or, in the backward, one of from, n-2 of to and one
+ * of to - from: KV first, KV and gradients between, the last gradients home. */
+static double ring_total(const struct cp_phase *p, int rank, int n)
+{
+    if (p->pass != PASS_BACKWARD)
+        return (n - 1) * p->from[rank];
+    return (n - 1) * p->to[rank];
+}
+
+void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node, struct cp_bytes *bytes)
+{
+    int ranks = cp_ranks(conf);
+    memset(bytes, 0, (size_t)ranks * sizeof *bytes);
+    if (p->kind == PHASE_COMPUTE || p->scope == SCOPE_NONE)
+        return;
+    for (int r = 0; r < ranks; r++) {
+        if (!group_first(conf, p->scope, r))
+            continue;
+        struct group g = group_of(conf, p->scope, r);
+        if (g.count < 2)
+            continue;
+        if (p->kind == PHASE_RING)
+            ring_bytes(g, ring_total(p, r, g.count), 1, gpus_per_node, bytes);
+        else if (p->kind != PHASE_ALLTOALL)
+            ring_bytes(g, p->from[r], g.count - 1, gpus_per_node, bytes);
+        else if (p->matrix)
+            matrix_bytes(p, g, ranks, gpus_per_node, bytes);
+        else
+            product_bytes(p, g, gpus_per_node, bytes);
+    }
+}
+
+void cost_program_bytes(const struct cp_program *p, const struct cp_conf *conf, int gpus_per_node, enum cp_pass pass,
+                        struct cp_bytes *bytes, struct arena *scratch)
+{
+    struct cp_bytes *one = ARENA_ARRAY(scratch, struct cp_bytes, p->ranks);
+    memset(bytes, 0, (size_t)p->ranks * sizeof *bytes);
+    for (int i = 0; i < p->phase_count; i++) {
+        if (pass != PASSES && p->phases[i].pass != pass)
+            continue;
+        cost_phase_bytes(&p->phases[i], conf, gpus_per_node, one);
+        for (int r = 0; r < p->ranks; r++) {
+            bytes[r].send_near += one[r].send_near;
+            bytes[r].recv_near += one[r].recv_near;
+            bytes[r].send_far += one[r].send_far;
+            bytes[r].recv_far += one[r].recv_far;
+        }
+    }
+}
+
+/* ---- seconds ---- */
+
+double cost_exchange_s(const struct hw_cluster *c, struct cp_bytes b, int calls)
+{
+    double near = fmax(b.send_near, b.recv_near), far = fmax(b.send_far, b.recv_far), s = 0, latency = 0;
+    if (near > 0) {
+        s = near / hw_nvlink_bytes_per_s(c);
+        latency = c->nvlink.latency_s;
+    }
+    if (far > 0) {
+        s = fmax(s, far / hw_nic_bytes_per_s(c));
+        latency = fmax(latency, c->nic.latency_s);
+    }
+    return s + calls * latency;
+}
+
+double cost_ring_s(const double *compute, int n, double hop_s, double *end, struct arena *scratch)
+{
+    double *s = ARENA_ARRAY(scratch, double, 2 * n), *next = s + n;
+    for (int k = 0; k + 1 < n; k++) {
+        for (int r = 0; r < n; r++) {
+            double free = fmax(s[r], fmax(s[(r + n - 1) % n], s[(r + 1) % n]));
+            next[r] = fmax(s[r] + compute[r * n + k], free + hop_s);
+        }
+        memcpy(s, next, (size_t)n * sizeof *s);
+    }
+    double last = 0;
+    for (int r = 0; r < n; r++) {
+        double t = s[r] + compute[r * n + n - 1];
+        last = fmax(last, t);
+        if (end)
+            end[r] = t;
+    }
+    return last;
+}
+
+/* ---- the walk ---- */
+
+struct walk {
+    const struct cp_program *p;
+    const struct cp_conf *conf;
+    const struct hw_cluster *cluster;
+    double *clock, *busy, *wait; /* [ranks]; busy and wait of the phase at hand */
+    struct cp_bytes *bytes;
+    struct arena *scratch;
+};
+
+static double hop_s(const struct walk *w, const struct cp_phase *p, struct group g, double hop_bytes)
+{
+    struct cp_bytes near = {.send_near = hop_bytes, .recv_near = hop_bytes};
+    struct cp_bytes far = {.send_far = hop_bytes, .recv_far = hop_bytes};
+    int node = g.start / w->cluster->gpus_per_node;
+    int end_node = (g.start + (g.count - 1) * g.stride) / w->cluster->gpus_per_node;
+    return cost_exchange_s(w->cluster, node == end_node ? near : far, p->calls);
+}
+
+/* All ranks of a column are alike in a ring phase: same compute each step, so the recurrence collapses to
+ * (n-1) max(step, hop) + step once they start together (KA09b). The backward carries gradients: its hops weigh `to`. */
+static void walk_ring(struct walk *w, const struct cp_phase *p, struct group g, double start)
+{
+    double hop = hop_s(w, p, g, p->pass == PASS_BACKWARD ? p->to[g.start] : p->from[g.start]);
+    for (int i = 0; i < g.count; i++) {
+        int r = g.start + i * g.stride;
+        double busy = (g.count - 1) * fmax(p->seconds[r], hop) + p->seconds[r];
+        w->wait[r] = start - w->clock[r];
+        w->busy[r] = busy;
+    }
+}
+
+static void walk_collective(struct walk *w, const struct cp_phase *p)
+{
+    cost_phase_bytes(p, w->conf, w->cluster->gpus_per_node, w->bytes);
+    for (int r = 0; r < w->p->ranks; r++) {
+        if (!group_first(w->conf, p->scope, r))
+            continue;
+        struct group g = group_of(w->conf, p->scope, r);
+        double start = 0;
+        for (int i = 0; i < g.count; i++)
+            start = fmax(start, w->clock[g.start + i * g.stride]);
+        if (p->kind == PHASE_RING) {
+            walk_ring(w, p, g, start);
+            continue;
+        }
+        for (int i = 0; i < g.count; i++) {
+            int m = g.start + i * g.stride;
+            w->wait[m] = start - w->clock[m];
+            w->busy[m] = g.count < 2 ? 0 : cost_exchange_s(w->cluster, w->bytes[m], p->calls);
+        }
+    }
+}
+
+/* What of a phase is computing; the rest of its time is exchange that nothing hides. */
+static double phase_compute_s(const struct cp_phase *p, const struct cp_conf *conf, int rank)
+{
+    if (p->kind == PHASE_COMPUTE)
+        return p->seconds[rank];
+    return p->kind == PHASE_RING ? conf->seq_groups * p->seconds[rank] : 0;
+}
+
+static void walk_phase(struct walk *w, const struct cp_phase *p, struct phase_time *out, struct program_time *t)
+{
+    int ranks = w->p->ranks;
+    if (p->kind == PHASE_COMPUTE)
+        for (int r = 0; r < ranks; r++) {
+            w->busy[r] = p->seconds[r];
+            w->wait[r] = 0;
+        }
+    else
+        walk_collective(w, p);
+    for (int r = 0; r < ranks; r++) {
+        w->clock[r] += w->wait[r] + w->busy[r];
+        t->wait_s[r] += w->wait[r];
+        double compute = phase_compute_s(p, w->conf, r);
+        t->compute_s[r] += compute;
+        t->comm_s[r] += w->busy[r] - compute;
+        out->busy_max_s = fmax(out->busy_max_s, w->busy[r]);
+        out->busy_mean_s += w->busy[r] / ranks;
+        out->wait_max_s = fmax(out->wait_max_s, w->wait[r]);
+    }
+}
+
+static double clock_max(const struct walk *w)
+{
+    double m = 0;
+    for (int r = 0; r < w->p->ranks; r++)
+        m = fmax(m, w->clock[r]);
+    return m;
+}
+
+struct program_time cost_program_time(const struct cp_program *p, const struct cp_conf *conf,
+                                      const struct hw_cluster *cluster, struct arena *a, struct arena *scratch)
+{
+    struct program_time t = {.phase = ARENA_ARRAY(a, struct phase_time, p->phase_count),
+                             .compute_s = ARENA_ARRAY(a, double, p->ranks),
+                             .comm_s = ARENA_ARRAY(a, double, p->ranks),
+                             .wait_s = ARENA_ARRAY(a, double, p->ranks)};
+    struct walk w = {p, conf, cluster, ARENA_ARRAY(scratch, double, p->ranks), ARENA_ARRAY(scratch, double, p->ranks),
+                     ARENA_ARRAY(scratch, double, p->ranks), ARENA_ARRAY(scratch, struct cp_bytes, p->ranks), scratch};
+    for (int i = 0; i < p->phase_count; i++) {
+        const struct cp_phase *ph = &p->phases[i];
+        double before = clock_max(&w);
+        walk_phase(&w, ph, &t.phase[i], &t);
+        double share = clock_max(&w) - before; /* how far this phase pushed the slowest rank */
+        t.phase[i].critical_s = share;
+        t.pass_s[ph->pass] += share;
+        t.class_s[ph->cost] += share;
+        t.total_s += share;
+    }
+    return t;
+}
+
+/* ---- published formulas ---- */
+
+double cost_dsv_v1_hcp(double held, int ranks, double tokens, int head_dim)
+{
+    return 4 * held * (tokens / ranks) * (ranks - 1) / ranks * head_dim;
+}
+
+double cost_dsv_v3_hcp(double held, int heads, int ranks, double tokens, int head_dim)
+{
+    return 4 * tokens * head_dim * fmax(held * (ranks - 1) / ranks, (heads - held) / ranks);
+}
+
+double cost_breakeven_union(double row_bytes, double bytes_per_s, double row_s, int ranks)
+{
+    double remote = (double)(ranks - 1) / ranks, wire = 2 * row_bytes / bytes_per_s * remote;
+    return wire / (row_s + wire);
+}

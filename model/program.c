@@ -1,0 +1,353 @@
+#include "model/program.h"
+
+#include <assert.h>
+#include <math.h>
+
+const char *const checkpointing_names[] = {"none", "selective", "full", NULL};
+
+struct cp_options cp_options_default(void)
+{
+    return (struct cp_options){.checkpointing = CHECKPOINT_FULL, .grad_fp32 = true, .split_heads = true,
+                               .predictor_rank = 16};
+}
+
+enum { PHASES_MOST = 48, BF16 = 2, FP32 = 4 };
+
+/* What the phases of one block are made from. Per-head-rank arrays are indexed by head rank. */
+struct build {
+    const struct cp_case *c;
+    const struct cp_conf *conf;
+    const struct dit_model *m;
+    struct cp_held held;
+    int block, ranks;
+    double tokens;    /* S: length of self-attention, times samples where a volume is meant */
+    double samples;
+    double shard;     /* tokens of a sequence rank: S / g_s */
+    double local;     /* tokens of a rank outside attention: S / N */
+    double *pairs;    /* kept (query, key) pairs of a head rank, tile-rounded, its S / g_s queries */
+    double *fetched;  /* KV rows a head rank fetches from each peer of its column, summed over KV heads */
+    struct cp_phase *phases;
+    int count;
+    struct arena *a;
+};
+
+/* ---- per head rank ---- */
+
+static void count_pairs(struct build *b)
+{
+    for (int i = 0; i < b->conf->piece_count; i++) {
+        const struct cp_piece *p = &b->conf->pieces[i];
+        double keep = sparsity_keep(b->c->sparsity, b->block, p->head);
+        double keys = fmin(kern_tiled(b->c->kernels, keep * b->tokens), b->tokens);
+        b->pairs[p->head_rank] += p->share * b->shard * keys * b->samples;
+    }
+}
+
+/* Query heads that share a KV head (GQA) choose their keys independently: a row stays behind only if none wants it. */
+static void count_fetched(struct build *b)
+{
+    int kv_heads = b->m->kv_heads, per_kv = b->m->heads / kv_heads;
+    bool all = cp_strategies[b->conf->strategy].move != MOVE_ROWS || !b->conf->sparse;
+    double *unwanted = ARENA_ARRAY(b->a, double, (size_t)b->conf->head_groups * (size_t)kv_heads);
+    for (int i = 0; i < b->conf->head_groups * kv_heads; i++)
+        unwanted[i] = 1;
+    for (int i = 0; i < b->conf->piece_count; i++) {
+        const struct cp_piece *p = &b->conf->pieces[i];
+        double u = all ? 1
+                       : sparsity_union(b->c->sparsity, b->block, p->head, (int64_t)b->tokens, b->c->grid,
+                                        b->conf->seq_groups, b->conf->query_group);
+        unwanted[p->head_rank * kv_heads + p->head / per_kv] *= 1 - u;
+    }
+    for (int g = 0; g < b->conf->head_groups; g++)
+        for (int k = 0; k < kv_heads; k++)
+            b->fetched[g] += (1 - unwanted[g * kv_heads + k]) * b->shard * b->samples;
+}
+
+/* ---- phases ---- */
+
+static struct cp_phase *add(struct build *b, const char *name, enum cp_pass pass, enum phase_kind kind,
+                            enum phase_scope scope, enum cost_class cost)
+{
+    assert(b->count < PHASES_MOST);
+    struct cp_phase *p = &b->phases[b->count++];
+    *p = (struct cp_phase){.name = name, .pass = pass, .kind = kind, .scope = scope, .cost = cost, .calls = 1};
+    return p;
+}
+
+static double *per_rank(struct build *b)
+{
+    return ARENA_ARRAY(b->a, double, b->ranks);
+}
+
+static double *all_ranks(struct build *b, double value)
+{
+    double *v = per_rank(b);
+    for (int r = 0; r < b->ranks; r++)
+        v[r] = value;
+    return v;
+}
+
+static int head_rank(const struct build *b, int rank)
+{
+    return cp_head_rank(b->conf, rank);
+}
+
+static void add_compute(struct build *b, const char *name, enum cp_pass pass, enum cost_class cost, double seconds)
+{
+    add(b, name, pass, PHASE_COMPUTE, SCOPE_NONE, cost)->seconds = all_ranks(b, seconds);
+}
+
+/* q Q-like and kv K-like tensors from sequence shards to head shards: rank j gets its heads of every peer's tokens. */
+static void add_to_heads(struct build *b, const char *name, enum cp_pass pass, int q, int kv, double width, int calls)
+{
+    if (b->conf->head_groups < 2)
+        return;
+    struct cp_phase *p = add(b, name, pass, PHASE_ALLTOALL, SCOPE_ROW, CLASS_COLLECTIVE);
+    double *to = per_rank(b);
+    for (int r = 0; r < b->ranks; r++) {
+        int h = head_rank(b, r);
+        to[r] = (q * b->held.q[h] + kv * b->held.kv[h]) * b->local * width * BF16 * b->samples;
+    }
+    p->from = all_ranks(b, 1);
+    p->to = to;
+    p->calls = calls;
+}
+
+/* The way back: each rank sends its heads' results to where the tokens live. */
+static void add_to_tokens(struct build *b, const char *name, enum cp_pass pass, int q, int kv, int calls)
+{
+    if (b->conf->head_groups < 2)
+        return;
+    struct cp_phase *p = add(b, name, pass, PHASE_ALLTOALL, SCOPE_ROW, CLASS_COLLECTIVE);
+    double *from = per_rank(b);
+    for (int r = 0; r < b->ranks; r++) {
+        int h = head_rank(b, r);
+        from[r] = (q * b->held.q[h] + kv * b->held.kv[h]) * b->local * b->m->head_dim * BF16 * b->samples;
+    }
+    p->from = from;
+    p->to = all_ranks(b, 1);
+    p->calls = calls;
+}
+
+/* Reading and writing `tensors` shards of all heads once: what packing for an all-to-all costs. */
+static void add_copy(struct build *b, const char *name, enum cp_pass pass, double tensors)
+{
+    double bytes = 2 * tensors * b->local * b->m->heads * b->m->head_dim * BF16 * b->samples;
+    if (b->conf->head_groups > 1)
+        add_compute(b, name, pass, CLASS_COPY, kern_copy_s(b->c->kernels, &b->c->cluster->gpu, bytes));
+}
+
+static void add_select(struct build *b)
+{
+    const struct cp_options *o = &b->c->options;
+    double r = o->predictor_rank, proj = 2 * b->local * b->m->width * 2 * r * b->m->heads * b->samples;
+    add_compute(b, "predictor", PASS_FORWARD, CLASS_GEMM, kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, proj));
+    add_to_heads(b, "q_lr, k_lr all-to-all", PASS_FORWARD, 1, 1, r, 2);
+    if (b->conf->seq_groups > 1) {
+        struct cp_phase *p = add(b, "k_lr all-gather", PASS_FORWARD, PHASE_ALLGATHER, SCOPE_COLUMN, CLASS_COLLECTIVE);
+        double *share = per_rank(b);
+        for (int i = 0; i < b->ranks; i++)
+            share[i] = b->held.kv[head_rank(b, i)] * b->shard * r * BF16 * b->samples;
+        p->from = share;
+    }
+    struct cp_phase *p = add(b, "select", PASS_FORWARD, PHASE_COMPUTE, SCOPE_NONE, CLASS_SELECT);
+    double *s = per_rank(b);
+    for (int i = 0; i < b->ranks; i++)
+        s[i] = kern_select_s(b->c->kernels, b->held.q[head_rank(b, i)] * b->shard / b->conf->query_group * b->tokens *
+                                                b->samples);
+    p->seconds = s;
+}
+
+/* Rows of a column's exchange: from[i] * to[j] with the count on the receiver (gather) or the sender (return). */
+static void add_rows(struct build *b, const char *name, enum cp_pass pass, double row_bytes, bool back)
+{
+    struct cp_phase *p = add(b, name, pass, PHASE_ALLTOALL, SCOPE_COLUMN, CLASS_COLLECTIVE);
+    double *rows = per_rank(b);
+    for (int r = 0; r < b->ranks; r++)
+        rows[r] = b->fetched[head_rank(b, r)] * row_bytes;
+    p->from = back ? rows : all_ranks(b, 1);
+    p->to = back ? all_ranks(b, 1) : rows;
+    p->calls = 2;
+}
+
+/* Packing at the owner and unpacking at the reader, per fetched row: random 256-byte accesses, not streams. */
+static void add_row_copy(struct build *b, const char *name, enum cp_pass pass)
+{
+    struct cp_phase *p = add(b, name, pass, PHASE_COMPUTE, SCOPE_NONE, CLASS_COPY);
+    double *s = per_rank(b);
+    for (int r = 0; r < b->ranks; r++)
+        s[r] = b->fetched[head_rank(b, r)] * (b->conf->seq_groups - 1) * b->c->kernels->gathered_row_s *
+               (b->m->head_dim / 128.0);
+    p->seconds = s;
+}
+
+static double kv_share_bytes(const struct build *b, int rank, int width)
+{
+    return 2.0 * b->held.kv[head_rank(b, rank)] * b->shard * b->m->head_dim * width * b->samples;
+}
+
+static void add_collective(struct build *b, const char *name, enum cp_pass pass, enum phase_kind kind, int width)
+{
+    struct cp_phase *p = add(b, name, pass, kind, SCOPE_COLUMN, CLASS_COLLECTIVE);
+    double *share = per_rank(b);
+    for (int r = 0; r < b->ranks; r++)
+        share[r] = kv_share_bytes(b, r, width);
+    p->from = share;
+    p->calls = 2;
+}
+
+/* Wanted rows by bitmap: S / g_s / 8 bytes for each head and owner (KA05d). */
+static void add_index(struct build *b)
+{
+    struct cp_phase *p = add(b, "index exchange", PASS_FORWARD, PHASE_ALLTOALL, SCOPE_COLUMN, CLASS_COLLECTIVE);
+    double *from = per_rank(b);
+    for (int r = 0; r < b->ranks; r++)
+        from[r] = b->held.q[head_rank(b, r)] * b->shard / 8 * b->samples;
+    p->from = from;
+    p->to = all_ranks(b, 1);
+}
+
+static void add_gather(struct build *b, enum cp_pass pass)
+{
+    enum cp_move move = cp_strategies[b->conf->strategy].move;
+    if (b->conf->seq_groups < 2 || move == MOVE_NONE || move == MOVE_RING)
+        return;
+    if (move == MOVE_ALLGATHER) {
+        add_collective(b, "kv all-gather", pass, PHASE_ALLGATHER, BF16);
+        return;
+    }
+    if (move == MOVE_ROWS && b->conf->sparse && pass == PASS_FORWARD)
+        add_index(b);
+    if (move == MOVE_ROWS)
+        add_row_copy(b, "pack kv rows", pass);
+    add_rows(b, "kv gather", pass, 2.0 * b->m->head_dim * BF16, false);
+}
+
+static void add_gradient_return(struct build *b)
+{
+    enum cp_move move = cp_strategies[b->conf->strategy].move;
+    int width = b->c->options.grad_fp32 ? FP32 : BF16;
+    if (b->conf->seq_groups < 2 || move == MOVE_NONE || move == MOVE_RING)
+        return;
+    if (move == MOVE_ALLGATHER) {
+        add_collective(b, "dkv reduce-scatter", PASS_BACKWARD, PHASE_REDUCESCATTER, width);
+        return;
+    }
+    add_rows(b, "dkv return", PASS_BACKWARD, 2.0 * b->m->head_dim * width, true);
+    if (move == MOVE_ROWS)
+        add_row_copy(b, "scatter dkv rows", PASS_BACKWARD);
+}
+
+/* Seconds of attention on `keys_share` of the keys: all (1), or one ring step's (1 / g_s). */
+static double attention_s(const struct build *b, int rank, bool backward, double keys_share)
+{
+    int h = head_rank(b, rank);
+    double rows = b->held.q[h] * b->shard * b->samples;
+    if (b->conf->sparse)
+        return kern_sparse_s(b->c->kernels, backward, rows, b->pairs[h] * keys_share, b->m->head_dim);
+    return kern_dense_s(b->c->kernels, &b->c->cluster->gpu, backward, rows, b->tokens * keys_share, b->m->head_dim);
+}
+
+static void add_attention(struct build *b, enum cp_pass pass)
+{
+    bool backward = pass == PASS_BACKWARD, ring = cp_strategies[b->conf->strategy].move == MOVE_RING;
+    ring = ring && b->conf->seq_groups > 1;
+    enum cost_class cost = b->conf->sparse ? CLASS_ATTENTION_SPARSE : CLASS_ATTENTION_DENSE;
+    struct cp_phase *p = add(b, backward ? "attention backward" : "attention", pass,
+                             ring ? PHASE_RING : PHASE_COMPUTE, ring ? SCOPE_COLUMN : SCOPE_NONE, cost);
+    double *s = per_rank(b), *hop = per_rank(b), *hop_back = per_rank(b);
+    int grad = b->c->options.grad_fp32 ? FP32 : BF16;
+    for (int r = 0; r < b->ranks; r++) {
+        s[r] = attention_s(b, r, backward, ring ? 1.0 / b->conf->seq_groups : 1);
+        if (ring) { /* partial results are merged after each step: O read and written in fp32, with its LSE */
+            double merge = 3 * b->held.q[head_rank(b, r)] * b->shard * b->m->head_dim * FP32 * b->samples;
+            s[r] += backward ? 0 : kern_copy_s(b->c->kernels, &b->c->cluster->gpu, merge);
+            hop[r] = kv_share_bytes(b, r, BF16);
+            hop_back[r] = hop[r] + kv_share_bytes(b, r, grad);
+        }
+    }
+    p->seconds = s;
+    if (ring) {
+        p->from = hop;
+        p->to = hop_back;
+    }
+}
+
+static void add_linear(struct build *b, const char *name, enum cp_pass pass, double times)
+{
+    if (!b->c->linear)
+        return;
+    double flop = times * dit_linear_flop(b->m, b->c->video_tokens) / dit_blocks(b->m) / b->ranks * b->samples;
+    add_compute(b, name, pass, CLASS_GEMM, kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, flop));
+}
+
+/* ---- passes ---- */
+
+static void forward(struct build *b)
+{
+    if (b->conf->sparse)
+        add_select(b);
+    add_copy(b, "pack qkv", PASS_FORWARD, 3);
+    add_to_heads(b, "qkv all-to-all", PASS_FORWARD, 1, 2, b->m->head_dim, 3);
+    add_copy(b, "unpack qkv", PASS_FORWARD, 3);
+    add_gather(b, PASS_FORWARD);
+    add_attention(b, PASS_FORWARD);
+    add_to_tokens(b, "o all-to-all", PASS_FORWARD, 1, 0, 1);
+    add_copy(b, "unpack o", PASS_FORWARD, 1);
+    add_linear(b, "linear", PASS_FORWARD, 1);
+}
+
+/* Full: all of the forward but the selection, whose indices are kept. Selective: O and LSE are kept, so attention and O's
+ * way back are not repeated, but the backward still needs Q, K, V at the heads. */
+static void recompute(struct build *b)
+{
+    enum checkpointing how = b->c->options.checkpointing;
+    if (how == CHECKPOINT_NONE)
+        return;
+    add_linear(b, "linear again", PASS_RECOMPUTE, 1);
+    add_copy(b, "pack qkv again", PASS_RECOMPUTE, 3);
+    add_to_heads(b, "qkv all-to-all again", PASS_RECOMPUTE, 1, 2, b->m->head_dim, 3);
+    add_copy(b, "unpack qkv again", PASS_RECOMPUTE, 3);
+    add_gather(b, PASS_RECOMPUTE);
+    if (how == CHECKPOINT_SELECTIVE)
+        return;
+    add_attention(b, PASS_RECOMPUTE);
+    add_to_tokens(b, "o all-to-all again", PASS_RECOMPUTE, 1, 0, 1);
+}
+
+static void backward(struct build *b)
+{
+    add_linear(b, "linear backward", PASS_BACKWARD, 2);
+    add_copy(b, "pack do", PASS_BACKWARD, 1);
+    add_to_heads(b, "do all-to-all", PASS_BACKWARD, 1, 0, b->m->head_dim, 1);
+    if (b->c->options.checkpointing == CHECKPOINT_NONE && !b->c->options.keep_kv)
+        add_gather(b, PASS_BACKWARD);
+    add_attention(b, PASS_BACKWARD);
+    add_gradient_return(b);
+    add_copy(b, "pack dqkv", PASS_BACKWARD, 3);
+    add_to_tokens(b, "dqkv all-to-all", PASS_BACKWARD, 1, 2, 3);
+    add_copy(b, "unpack dqkv", PASS_BACKWARD, 3);
+}
+
+struct cp_program cp_program_of(const struct cp_case *c, int block, const struct cp_conf *conf, struct arena *a)
+{
+    struct build b = {.c = c, .conf = conf, .m = c->model, .block = block, .ranks = cp_ranks(conf), .a = a};
+    b.held = cp_conf_held(conf, c->model->heads, c->model->kv_heads, a);
+    b.tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
+    b.samples = c->samples;
+    b.shard = b.tokens / conf->seq_groups;
+    b.local = b.tokens / b.ranks;
+    b.pairs = ARENA_ARRAY(a, double, conf->head_groups);
+    b.fetched = ARENA_ARRAY(a, double, conf->head_groups);
+    b.phases = ARENA_ARRAY(a, struct cp_phase, PHASES_MOST);
+    if (conf->sparse)
+        count_pairs(&b);
+    if (conf->seq_groups > 1)
+        count_fetched(&b);
+    forward(&b);
+    if (!c->options.inference) {
+        recompute(&b);
+        backward(&b);
+    }
+    return (struct cp_program){.ranks = b.ranks, .phase_count = b.count, .phases = b.phases};
+}
