@@ -260,7 +260,8 @@ static double clock_max(const struct walk *w)
 struct program_time cost_program_time(const struct cp_program *p, const struct cp_conf *conf,
                                       const struct hw_cluster *cluster, struct arena *a, struct arena *scratch)
 {
-    struct program_time t = {.phase = ARENA_ARRAY(a, struct phase_time, p->phase_count),
+    struct program_time t = {.phase_count = p->phase_count,
+                             .phase = ARENA_ARRAY(a, struct phase_time, p->phase_count),
                              .compute_s = ARENA_ARRAY(a, double, p->ranks),
                              .comm_s = ARENA_ARRAY(a, double, p->ranks),
                              .wait_s = ARENA_ARRAY(a, double, p->ranks)};

@@ -37,6 +37,7 @@ struct phase_time {
     double critical_s;              /* its share of the slowest rank's path: these add up to the total */
 };
 struct program_time {
+    int phase_count;
     double total_s;
     double pass_s[PASSES];
     double class_s[COST_CLASSES]; /* critical_s by class, for intervals */

@@ -1,0 +1,95 @@
+#include "planner/heads.h"
+
+#include <math.h>
+
+#include "planner/assign.h"
+
+/* How often each kind of tensor changes sides in one step, counted in shards of one head. */
+struct trips {
+    double q_in, kv_in; /* to the heads: Q and dO; K and V */
+    double q_out, kv_out; /* back to the tokens: O and dQ; dK and dV */
+    double forwards, backwards; /* times that attention runs */
+};
+
+static struct trips trips_of(const struct cp_options *o)
+{
+    if (o->inference)
+        return (struct trips){.q_in = 1, .kv_in = 2, .q_out = 1, .forwards = 1};
+    bool again = o->checkpointing != CHECKPOINT_NONE, full = o->checkpointing == CHECKPOINT_FULL;
+    return (struct trips){.q_in = 2 + again, .kv_in = 2 + 2 * again, .q_out = 2 + full, .kv_out = 2,
+                          .forwards = 1 + full, .backwards = 1};
+}
+
+/* Seconds of one head on one rank: its share of the sequence as queries, all keys. */
+static double head_work_s(const struct cp_case *c, int block, int head, const struct cp_conf *conf)
+{
+    struct trips t = trips_of(&c->options);
+    double tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
+    double rows = tokens / conf->seq_groups * c->samples;
+    if (!conf->sparse)
+        return t.forwards * kern_dense_s(c->kernels, &c->cluster->gpu, false, rows, tokens, c->model->head_dim) +
+               t.backwards * kern_dense_s(c->kernels, &c->cluster->gpu, true, rows, tokens, c->model->head_dim);
+    double keys = fmin(kern_tiled(c->kernels, sparsity_keep(c->sparsity, block, head) * tokens), tokens);
+    return kern_select_s(c->kernels, rows / conf->query_group * tokens) +
+           t.forwards * kern_sparse_s(c->kernels, false, rows, rows * keys, c->model->head_dim) +
+           t.backwards * kern_sparse_s(c->kernels, true, rows, rows * keys, c->model->head_dim);
+}
+
+/* Ranks of a row that share a node. */
+static int row_in_node(const struct cp_conf *conf, int per_node)
+{
+    int near = conf->heads_inside ? per_node : per_node / conf->seq_groups;
+    return near < 1 ? 1 : near < conf->head_groups ? near : conf->head_groups;
+}
+
+/* Seconds that the shard of one head takes to each peer of a row, NVLink and NIC working side by side. */
+static double shard_s(const struct cp_case *c, int block, const struct cp_conf *conf)
+{
+    double tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens) / cp_ranks(conf);
+    double bytes = tokens * c->model->head_dim * 2 * c->samples;
+    int r = conf->head_groups, near = row_in_node(conf, c->cluster->gpus_per_node);
+    double near_s = (near - 1) / hw_nvlink_bytes_per_s(c->cluster), far_s = (r - near) / hw_nic_bytes_per_s(c->cluster);
+    return bytes * fmax(near_s, far_s) / (r - 1);
+}
+
+/* The exact search's problem: units are whole KV groups, so that K and V travel once. */
+static struct assign_problem problem_of(const struct cp_case *c, int block, const struct cp_conf *conf, struct arena *a)
+{
+    const struct dit_model *m = c->model;
+    int per_kv = m->heads / m->kv_heads, units = conf->head_groups <= m->kv_heads ? m->kv_heads : m->heads;
+    double *work = ARENA_ARRAY(a, double, m->heads), *in = ARENA_ARRAY(a, double, units + 1);
+    double *out = ARENA_ARRAY(a, double, units + 1);
+    int *unit = ARENA_ARRAY(a, int, m->heads);
+    for (int h = 0; h < m->heads; h++) {
+        work[h] = head_work_s(c, block, h, conf);
+        unit[h] = units == m->heads ? h : h / per_kv;
+    }
+    struct trips t = trips_of(&c->options);
+    double s = shard_s(c, block, conf);
+    struct assign_wire wire = {.q_s = t.q_in * s, .kv_s = t.kv_in * s, .o_s = (t.q_out + t.kv_out) * s};
+    assign_wire_fill(&wire, conf->head_groups, units, m->heads / units, in, out);
+    return (struct assign_problem){.heads = m->heads, .ranks = conf->head_groups, .work_s = work, .unit_of_head = unit,
+                                   .in_s = in, .out_s = out};
+}
+
+bool plan_assign_heads(const struct cp_case *c, int block, int64_t nodes, struct cp_conf *conf, struct arena *a,
+                       struct arena *scratch, struct err *e)
+{
+    int heads = c->model->heads;
+    conf->piece_count = heads;
+    conf->assign_gap = 0;
+    if (conf->head_groups == 1 || !cp_strategies[conf->strategy].balanced) {
+        conf->pieces = cp_pieces_even(heads, conf->head_groups, a);
+        return true;
+    }
+    struct assign_problem p = problem_of(c, block, conf, scratch);
+    struct assign_result r;
+    if (!assign_exact(&p, (struct assign_limits){.nodes = nodes}, &r, a, scratch, e))
+        return false;
+    struct cp_piece *pieces = ARENA_ARRAY(a, struct cp_piece, heads);
+    for (int h = 0; h < heads; h++)
+        pieces[h] = (struct cp_piece){.head = h, .head_rank = r.rank_of_head[h], .share = 1};
+    conf->pieces = pieces;
+    conf->assign_gap = r.bound_s > 0 && r.proof == ASSIGN_UNPROVED ? r.cost_s / r.bound_s - 1 : 0;
+    return true;
+}

@@ -1,0 +1,393 @@
+#include "planner/search.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/qty.h"
+#include "planner/heads.h"
+
+const char *const dispatch_names[] = {"auto", "dense", "sparse", NULL};
+
+/* One search: the request with the degree at hand, arenas, and the block being worked on. */
+struct search {
+    const struct plan_request *r;
+    struct cp_case c;
+    struct mem_options memory;
+    int cp;
+    double limit; /* bytes of one GPU */
+    struct arena *a;     /* results */
+    struct arena *block; /* candidates of the block at hand */
+    struct arena *scratch;
+    struct err *e;
+};
+
+/* ---- which configurations there are ---- */
+
+/* Dense and sparse kernels make sense for a strategy: fetching needed rows only is what "sparse" is for, and balanced heads
+ * without sequence groups are Ulysses when work is equal and heads divide. */
+static bool dispatch_fits(const struct search *s, enum cp_strategy strategy, int g_h, bool sparse)
+{
+    if (s->r->dispatch != DISPATCH_AUTO && sparse != (s->r->dispatch == DISPATCH_SPARSE))
+        return false;
+    if (sparse)
+        return true;
+    if (cp_strategies[strategy].move == MOVE_ROWS)
+        return false;
+    return !(cp_strategies[strategy].balanced && g_h == s->cp && s->c.model->heads % g_h == 0);
+}
+
+static bool degrees_fit(const struct search *s, enum cp_strategy strategy, int g_h, int g_s)
+{
+    const struct cp_strategy_info *i = &cp_strategies[strategy];
+    if (strategy == CP_SINGLE ? s->cp != 1 : (i->rows != (g_h > 1) || i->columns != (g_s > 1)))
+        return false;
+    if (g_h > s->c.model->heads || (i->rows && !i->balanced && s->c.model->heads % g_h != 0))
+        return false;
+    if (s->r->head_groups && (g_h != s->r->head_groups || g_s != s->r->seq_groups))
+        return false;
+    return !s->r->strategies || s->r->strategies[strategy];
+}
+
+/* Placement is a choice only when both degrees are real and the replica spans nodes. */
+static int placements(const struct search *s, int g_h, int g_s)
+{
+    return g_h > 1 && g_s > 1 && s->cp > s->c.cluster->gpus_per_node ? 2 : 1;
+}
+
+/* ---- one block ---- */
+
+struct found {
+    struct plan_candidate *best; /* ascending; room for keep + 1 */
+    int count, keep, tried, refused;
+    struct plan_candidate nearest;
+};
+
+static int exchanges(const struct plan_candidate *c)
+{
+    return c->conf.head_groups > 1 ? (c->conf.seq_groups > 1 ? 2 : 1) : c->conf.seq_groups > 1;
+}
+
+/* Time, then the documented order: fewer kinds of exchange, larger head_groups, heads inside, dense, enum order. */
+static bool better(const struct plan_candidate *a, const struct plan_candidate *b)
+{
+    double slack = 1e-12 * (a->time.total_s + b->time.total_s);
+    if (fabs(a->time.total_s - b->time.total_s) > slack)
+        return a->time.total_s < b->time.total_s;
+    int order[5] = {exchanges(a) - exchanges(b), b->conf.head_groups - a->conf.head_groups,
+                    b->conf.heads_inside - a->conf.heads_inside, a->conf.sparse - b->conf.sparse,
+                    (int)a->conf.strategy - (int)b->conf.strategy};
+    for (int i = 0; i < 5; i++)
+        if (order[i] != 0)
+            return order[i] < 0;
+    return false;
+}
+
+static void keep_candidate(struct found *f, const struct plan_candidate *c)
+{
+    int i = f->count < f->keep ? f->count++ : f->keep;
+    for (; i > 0 && better(c, &f->best[i - 1]); i--)
+        f->best[i] = f->best[i - 1];
+    f->best[i] = *c;
+}
+
+static bool try_conf(struct search *s, int block, const struct cp_conf *conf, struct found *f)
+{
+    struct plan_candidate c = {.conf = *conf};
+    arena_reset(s->scratch);
+    c.memory = mem_of_block(&s->c, &s->memory, block, conf, s->scratch);
+    c.fits = c.memory.total <= s->limit;
+    f->tried++;
+    if (!c.fits) {
+        f->refused++;
+        if (f->nearest.memory.total == 0 || c.memory.total < f->nearest.memory.total)
+            f->nearest = c;
+        return true;
+    }
+    arena_reset(s->scratch);
+    if (!s->r->eval->block(s->r->eval, &s->c, block, conf, &c.time, s->block, s->scratch, s->e))
+        return false;
+    keep_candidate(f, &c);
+    return true;
+}
+
+static bool try_degrees(struct search *s, int block, enum cp_strategy strategy, int g_h, int g_s, struct found *f)
+{
+    for (int sparse = 0; sparse < 2; sparse++)
+        for (int place = 0; place < placements(s, g_h, g_s); place++) {
+            if (!dispatch_fits(s, strategy, g_h, sparse))
+                continue;
+            struct cp_conf conf = {.strategy = strategy, .head_groups = g_h, .seq_groups = g_s, .heads_inside = !place,
+                                   .sparse = sparse, .query_group = s->r->query_group};
+            arena_reset(s->scratch);
+            if (!plan_assign_heads(&s->c, block, s->r->assign_nodes, &conf, s->block, s->scratch, s->e) ||
+                !try_conf(s, block, &conf, f))
+                return false;
+        }
+    return true;
+}
+
+static bool try_all(struct search *s, int block, struct found *f)
+{
+    for (int strategy = 0; strategy < CP_STRATEGIES; strategy++)
+        for (int g_h = s->cp; g_h >= 1; g_h--)
+            if (s->cp % g_h == 0 && degrees_fit(s, (enum cp_strategy)strategy, g_h, s->cp / g_h) &&
+                !try_degrees(s, block, (enum cp_strategy)strategy, g_h, s->cp / g_h, f))
+                return false;
+    return true;
+}
+
+/* ---- results outlive the block's arena ---- */
+
+static double *copy_doubles(const double *from, int n, struct arena *a)
+{
+    double *to = ARENA_ARRAY(a, double, n);
+    if (n > 0)
+        memcpy(to, from, (size_t)n * sizeof *to);
+    return to;
+}
+
+static void own(struct plan_candidate *c, int phases, struct arena *a)
+{
+    int ranks = cp_ranks(&c->conf);
+    struct cp_piece *pieces = ARENA_ARRAY(a, struct cp_piece, c->conf.piece_count);
+    memcpy(pieces, c->conf.pieces, (size_t)c->conf.piece_count * sizeof *pieces);
+    c->conf.pieces = pieces;
+    if (!c->time.phase)
+        return;
+    struct phase_time *phase = ARENA_ARRAY(a, struct phase_time, phases);
+    memcpy(phase, c->time.phase, (size_t)phases * sizeof *phase);
+    c->time.phase = phase;
+    c->time.compute_s = copy_doubles(c->time.compute_s, ranks, a);
+    c->time.comm_s = copy_doubles(c->time.comm_s, ranks, a);
+    c->time.wait_s = copy_doubles(c->time.wait_s, ranks, a);
+}
+
+static bool search_block(struct search *s, int block, struct plan_compared *out)
+{
+    int keep = s->r->keep_candidates;
+    struct found f = {.best = ARENA_ARRAY(s->a, struct plan_candidate, keep + 1), .keep = keep};
+    arena_reset(s->block);
+    if (!try_all(s, block, &f))
+        return false;
+    for (int i = 0; i < f.count; i++)
+        own(&f.best[i], f.best[i].time.phase_count, s->a);
+    if (f.refused > 0)
+        own(&f.nearest, 0, s->a);
+    *out = (struct plan_compared){.count = f.count, .tried = f.tried, .refused = f.refused, .best = f.best,
+                                  .nearest = f.nearest};
+    return true;
+}
+
+/* ---- one degree ---- */
+
+/* Blocks of the same keeps and the same kind have the same answer. */
+static int same_block_before(const struct cp_case *c, int block)
+{
+    const struct sparsity *s = c->sparsity;
+    size_t row = (size_t)s->heads;
+    for (int b = 0; b < block; b++)
+        if (dit_is_joint(c->model, b) == dit_is_joint(c->model, block) && s->model.kind != UNION_MEASURED &&
+            memcmp(&s->keep[(size_t)b * row], &s->keep[(size_t)block * row], row * sizeof *s->keep) == 0)
+            return b;
+    return -1;
+}
+
+static bool no_plan(const struct search *s, int block, const struct plan_compared *c)
+{
+    if (c->tried == 0)
+        return err_set(s->e, ERR_INPUT, err_at_name(NULL),
+                       "no configuration of %d ranks is left for %s with %d heads by the strategies and degrees asked for",
+                       s->cp, s->c.model->name, s->c.model->heads);
+    const struct mem_use *m = &c->nearest.memory;
+    char conf[96];
+    return err_set(s->e, ERR_INFEASIBLE, err_at_name(NULL),
+                   "does not fit with CP %d on %s of %s: %s short on rank %d at block %d, largest part %s (%s); nearest: %s", s->cp,
+                   s->c.cluster->gpu.name, qty_text(s->limit, QTY_BYTES, QTY_BUF),
+                   qty_text(m->total - s->limit, QTY_BYTES, QTY_BUF), m->rank, block,
+                   mem_part_names[mem_limiting(m)], qty_text(m->part[mem_limiting(m)], QTY_BYTES, QTY_BUF),
+                   cp_conf_text(&c->nearest.conf, conf, sizeof conf));
+}
+
+static bool search_blocks(struct search *s, struct plan *p, struct plan_compared *compared)
+{
+    for (int b = 0; b < p->block_count; b++) {
+        int same = same_block_before(&s->c, b);
+        if (same >= 0)
+            compared[b] = compared[same];
+        else if (!search_block(s, b, &compared[b]))
+            return false;
+        if (compared[b].count == 0)
+            return no_plan(s, b, &compared[b]);
+        const struct plan_candidate *w = &compared[b].best[0];
+        p->blocks[b] = (struct plan_block){.conf = w->conf, .time = w->time, .memory = w->memory,
+                                           .candidates = compared[b].tried};
+        p->blocks[b].memory.block = b;
+        p->blocks_s += w->time.total_s;
+        if (w->memory.total > p->memory_peak.total)
+            p->memory_peak = p->blocks[b].memory;
+    }
+    return true;
+}
+
+/* ---- the step around the blocks ---- */
+
+/* Seconds to all-gather or reduce-scatter `bytes` over the sharding ranks: NVLink carries all of it, the node's NICs
+ * together carry what comes from other nodes. */
+static double shard_exchange_s(const struct hw_cluster *c, int ranks, double bytes)
+{
+    double share = (double)(ranks - 1) / ranks, nvlink = hw_nvlink_bytes_per_s(c);
+    double nics = hw_nic_bytes_per_s(c) * c->gpus_per_node;
+    if (ranks < 2)
+        return 0;
+    if (ranks <= c->gpus_per_node)
+        return bytes * share / nvlink + c->nvlink.latency_s;
+    return bytes * share / fmin(nvlink, nics) + c->nic.latency_s;
+}
+
+/* FSDP: weights of the next block come in under this one, in the forward and again in the backward; gradients leave under the
+ * backward. Others: gradients are all-reduced under the whole backward. What does not fit under is exposed. */
+static double exposed_fsdp_s(const struct search *s, const struct plan *p)
+{
+    int n = s->memory.shard_ranks, grad = s->c.options.grad_fp32 ? 4 : 2;
+    double block = dit_block_params(s->c.model), exposed = 0, backward = 0;
+    double gather = shard_exchange_s(s->c.cluster, n, 2 * block), scatter = shard_exchange_s(s->c.cluster, n, grad * block);
+    for (int b = 0; b < p->block_count; b++) {
+        const double *pass = p->blocks[b].time.pass_s;
+        backward += pass[PASS_RECOMPUTE] + pass[PASS_BACKWARD];
+        exposed += fmax(0, gather - pass[PASS_FORWARD]);
+        if (!s->c.options.inference)
+            exposed += fmax(0, gather + scatter - pass[PASS_RECOMPUTE] - pass[PASS_BACKWARD]);
+    }
+    if (s->memory.sharding == SHARD_FSDP)
+        return exposed;
+    if (s->c.options.inference)
+        return 0;
+    return fmax(0, 2 * shard_exchange_s(s->c.cluster, n, grad * s->c.model->params) - backward);
+}
+
+/* Adam reads weights, gradients and moments and writes all but the gradients: 28 B for each parameter it owns. */
+static double optimizer_s(const struct search *s)
+{
+    double owners = s->memory.sharding == SHARD_DDP ? 1 : s->memory.shard_ranks;
+    return s->c.options.inference ? 0 : 28 * s->c.model->params / owners / s->c.cluster->gpu.hbm_bytes_per_s;
+}
+
+static void finish_step(const struct search *s, struct plan *p)
+{
+    p->step_s = p->blocks_s;
+    if (p->phase != PLAN_STEP)
+        return;
+    p->fsdp_s = exposed_fsdp_s(s, p);
+    p->optimizer_s = optimizer_s(s);
+    p->step_s += p->fsdp_s + p->optimizer_s;
+}
+
+static bool search_degree(const struct plan_request *r, int cp, struct plan_found *out, struct arena *a, struct err *e)
+{
+    struct search s = {.r = r, .c = r->c, .memory = r->memory, .cp = cp, .limit = r->c.cluster->gpu.memory_bytes, .a = a,
+                       .block = arena_new(), .scratch = arena_new(), .e = e};
+    s.c.linear = r->phase != PLAN_ATTENTION;
+    struct plan *p = ARENA_NEW(a, struct plan);
+    int gpus = hw_gpus(r->c.cluster), blocks = dit_blocks(r->c.model);
+    *p = (struct plan){.c = s.c, .memory = s.memory, .phase = r->phase, .evaluator = r->eval->name, .gpus = gpus, .cp = cp,
+                       .replicas = gpus / cp, .block_count = blocks, .blocks = ARENA_ARRAY(a, struct plan_block, blocks)};
+    out->compared = ARENA_ARRAY(a, struct plan_compared, blocks);
+    bool ok = search_blocks(&s, p, out->compared);
+    if (ok)
+        finish_step(&s, p);
+    out->plan = p;
+    arena_free(s.block);
+    arena_free(s.scratch);
+    return ok;
+}
+
+/* ---- degrees ---- */
+
+static bool request_check(const struct plan_request *r, struct err *e)
+{
+    int gpus = hw_gpus(r->c.cluster);
+    struct err_at cp = err_at_name("--cp");
+    if (r->cp < 0 || r->cp > gpus || (r->cp > 0 && gpus % r->cp != 0))
+        return err_set(e, ERR_INPUT, cp, "%d does not divide the %d GPUs", r->cp, gpus);
+    if (r->cp > r->c.cluster->gpus_per_node && r->cp % r->c.cluster->gpus_per_node != 0)
+        return err_set(e, ERR_INPUT, cp, "%d is more than one node of %d GPUs but not whole nodes", r->cp,
+                       r->c.cluster->gpus_per_node);
+    if (r->head_groups && r->cp && (int64_t)r->head_groups * r->seq_groups != r->cp)
+        return err_set(e, ERR_INPUT, err_at_name("--degrees"), "%dx%d is not the CP degree %d", r->head_groups,
+                       r->seq_groups, r->cp);
+    if (r->c.sparsity->blocks != dit_blocks(r->c.model) || r->c.sparsity->heads != r->c.model->heads)
+        return err_set(e, ERR_INPUT, err_at_name("--trace"), "%d blocks of %d heads; %s has %d of %d",
+                       r->c.sparsity->blocks, r->c.sparsity->heads, r->c.model->name, dit_blocks(r->c.model),
+                       r->c.model->heads);
+    if ((int64_t)r->query_group > dit_attention_tokens(r->c.model, 0, r->c.video_tokens))
+        return err_set(e, ERR_INPUT, err_at_name("--group"), "%d queries are more than the sequence", r->query_group);
+    return true;
+}
+
+/* A degree that whole replicas can be built from: inside a node, or whole nodes. */
+static bool degree_possible(const struct plan_request *r, int cp)
+{
+    int node = r->c.cluster->gpus_per_node;
+    return hw_gpus(r->c.cluster) % cp == 0 && (node % cp == 0 || cp % node == 0) &&
+           (!r->head_groups || r->head_groups * r->seq_groups == cp);
+}
+
+static void degree_add(struct plan_found *out, int cp, const struct plan_found *f, bool ok, const struct plan_request *r)
+{
+    int replicas = hw_gpus(r->c.cluster) / cp;
+    struct degree_row row = {.cp = cp, .replicas = replicas, .fits = ok};
+    if (ok) {
+        row.step_s = f->plan->step_s;
+        row.samples_per_s = replicas * r->c.samples / row.step_s;
+        row.memory = f->plan->memory_peak;
+    }
+    out->degrees[out->degree_count++] = row;
+}
+
+/* Every degree; the best throughput wins, the smaller degree on a tie. The error kept when none fits is the last one's: the
+ * largest degree comes nearest. Bad input ends it. */
+static bool search_degrees(const struct plan_request *r, struct plan_found *out, struct arena *a, struct err *e)
+{
+    struct err last = {0};
+    double best = 0;
+    int gpus = hw_gpus(r->c.cluster);
+    for (int cp = 1; cp <= gpus; cp++) {
+        if (!degree_possible(r, cp))
+            continue;
+        struct plan_found f = {0};
+        struct err at_hand = {0};
+        bool ok = search_degree(r, cp, &f, a, &at_hand);
+        if (!ok && at_hand.code != ERR_INFEASIBLE && at_hand.code != ERR_INPUT) {
+            *e = at_hand;
+            return false;
+        }
+        degree_add(out, cp, &f, ok, r);
+        if (!ok && (last.code == ERR_NONE || at_hand.code == ERR_INFEASIBLE))
+            last = at_hand;
+        if (ok && out->degrees[out->degree_count - 1].samples_per_s > best * (1 + 1e-12)) {
+            best = out->degrees[out->degree_count - 1].samples_per_s;
+            out->plan = f.plan;
+            out->compared = f.compared;
+        }
+    }
+    if (!out->plan && last.code == ERR_NONE)
+        err_set(&last, ERR_INPUT, err_at_name("--degrees"), "%dx%d is no CP degree of %d GPUs in nodes of %d",
+                r->head_groups, r->seq_groups, gpus, r->c.cluster->gpus_per_node);
+    if (!out->plan)
+        *e = last;
+    return out->plan != NULL;
+}
+
+bool plan_search(const struct plan_request *r, struct plan_found *out, struct arena *a, struct err *e)
+{
+    *out = (struct plan_found){.degrees = ARENA_ARRAY(a, struct degree_row, hw_gpus(r->c.cluster))};
+    if (!request_check(r, e))
+        return false;
+    if (r->cp == 0)
+        return search_degrees(r, out, a, e);
+    bool ok = search_degree(r, r->cp, out, a, e);
+    if (ok)
+        degree_add(out, r->cp, out, true, r);
+    return ok;
+}
