@@ -179,6 +179,29 @@ static bool search_block(struct search *s, int block, struct plan_compared *out)
     return true;
 }
 
+static struct search search_new(const struct plan_request *r, int cp, struct arena *a, struct err *e)
+{
+    struct search s = {.r = r, .c = r->c, .memory = r->memory, .cp = cp, .limit = r->c.cluster->gpu.memory_bytes,
+                       .a = a, .block = arena_new(), .scratch = arena_new(), .e = e};
+    s.c.linear = r->phase != PLAN_ATTENTION;
+    return s;
+}
+
+static void search_free(struct search *s)
+{
+    arena_free(s->block);
+    arena_free(s->scratch);
+}
+
+bool plan_compare_block(const struct plan_request *r, int cp, int block, struct plan_compared *out, struct arena *a,
+                        struct err *e)
+{
+    struct search s = search_new(r, cp, a, e);
+    bool ok = search_block(&s, block, out);
+    search_free(&s);
+    return ok;
+}
+
 /* ---- one degree ---- */
 
 /* Blocks of the same keeps and the same kind have the same answer. */
@@ -285,9 +308,7 @@ static void finish_step(const struct search *s, struct plan *p)
 
 static bool search_degree(const struct plan_request *r, int cp, struct plan_found *out, struct arena *a, struct err *e)
 {
-    struct search s = {.r = r, .c = r->c, .memory = r->memory, .cp = cp, .limit = r->c.cluster->gpu.memory_bytes, .a = a,
-                       .block = arena_new(), .scratch = arena_new(), .e = e};
-    s.c.linear = r->phase != PLAN_ATTENTION;
+    struct search s = search_new(r, cp, a, e);
     struct plan *p = ARENA_NEW(a, struct plan);
     int gpus = hw_gpus(r->c.cluster), blocks = dit_blocks(r->c.model);
     *p = (struct plan){.c = s.c, .memory = s.memory, .phase = r->phase, .evaluator = r->eval->name, .gpus = gpus, .cp = cp,
@@ -297,8 +318,7 @@ static bool search_degree(const struct plan_request *r, int cp, struct plan_foun
     if (ok)
         finish_step(&s, p);
     out->plan = p;
-    arena_free(s.block);
-    arena_free(s.scratch);
+    search_free(&s);
     return ok;
 }
 

@@ -54,4 +54,8 @@ struct plan_found {
  * nearest miss ("14.2 GB short on rank 3 at block 12: gathered KV"). The result lives in `a`. */
 bool plan_search(const struct plan_request *r, struct plan_found *out, struct arena *a, struct err *e);
 
+/* The comparison of one block alone at degree `cp`, with the request's limits; for questions of the kind "what if". */
+bool plan_compare_block(const struct plan_request *r, int cp, int block, struct plan_compared *out, struct arena *a,
+                        struct err *e);
+
 #endif
