@@ -19,6 +19,7 @@ find_package(OpenMP COMPONENTS C)
 find_package(PkgConfig)
 if(PkgConfig_FOUND)
   pkg_check_modules(YAML IMPORTED_TARGET yaml-0.1)
+  pkg_check_modules(SIMGRID IMPORTED_TARGET simgrid) # tests and one bench only
 endif()
 
 add_library(shardwise_flags INTERFACE)
