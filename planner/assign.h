@@ -1,0 +1,90 @@
+/* Which rank computes which attention heads, exactly (facts: DSV, arXiv 2502.07590, section 5; Ulysses with uneven heads).
+ *
+ * R ranks share H heads. Rank r first takes part in the all-to-all of Q, K, V, then computes its heads, waits for the
+ * others, and takes part in the all-to-all of O. With n_r the heads that it holds:
+ *
+ *     cost = max_r (in_s[n_r] + work_r) + max_r out_s[n_r]        work_r = sum of work_s over its heads
+ *
+ * Both all-to-alls are uneven: a rank receives n_r shards from each of R-1 peers and sends the H - n_r heads that it
+ * does not keep, so in_s and out_s fall and then rise (assign_wire_fill; any non-negative table is accepted).
+ *
+ * Same problem, same answer, on every machine. Heads of equal work are interchangeable and are dealt out in index
+ * order; ranks are named in the order of their lowest head, so rank 0 holds head 0. Of two assignments of equal cost
+ * that were both met, the one with fewer heads on its fullest rank is kept, then the one met first; starts come before
+ * the search. */
+#ifndef PLANNER_ASSIGN_H
+#define PLANNER_ASSIGN_H
+
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+
+enum { ASSIGN_MOST_HEADS = 256, ASSIGN_MOST_RANKS = 256 };
+
+struct assign_problem {
+    int heads, ranks;         /* 1..256 each; heads may be fewer than ranks */
+    const double *work_s;     /* [heads], >= 0: seconds of a head on one rank, forward and backward as the caller likes */
+    const int *unit_of_head;  /* [heads], 0..units-1, each used: heads that must stay together (GQA: head's KV group);
+                               * NULL: every head by itself */
+    const double *in_s, *out_s; /* [units + 1], >= 0, by the units that a rank holds; NULL: all zero */
+    int least, most;          /* units on every rank (memory); most = 0: no cap */
+};
+
+struct assign_limits {
+    int64_t nodes;    /* of the search; 0: ASSIGN_NODES. Counted in steps of the search, not in seconds */
+    double tolerance; /* stop when cost <= (1 + tolerance) * bound; 0: go on to the true optimum */
+};
+#define ASSIGN_NODES 20000 /* well under a millisecond */
+
+enum assign_proof {
+    ASSIGN_UNPROVED, /* the node limit came first: the optimum lies between bound_s and cost_s */
+    ASSIGN_WITHIN,   /* cost_s <= (1 + tolerance) * bound_s */
+    ASSIGN_EXACT     /* cost_s = bound_s: no assignment is cheaper (by more than 1e-11 of the cost, see below) */
+};
+extern const char *const assign_proof_names[]; /* "unproved", "within tolerance", "exact" */
+
+struct assign_result {
+    int *rank_of_head; /* [heads] */
+    double cost_s;
+    double bound_s;    /* proved: no assignment costs less */
+    enum assign_proof proof;
+    int64_t nodes;     /* steps that were taken */
+    double quantum_s;  /* all work_s are whole multiples of it (tiles); 0 when there is none. Lifts bounds */
+};
+
+/* cost of any assignment, sums in head order. rank_of_head entries in 0..ranks-1. */
+double assign_cost_s(const struct assign_problem *p, const int *rank_of_head);
+
+/* Consecutive units in index order: the first units mod ranks ranks hold one unit more. What Ulysses does when ranks
+ * divides the heads. Does not look at work; fails only when the problem is wrong. */
+bool assign_contiguous(const struct assign_problem *p, struct assign_result *out, struct arena *a, struct err *e);
+
+/* Longest processing time first (Graham 1969) on the true objective: the heaviest unit goes where load plus the least
+ * in_s that this rank can still end with is smallest; then fewest units, then lowest rank. */
+bool assign_lpt(const struct assign_problem *p, struct assign_result *out, struct arena *a, struct err *e);
+
+/* The minimum, by branch and bound from LPT improved by moves and swaps. Works on whole numbers: work and tables are
+ * rounded to a grid of total/2^50 (or a fraction of the common quantum when there is one), so that sums are exact in any
+ * order; that rounding is the 1e-11 above. Time grows with `limits.nodes`, memory with heads * ranks.
+ *
+ * All three: ERR_INPUT for numbers outside the ranges above; ERR_INFEASIBLE when `least` and `most` leave no assignment.
+ * Results live in `a`, working memory in `scratch` (reset by the caller, a != scratch). */
+bool assign_exact(const struct assign_problem *p, struct assign_limits limits, struct assign_result *out, struct arena *a,
+                  struct arena *scratch, struct err *e);
+
+/* Seconds that the shard (one rank's share of the sequence) of one head takes on a rank's link. Ordinary attention:
+ * kv_s = 2 q_s, o_s = q_s. With x_i heads of Q and O and k_i KV heads on rank i, X and K their sums over ranks:
+ *     in  = max((R-1)(q_s x_i + kv_s k_i), q_s (X - x_i) + kv_s (K - k_i))     receive, send
+ *     out = max((R-1) o_s x_i, o_s (X - x_i))                                  send, receive */
+struct assign_wire {
+    double q_s, kv_s, o_s;
+};
+double assign_wire_in_s(const struct assign_wire *w, int ranks, double x, double k, double x_sum, double k_sum);
+double assign_wire_out_s(const struct assign_wire *w, int ranks, double x, double x_sum);
+
+/* Tables for whole units: n units are n * heads_per_unit query heads and n KV heads. in_s, out_s: [units + 1]. */
+void assign_wire_fill(const struct assign_wire *w, int ranks, int units, int heads_per_unit, double *in_s,
+                      double *out_s);
+
+#endif

@@ -1,0 +1,137 @@
+/* The optimum against GLPK's branch and cut (Debian libglpk-dev): a mixed-integer programme that shares nothing with our
+ * search but the objective.
+ *
+ *   x[h][r] head h is on rank r, y[r][n] rank r holds n heads, both 0 or 1;  minimise T + O
+ *   sum_r x[h][r] = 1,  sum_n y[r][n] = 1,  sum_h x[h][r] = sum_n n y[r][n],
+ *   sum_h work[h] x[h][r] + sum_n in[n] y[r][n] <= T,  sum_n out[n] y[r][n] <= O,  x[h][r] = 0 for r > h (ranks are alike) */
+#include "planner/assign.h"
+
+#include <glpk.h>
+#include <gsl/gsl_test.h>
+
+#include "base/rng.h"
+
+enum { MOST_ENTRIES = 4000 };
+
+struct milp {
+    glp_prob *lp;
+    int entries, row[MOST_ENTRIES + 1], column[MOST_ENTRIES + 1];
+    double value[MOST_ENTRIES + 1];
+    int heads, ranks;
+};
+
+static int column_x(const struct milp *m, int h, int r)
+{
+    return 1 + h * m->ranks + r;
+}
+
+static int column_y(const struct milp *m, int r, int n)
+{
+    return 1 + m->heads * m->ranks + r * (m->heads + 1) + n;
+}
+
+static int column_time(const struct milp *m)
+{
+    return 1 + m->heads * m->ranks + m->ranks * (m->heads + 1);
+}
+
+static void entry(struct milp *m, int row, int column, double value)
+{
+    m->entries++;
+    m->row[m->entries] = row;
+    m->column[m->entries] = column;
+    m->value[m->entries] = value;
+}
+
+static int new_row(struct milp *m, int kind, double bound)
+{
+    int row = glp_add_rows(m->lp, 1);
+    glp_set_row_bnds(m->lp, row, kind, bound, bound);
+    return row;
+}
+
+static void columns_make(struct milp *m)
+{
+    int t = column_time(m);
+    glp_add_cols(m->lp, t + 1);
+    for (int c = 1; c < t; c++)
+        glp_set_col_kind(m->lp, c, GLP_BV);
+    for (int h = 0; h < m->heads; h++)
+        for (int r = h + 1; r < m->ranks; r++)
+            glp_set_col_bnds(m->lp, column_x(m, h, r), GLP_FX, 0, 0);
+    for (int c = t; c <= t + 1; c++) {
+        glp_set_col_bnds(m->lp, c, GLP_LO, 0, 0);
+        glp_set_obj_coef(m->lp, c, 1);
+    }
+}
+
+static void rank_rows(struct milp *m, const struct assign_problem *p, int r)
+{
+    int one = new_row(m, GLP_FX, 1), count = new_row(m, GLP_FX, 0);
+    int time = new_row(m, GLP_UP, 0), out = new_row(m, GLP_UP, 0);
+    for (int h = 0; h < m->heads; h++) {
+        entry(m, count, column_x(m, h, r), 1);
+        entry(m, time, column_x(m, h, r), p->work_s[h]);
+    }
+    for (int n = 0; n <= m->heads; n++) {
+        entry(m, one, column_y(m, r, n), 1);
+        entry(m, count, column_y(m, r, n), -n);
+        entry(m, time, column_y(m, r, n), p->in_s[n]);
+        entry(m, out, column_y(m, r, n), p->out_s[n]);
+    }
+    entry(m, time, column_time(m), -1);
+    entry(m, out, column_time(m) + 1, -1);
+}
+
+static double glpk_optimum(const struct assign_problem *p)
+{
+    static struct milp m;
+    m = (struct milp){.lp = glp_create_prob(), .heads = p->heads, .ranks = p->ranks};
+    columns_make(&m);
+    for (int h = 0; h < m.heads; h++) {
+        int row = new_row(&m, GLP_FX, 1);
+        for (int r = 0; r < m.ranks; r++)
+            entry(&m, row, column_x(&m, h, r), 1);
+    }
+    for (int r = 0; r < m.ranks; r++)
+        rank_rows(&m, p, r);
+    glp_load_matrix(m.lp, m.entries, m.row, m.column, m.value);
+    glp_iocp how;
+    glp_init_iocp(&how);
+    how.msg_lev = GLP_MSG_OFF;
+    how.presolve = GLP_ON;
+    double best = glp_intopt(m.lp, &how) == 0 && glp_mip_status(m.lp) == GLP_OPT ? glp_mip_obj_val(m.lp) : -1;
+    glp_delete_prob(m.lp);
+    return best;
+}
+
+static void the_optimum_is_glpk_s(uint64_t i, struct arena *results, struct arena *scratch)
+{
+    struct rng r = rng_stream(1, "glpk", i, 0, 0);
+    double work[10], in[11], out[11], u = 0.1 * rng_uniform(&r);
+    struct assign_problem p = {.heads = i < 2 ? 10 : 5 + (int)rng_below(&r, 4), .ranks = 2 + (int)rng_below(&r, 3)};
+    p.ranks = i < 2 ? 4 : p.ranks;
+    p.work_s = work, p.in_s = in, p.out_s = out;
+    for (int h = 0; h < p.heads; h++)
+        work[h] = i % 2 ? 0.125 * (double)(1 + rng_below(&r, 8)) : rng_uniform(&r);
+    assign_wire_fill(&(struct assign_wire){u, 2 * u, u}, p.ranks, p.heads, 1, in, out);
+    for (int n = 0; i % 3 == 2 && n <= p.heads; n++)
+        in[n] = rng_uniform(&r), out[n] = rng_uniform(&r);
+    struct assign_result ours;
+    struct err e = {0};
+    arena_reset(scratch);
+    bool ok = assign_exact(&p, (struct assign_limits){.nodes = INT64_C(1) << 40}, &ours, results, scratch, &e);
+    gsl_test(!ok || ours.proof != ASSIGN_EXACT, "solved");
+    gsl_test_rel(ours.cost_s, glpk_optimum(&p), 1e-7, "case %d: %d heads, %d ranks", (int)i, p.heads, p.ranks);
+}
+
+int main(void)
+{
+    struct arena *results = arena_new(), *scratch = arena_new();
+    for (uint64_t i = 0; i < 60; i++)
+        the_optimum_is_glpk_s(i, results, scratch);
+    glp_free_env();
+    arena_free(scratch);
+    arena_free(results);
+    return gsl_test_summary();
+}
