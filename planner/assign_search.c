@@ -449,7 +449,7 @@ struct assign_found assign_search(const struct assign_core *c, int64_t node_limi
     struct gates gs = gates_make(&s, scratch);
     int64_t bound = smaller(gates_bound(&gs), best->cost), slice = 1000;
     while (bound < best->cost && !near_enough(best->cost, bound, tolerance) && s.nodes < node_limit) {
-        int64_t start = bound, goal = bound + (int64_t)(tolerance * (double)bound), width = goal - bound;
+        int64_t goal = bound + (int64_t)(tolerance * (double)bound), width = goal - bound;
         bool progress = false;
         while (goal < best->cost && s.nodes < node_limit) {
             enum answer a = attempt(&s, &gs, goal, smaller(slice, node_limit - s.nodes));
@@ -465,7 +465,6 @@ struct assign_found assign_search(const struct assign_core *c, int64_t node_limi
                 goal = goal + (best->cost - goal) / 2 + 1;
             }
         }
-        (void)start;
         if (!progress)
             slice *= 4;
     }
