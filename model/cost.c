@@ -78,13 +78,13 @@ static void ring_bytes(struct group g, double share, double times, int per_node,
     }
 }
 
-/* Bytes that a ring phase moves over all its hops: n-1 hops of from; or, in the backward, one of from, n-2 of to and one
- * of to - from: KV first, KV and gradients between, the last gradients home. */
+/* Bytes that a ring phase moves over all its hops: n-1 hops of KV; the backward's carry KV, then KV and gradients, then
+ * gradients alone (KA12). */
 static double ring_total(const struct cp_phase *p, int rank, int n)
 {
     if (p->pass != PASS_BACKWARD)
         return (n - 1) * p->from[rank];
-    return (n - 1) * p->to[rank];
+    return (n - 1) * p->to[rank] + (p->hop_home ? p->to[rank] - p->from[rank] : 0);
 }
 
 void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node, struct cp_bytes *bytes)

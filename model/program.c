@@ -11,7 +11,7 @@ struct cp_options cp_options_default(void)
                                .predictor_rank = 16};
 }
 
-enum { PHASES_MOST = 48, BF16 = 2, FP32 = 4 };
+enum { BF16 = 2, FP32 = 4 };
 
 /* What the phases of one block are made from. Per-head-rank arrays are indexed by head rank. */
 struct build {
@@ -68,7 +68,7 @@ static void count_fetched(struct build *b)
 static struct cp_phase *add(struct build *b, const char *name, enum cp_pass pass, enum phase_kind kind,
                             enum phase_scope scope, enum cost_class cost)
 {
-    assert(b->count < PHASES_MOST);
+    assert(b->count < CP_PHASES_MOST);
     struct cp_phase *p = &b->phases[b->count++];
     *p = (struct cp_phase){.name = name, .pass = pass, .kind = kind, .scope = scope, .cost = cost, .calls = 1};
     return p;
@@ -270,6 +270,7 @@ static void add_attention(struct build *b, enum cp_pass pass)
     if (ring) {
         p->from = hop;
         p->to = hop_back;
+        p->hop_home = backward && b->c->options.grad_fp32;
     }
 }
 
@@ -277,7 +278,9 @@ static void add_linear(struct build *b, const char *name, enum cp_pass pass, dou
 {
     if (!b->c->linear)
         return;
-    double flop = times * dit_linear_flop(b->m, b->c->video_tokens) / dit_blocks(b->m) / b->ranks * b->samples;
+    double flop = dit_linear_flop(b->m, b->c->video_tokens) / dit_blocks(b->m) +
+                  dit_cross_flop(b->m, b->block, b->c->video_tokens);
+    flop *= times / b->ranks * b->samples;
     add_compute(b, name, pass, CLASS_GEMM, kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, flop));
 }
 
@@ -339,7 +342,7 @@ struct cp_program cp_program_of(const struct cp_case *c, int block, const struct
     b.local = b.tokens / b.ranks;
     b.pairs = ARENA_ARRAY(a, double, conf->head_groups);
     b.fetched = ARENA_ARRAY(a, double, conf->head_groups);
-    b.phases = ARENA_ARRAY(a, struct cp_phase, PHASES_MOST);
+    b.phases = ARENA_ARRAY(a, struct cp_phase, CP_PHASES_MOST);
     if (conf->sparse)
         count_pairs(&b);
     if (conf->seq_groups > 1)

@@ -57,7 +57,8 @@ struct cp_phase {
      * PHASE_RING: from[i] is bytes a hop, to[i] bytes a hop in the backward's middle steps. */
     const double *from, *to;
     const double *matrix;
-    int calls; /* collective calls it stands for: each pays the latency */
+    bool hop_home; /* PHASE_RING, backward: gradients take one more hop, of to - from bytes */
+    int calls;     /* collective calls it stands for: each pays the latency */
 };
 
 enum checkpointing { CHECKPOINT_NONE, CHECKPOINT_SELECTIVE, CHECKPOINT_FULL };
@@ -67,7 +68,8 @@ extern const char *const checkpointing_names[]; /* "none", "selective", "full" *
 struct cp_options {
     enum checkpointing checkpointing;
     bool keep_kv;        /* gathered KV is kept for the backward, not fetched again */
-    bool grad_fp32;      /* dK, dV travel as fp32 */
+    bool grad_fp32;      /* dK, dV travel as fp32; a ring then also takes them home in an extra hop (yunchang), while in bf16
+                          * the last step's hop is saved (TransformerEngine): facts/cp 1.0 */
     bool split_heads;    /* heads may be split by query range */
     int predictor_rank;  /* r: width of Q_lr, K_lr per head (DSV: 16) */
     bool inference;      /* forward only */
@@ -85,6 +87,8 @@ struct cp_case { /* one block on one replica */
     int samples;      /* per replica and step */
     bool linear;      /* the block's linear layers are phases too */
 };
+
+enum { CP_PHASES_MOST = 48 };
 
 struct cp_program {
     int ranks, phase_count;
