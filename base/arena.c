@@ -1,6 +1,7 @@
 #include "base/arena.h"
 
 #include <assert.h>
+#include <stdalign.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -65,7 +66,7 @@ void arena_free(struct arena *a)
 void *arena_alloc(struct arena *a, size_t count, size_t size)
 {
     assert(size == 0 || count <= (SIZE_MAX - 2 * sizeof(max_align_t)) / size);
-    size_t align = sizeof(max_align_t);
+    size_t align = alignof(max_align_t);
     size_t bytes = (count * size + align - 1) / align * align;
     struct chunk *c = a->newest;
     if (c->size - c->used < bytes) {

@@ -1,6 +1,6 @@
 /* A JSON writer that cannot write a broken document: commas, indentation and escapes are its business.
  * Numbers are written so that they read back exactly (%.17g, shortened where that loses nothing); NaN and
- * infinities become null. Objects and arrays nest up to 32 deep. */
+ * infinities become null. Write errors stay in the stream (ferror). Objects and arrays nest up to 32 deep. */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
 
@@ -11,13 +11,14 @@
 struct json {
     FILE *out;
     int depth;
-    bool compact;      /* no line breaks: for large arrays of numbers */
+    bool compact;      /* objects and arrays opened while it is set stay on one line, with all inside them */
     unsigned char state[33];
 };
 
 struct json json_to(FILE *out);
 
-/* `key` is NULL inside arrays and for the outermost value. */
+/* `key` is NULL inside arrays and for the outermost value; one outermost value a document. Texts that are
+ * not UTF-8 get U+FFFD for each wrong byte; a NULL text is null. */
 void json_object(struct json *j, const char *key);
 void json_array(struct json *j, const char *key);
 void json_end(struct json *j); /* closes the innermost object or array */

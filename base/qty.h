@@ -1,6 +1,6 @@
 /* Numbers with units, in and out. Inside the program everything is SI (bytes, seconds, bytes/s, FLOP/s);
- * only this module converts. Decimal prefixes k M G T P mean powers of 1000, Ki Mi Gi Ti powers of 1024;
- * "b" is a bit and "B" a byte ("400 Gb/s" = 50e9 bytes/s). */
+ * only this module converts. Decimal prefixes k M G T P E mean powers of 1000, Ki Mi Gi Ti Pi powers of 1024;
+ * "b" is a bit and "B" a byte ("400 Gb/s" = 50e9 bytes/s). The decimal sign is a point in every locale. */
 #ifndef BASE_QTY_H
 #define BASE_QTY_H
 
@@ -30,8 +30,12 @@ bool qty_parse(const char *text, enum qty_dim dim, const char *what, struct err_
 bool qty_parse_int(const char *text, int64_t least, int64_t most, const char *what, struct err_at at,
                    int64_t *value, struct err *e);
 
-/* Four significant digits and a readable prefix: "1.220 ms", "26.21 GB", "52.4%". Returns `text`. */
+/* Four significant digits and a readable prefix: "1.220 ms", "26.21 GB", "52.40%", "520.0k". Whole numbers
+ * and bytes below 1000 are written without a fraction: "64", "512 B". Returns `text`. */
 const char *qty_text(double si, enum qty_dim dim, char *text, size_t size);
+
+/* The shortest decimal that reads back as the same double, for files: "0.1", "1e+20", "nan", "inf". Returns `text`. */
+const char *qty_exact(double value, char *text, size_t size);
 
 /* A spare buffer of the right size for a call in an argument list: qty_text(x, QTY_SECONDS, QTY_BUF). */
 #define QTY_BUF ((char[32]){0}), 32
