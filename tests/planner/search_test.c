@@ -1,0 +1,236 @@
+/* The search against plain enumeration, its refusals, and plan files. */
+#include <gsl/gsl_test.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "planner/search.h"
+#include "tests/model/fixture.h"
+
+static struct arena *arena;
+
+/* Two nodes of four GPUs, 16 heads that keep 1..31%. */
+static void request_init(struct fixture *f, struct plan_request *r)
+{
+    fixture_init(f, 16, 16, 64000, 2, 4, 1, 0.5, arena);
+    double *keep = ARENA_ARRAY(arena, double, 16);
+    for (int h = 0; h < 16; h++)
+        keep[h] = 0.01 + 0.02 * ((h * 7) % 16);
+    f->sparsity.keep = keep;
+    f->cluster.gpu.sm_count = 132;
+    f->cluster.pcie_bytes_per_s = 64e9;
+    f->cluster.name = "two nodes";
+    f->cluster.source = f->model.source = f->kernels.source = f->cluster.gpu.source = "test";
+    f->model.attention = "full";
+    f->model.vae_t = f->model.vae_h = f->model.vae_w = f->model.patch_t = f->model.patch_h = f->model.patch_w = 1;
+    f->model.frames = (struct frame_rule){"F", 1, 1, 0};
+    f->model.cross_dim = 128;
+    f->kernels.name = "test";
+    f->kernels.sparse.group = 32;
+    f->kernels.launch_s = 1e-6;
+    f->c.options = cp_options_default();
+    *r = (struct plan_request){.c = f->c, .memory = mem_options_default(8), .phase = PLAN_ATTENTION, .cp = 8,
+                               .query_group = 32, .eval = &eval_cost, .keep_candidates = 1000};
+    r->memory.aux_bytes = 0;
+}
+
+static double time_of(const struct fixture *f, const struct cp_conf *c)
+{
+    struct cp_program p = cp_program_of(&f->c, 0, c, arena);
+    return cost_program_time(&p, c, &f->cluster, arena, arena).total_s;
+}
+
+/* Every strategy, degree, placement and dispatch with heads in order, which are the search's own for even strategies. */
+static void nothing_even_that_can_be_enumerated_is_better(void)
+{
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found found;
+    struct err e = {0};
+    request_init(&f, &r);
+    gsl_test(!plan_search(&r, &found, arena, &e), "there is a plan: %s", e.text);
+    double best = found.plan->blocks[0].time.total_s;
+    f.c = found.plan->c;
+    for (int s = CP_ULYSSES; s < CP_STRATEGIES; s++)
+        for (int g_h = 1; g_h <= 8; g_h *= 2)
+            for (int k = 0; k < 4; k++) {
+                const struct cp_strategy_info *i = &cp_strategies[s];
+                if (i->rows != (g_h > 1) || i->columns != (g_h < 8))
+                    continue;
+                struct cp_conf c = fixture_conf((enum cp_strategy)s, g_h, 8 / g_h, k & 1, 16, arena);
+                c.heads_inside = k & 2;
+                gsl_test(time_of(&f, &c) < best * (1 - 1e-12), "%s %dx%d is not better than the plan", i->name, g_h, 8 / g_h);
+            }
+}
+
+static void candidates_come_in_order_and_are_legal(void)
+{
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found found;
+    struct err e = {0};
+    request_init(&f, &r);
+    gsl_test(!plan_search(&r, &found, arena, &e), "there is a plan: %s", e.text);
+    const struct plan_compared *c = &found.compared[0];
+    gsl_test_int(c->count, c->tried - c->refused, "all that fit are kept");
+    for (int i = 0; i < c->count; i++) {
+        gsl_test(!cp_conf_check(&c->best[i].conf, 8, 16, err_at_name("candidate"), &e), "legal: %s", e.text);
+        gsl_test(i > 0 && c->best[i].time.total_s < c->best[i - 1].time.total_s * (1 - 1e-9), "candidate %d in order", i);
+    }
+}
+
+static void faster_links_and_gpus_never_slow_the_plan(void)
+{
+    double last = INFINITY;
+    for (int k = 0; k < 4; k++) {
+        struct fixture f;
+        struct plan_request r;
+        struct plan_found found;
+        struct err e = {0};
+        request_init(&f, &r);
+        f.cluster.nic.bytes_per_s *= k >= 1 ? 2 : 1;
+        f.cluster.nvlink.bytes_per_s *= k >= 2 ? 2 : 1;
+        f.kernels.sparse.backward_pair_s /= k >= 3 ? 2 : 1;
+        gsl_test(!plan_search(&r, &found, arena, &e), "there is a plan: %s", e.text);
+        gsl_test(found.plan->step_s > last * (1 + 1e-12), "improvement %d", k);
+        last = found.plan->step_s;
+    }
+}
+
+static void what_does_not_fit_says_by_how_much_and_where(void)
+{
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found found;
+    struct err e = {0};
+    request_init(&f, &r);
+    f.cluster.gpu.memory_bytes = 1e9;
+    gsl_test(plan_search(&r, &found, arena, &e), "1 GB is not enough");
+    gsl_test_int(e.code, ERR_INFEASIBLE, "it is an answer, not bad input");
+    gsl_test(!strstr(e.text, "short on rank") || !strstr(e.text, "block 0") || !strstr(e.text, "largest part"), "%s", e.text);
+}
+
+static bool refused(void (*spoil)(struct plan_request *), const char *says)
+{
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found found;
+    struct err e = {0};
+    request_init(&f, &r);
+    spoil(&r);
+    bool ok = plan_search(&r, &found, arena, &e);
+    gsl_test(ok || e.code != ERR_INPUT || !strstr(e.text, says), "'%s' says '%s'", e.text, says);
+    return !ok;
+}
+
+static void spoil_cp(struct plan_request *r)
+{
+    r->cp = 3;
+}
+
+static void spoil_product(struct plan_request *r)
+{
+    r->head_groups = 4;
+    r->seq_groups = 4;
+}
+
+static void spoil_group(struct plan_request *r)
+{
+    r->query_group = 64001;
+}
+
+static bool only_ulysses[CP_STRATEGIES] = {[CP_ULYSSES] = true};
+
+static void spoil_strategy(struct plan_request *r)
+{
+    r->strategies = only_ulysses;
+    r->head_groups = 2;
+    r->seq_groups = 4;
+}
+
+static void requests_that_cannot_be_are_refused(void)
+{
+    refused(spoil_cp, "does not divide the 8 GPUs");
+    refused(spoil_product, "4x4 is not the CP degree 8");
+    refused(spoil_group, "more than the sequence");
+    refused(spoil_strategy, "no configuration of 8 ranks");
+}
+
+static void all_degrees_are_tried_and_throughput_decides(void)
+{
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found found;
+    struct err e = {0};
+    request_init(&f, &r);
+    r.cp = 0;
+    gsl_test(!plan_search(&r, &found, arena, &e), "there is a plan: %s", e.text);
+    gsl_test_int(found.degree_count, 4, "1, 2, 4 and 8");
+    for (int i = 0; i < found.degree_count; i++)
+        gsl_test(found.degrees[i].samples_per_s > found.plan->replicas * 1.0 / found.plan->step_s * (1 + 1e-9), "degree %d",
+                 found.degrees[i].cp);
+}
+
+static char *slurp(const char *path, size_t *n)
+{
+    FILE *f = fopen(path, "rb");
+    char *text = arena_alloc(arena, 1 << 20, 1);
+    *n = fread(text, 1, (1 << 20) - 1, f);
+    fclose(f);
+    return text;
+}
+
+static void spill(const char *path, const char *text, size_t n)
+{
+    FILE *f = fopen(path, "wb");
+    fwrite(text, 1, n, f);
+    fclose(f);
+}
+
+static void plan_files_come_back_the_same_and_refuse_changes(void)
+{
+    static const char path[] = "search_test_plan.json";
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found found;
+    struct err e = {0};
+    size_t n;
+    request_init(&f, &r);
+    gsl_test(!plan_search(&r, &found, arena, &e) || !plan_write(found.plan, NULL, path, arena, &e), "written: %s", e.text);
+    struct plan *back = plan_read(path, arena, &e);
+    gsl_test(back == NULL, "read back: %s", e.text);
+    if (back) {
+        gsl_test_rel(back->step_s, found.plan->step_s, 0, "step time, every bit");
+        gsl_test_rel(time_of(&(struct fixture){.cluster = *back->c.cluster, .c = back->c}, &back->blocks[0].conf),
+                     back->blocks[0].time.total_s, 0, "evaluating it again gives the same time");
+    }
+    char *text = slurp(path, &n), *groups = strstr(text, "\"query_group\": 32");
+    gsl_test(groups == NULL, "the file has a query_group");
+    if (groups) {
+        groups[16] = '3';
+        spill(path, text, n);
+        gsl_test(plan_read(path, arena, &e) != NULL || !strstr(e.text, "signature"), "an edited plan is refused: %s", e.text);
+    }
+    for (size_t cut = 0; cut < n; cut += n / 37 + 1) {
+        e = (struct err){0};
+        spill(path, text, cut);
+        gsl_test(plan_read(path, arena, &e) != NULL || e.code != ERR_INPUT, "cut after %zu bytes: %s", cut, e.text);
+    }
+    unlink(path);
+}
+
+int main(void)
+{
+    arena = arena_new();
+    nothing_even_that_can_be_enumerated_is_better();
+    candidates_come_in_order_and_are_legal();
+    faster_links_and_gpus_never_slow_the_plan();
+    what_does_not_fit_says_by_how_much_and_where();
+    requests_that_cannot_be_are_refused();
+    all_degrees_are_tried_and_throughput_decides();
+    plan_files_come_back_the_same_and_refuse_changes();
+    arena_free(arena);
+    return gsl_test_summary();
+}
