@@ -63,9 +63,10 @@ static void names_add(struct names *n, const char *name, const char *path, struc
     n->path[n->count++] = path;
 }
 
+/* Presets are YAML files, or CSV tables where rows are what they hold. */
 static int is_preset(const struct dirent *d)
 {
-    return d->d_name[0] != '.' && ends_with(d->d_name, ".yaml");
+    return d->d_name[0] != '.' && (ends_with(d->d_name, ".yaml") || ends_with(d->d_name, ".csv"));
 }
 
 static int by_file(const struct dirent **a, const struct dirent **b)
@@ -73,7 +74,7 @@ static int by_file(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-/* Adds the *.yaml of folder/kind that no earlier folder had. A folder that is not there adds none. */
+/* Adds the presets of folder/kind that no earlier folder had. A folder that is not there adds none. */
 static bool folder_read(const char *folder, const char *kind, struct names *n, struct arena *a, struct err *e)
 {
     const char *path = arena_printf(a, "%s/%s", folder, kind);
@@ -82,7 +83,7 @@ static bool folder_read(const char *folder, const char *kind, struct names *n, s
     if (count < 0 && errno != ENOENT && errno != ENOTDIR)
         return err_set(e, ERR_SYSTEM, err_at_name(path), "cannot be listed: %s", strerror(errno));
     for (int i = 0; i < count; i++) {
-        const char *file = list[i]->d_name, *name = arena_strndup(a, file, strlen(file) - strlen(".yaml"));
+        const char *file = list[i]->d_name, *name = arena_strndup(a, file, (size_t)(strrchr(file, '.') - file));
         if (!has_name(n, name))
             names_add(n, name, arena_printf(a, "%s/%s", path, file), a);
         free(list[i]);
@@ -124,8 +125,9 @@ static void refuse(const char *kind, const char *name, struct err_at at, struct 
     if (!known)
         return;
     const char *near = nearest_name(name, known);
-    err_set(e, ERR_INPUT, at, "no %s '%.80s'%s%s%s `shardwise show %ss` lists them", kind, name,
-            near ? "; did you mean '" : "", near ? near : "", near ? "'?" : ";", kind);
+    const char *many = strcmp(kind, "sparsity") == 0 ? "sparsities" : arena_printf(a, "%ss", kind);
+    err_set(e, ERR_INPUT, at, "no %s '%.80s'%s%s%s `shardwise show %s` lists them", kind, name,
+            near ? "; did you mean '" : "", near ? near : "", near ? "'?" : ";", many);
 }
 
 const char *preset_find(const char *kind, const char *name, struct err_at at, struct arena *a, struct err *e)

@@ -1,4 +1,5 @@
-/* Finds data files by short name: "h100" of kind "gpu" is presets/gpu/h100.yaml. Each of these folders that
+/* Finds data files by short name: "h100" of kind "gpu" is presets/gpu/h100.yaml, "webvid-2.7b-28k" of
+ * kind "sparsity" is presets/sparsity/webvid-2.7b-28k.csv. Each of these folders that
  * exists is looked into, and the first that has the name wins: $SHARDWISE_PRESETS, the installed data folder,
  * the source tree that the program was built from. A name with a '/' or ending in .yaml, .yml, .json or .csv
  * is a path of the user's own. */
