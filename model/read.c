@@ -42,14 +42,20 @@ bool read_triple(const char *text, int64_t most, const char *want, struct err_at
     return true;
 }
 
+static bool refuse(const struct cfg *map, const char *key, const char *why, struct err *e)
+{
+    const struct cfg *node = cfg_get(map, key);
+    char path[128];
+    return err_set(e, ERR_INPUT, node->at, "%s: '%s' is %s", cfg_path(node, path, sizeof path), node->text, why);
+}
+
 bool read_positive(const struct cfg *map, const char *key, enum qty_dim dim, double *si, struct err *e)
 {
     double value;
     if (!cfg_qty(map, key, dim, &value, e))
         return false;
     if (!(value > 0))
-        return err_set(e, ERR_INPUT, cfg_get(map, key)->at, "%s: '%s' is not above zero", key,
-                       cfg_get(map, key)->text);
+        return refuse(map, key, "not above zero", e);
     *si = value;
     return true;
 }
@@ -60,8 +66,7 @@ bool read_share(const struct cfg *map, const char *key, double *share, struct er
     if (!read_positive(map, key, QTY_RATIO, &value, e))
         return false;
     if (value > 1)
-        return err_set(e, ERR_INPUT, cfg_get(map, key)->at, "%s: '%s' is more than the whole, want a share of at most 1",
-                       key, cfg_get(map, key)->text);
+        return refuse(map, key, "more than the whole, want a share of at most 1", e);
     *share = value;
     return true;
 }

@@ -204,8 +204,8 @@ static void a_wrong_field_is_named_with_its_place(void)
     static const struct {
         const char *line, *says;
     } wrong[] = {
-        {"nvlink: {rate: 450 GB, latency: 8 us, efficiency: 0.7}", "t.yaml:6:16: rate: '450 GB' is a size, want a rate"},
-        {"nvlink: {rate: 0 GB/s, latency: 8 us, efficiency: 0.7}", "t.yaml:6:16: rate: '0 GB/s' is not above zero"},
+        {"nvlink: {rate: 450 GB, latency: 8 us, efficiency: 0.7}", "t.yaml:6:16: nvlink.rate: '450 GB' is a size, want a rate"},
+        {"nvlink: {rate: 0 GB/s, latency: 8 us, efficiency: 0.7}", "t.yaml:6:16: nvlink.rate: '0 GB/s' is not above zero"},
         {"nvlink: {rate: -1 GB/s, latency: 8 us, efficiency: 0.7}", "t.yaml:6:16: "},
         {"nvlink: {rate: 450 GB/s, latency: 8 us, efficiency: 1.2}", "more than the whole"},
         {"nvlink: {rate: 450 GB/s, latency: 8, efficiency: 0.7}", "t.yaml:6:35: "},

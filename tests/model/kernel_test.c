@@ -218,7 +218,7 @@ static void a_wrong_field_is_named_with_its_place(void)
         {"best: fa3", "t.yaml:3:7: best: want a map"},
         {"sparse: {name: s, forward: {row: 1 ns, pair: 0 ps}, backward: {row: 1 ns, pair: 9 ps}, select: 1 ps, tile: 64, group:"
          " 32}",
-         "pair: '0 ps' is not above zero"},
+         "sparse.forward.pair: '0 ps' is not above zero"},
         {"sparse: {name: s, forward: {row: 1 ns, pair: 1 ps}, backward: {row: 1 ns, pair: 9 ps}, select: 1 ps, tile: 0, group:"
          " 32}",
          "tile"},
