@@ -4,9 +4,9 @@
 
 #include "model/read.h"
 
-static const char *const model_keys[] = {"name",      "source", "attention", "blocks", "width",
-                                         "heads",     "kv_heads", "head_dim", "ffn",   "text",
-                                         "params",    "params_per_token", "vae", "patch", NULL};
+static const char *const model_keys[] = {
+    "name", "source", "attention", "blocks",           "width", "heads", "kv_heads", "head_dim",
+    "ffn",  "text",   "params",    "params_per_token", "vae",   "patch", NULL};
 static const char *const blocks_keys[] = {"dual", "single", "cross", "plain", NULL};
 static const char *const ffn_keys[] = {"width", "matrices", NULL};
 static const char *const text_keys[] = {"tokens", "width", NULL};
@@ -49,12 +49,14 @@ double dit_cross_flop(const struct dit_model *m, int block, int64_t video_tokens
     if (!dit_is_cross(m, block))
         return 0;
     double text = m->text_tokens, inner = (double)m->heads * m->head_dim;
-    return 4 * (double)video_tokens * text * inner + 4 * text * m->cross_dim * (double)m->kv_heads * m->head_dim;
+    return 4 * (double)video_tokens * text * inner +
+           4 * text * m->cross_dim * (double)m->kv_heads * m->head_dim;
 }
 
 double dit_params_per_token(const struct dit_model *m)
 {
-    double d = m->width, inner = (double)m->heads * m->head_dim, inner_kv = (double)m->kv_heads * m->head_dim;
+    double d = m->width, inner = (double)m->heads * m->head_dim,
+           inner_kv = (double)m->kv_heads * m->head_dim;
     double block = 2 * d * inner + 2 * d * inner_kv + m->ffn_mats * d * m->ffn;
     return dit_blocks(m) * block + m->cross_blocks * 2 * d * inner;
 }
@@ -67,7 +69,8 @@ double dit_block_params(const struct dit_model *m)
 bool clip_parse(const char *text, struct err_at at, struct clip *out, struct err *e)
 {
     int64_t v[3];
-    if (!read_triple(text, DIT_SIDE_MAX, "a clip, want HEIGHTxWIDTHxFRAMES such as '720x1280x129'", at, v, e))
+    if (!read_triple(text, DIT_SIDE_MAX, "a clip, want HEIGHTxWIDTHxFRAMES such as '720x1280x129'",
+                     at, v, e))
         return false;
     *out = (struct clip){(int)v[0], (int)v[1], (int)v[2]};
     return true;
@@ -78,14 +81,16 @@ static bool grid_check(struct grid g, struct err_at at, struct err *e)
     int64_t tokens;
     if (!__builtin_mul_overflow((int64_t)g.t * g.h, g.w, &tokens) && tokens <= DIT_TOKENS_MAX)
         return true;
-    return err_set(e, ERR_INPUT, at, "%d x %d x %d tokens are more than %lld (2^40), the most of one sample", g.t, g.h,
-                   g.w, (long long)DIT_TOKENS_MAX);
+    return err_set(e, ERR_INPUT, at,
+                   "%d x %d x %d tokens are more than %lld (2^40), the most of one sample", g.t,
+                   g.h, g.w, (long long)DIT_TOKENS_MAX);
 }
 
 bool grid_parse(const char *text, struct err_at at, struct grid *out, struct err *e)
 {
     int64_t v[3];
-    if (!read_triple(text, INT32_MAX, "a grid of tokens, want FRAMESxHEIGHTxWIDTH such as '33x45x80'", at, v, e))
+    if (!read_triple(text, INT32_MAX,
+                     "a grid of tokens, want FRAMESxHEIGHTxWIDTH such as '33x45x80'", at, v, e))
         return false;
     struct grid g = {(int)v[0], (int)v[1], (int)v[2]};
     if (!grid_check(g, at, e))
@@ -95,7 +100,8 @@ bool grid_parse(const char *text, struct err_at at, struct grid *out, struct err
 }
 
 /* Latent frames of `frames` pixel frames; the right counts are plus_one + n chunk. */
-static bool rule_latents(const struct dit_model *m, int frames, struct err_at at, int *latents, struct err *e)
+static bool rule_latents(const struct dit_model *m, int frames, struct err_at at, int *latents,
+                         struct err *e)
 {
     const struct frame_rule *r = &m->frames;
     int chunks = (frames - r->plus_one) / r->chunk;
@@ -105,15 +111,17 @@ static bool rule_latents(const struct dit_model *m, int frames, struct err_at at
         return true;
     }
     if (below < 1)
-        return err_set(e, ERR_INPUT, at, "%d frames break %s's rule %s; the nearest right count is %d", frames, m->name,
-                       r->name, above);
-    return err_set(e, ERR_INPUT, at, "%d frames break %s's rule %s; the nearest right counts are %d and %d", frames,
+        return err_set(e, ERR_INPUT, at,
+                       "%d frames break %s's rule %s; the nearest right count is %d", frames,
+                       m->name, r->name, above);
+    return err_set(e, ERR_INPUT, at,
+                   "%d frames break %s's rule %s; the nearest right counts are %d and %d", frames,
                    m->name, r->name, below, above);
 }
 
 /* Tokens along a side of `pixels`. */
-static bool side_tokens(const struct dit_model *m, const char *side, int pixels, int vae, int patch, struct err_at at,
-                        int *tokens, struct err *e)
+static bool side_tokens(const struct dit_model *m, const char *side, int pixels, int vae, int patch,
+                        struct err_at at, int *tokens, struct err *e)
 {
     int step = vae * patch, below = pixels / step * step;
     if (pixels == below) {
@@ -121,9 +129,11 @@ static bool side_tokens(const struct dit_model *m, const char *side, int pixels,
         return true;
     }
     if (below == 0)
-        return err_set(e, ERR_INPUT, at, "%s %d: %s takes multiples of %d (VAE %d x patch %d); the nearest is %d", side,
-                       pixels, m->name, step, vae, patch, step);
-    return err_set(e, ERR_INPUT, at, "%s %d: %s takes multiples of %d (VAE %d x patch %d); the nearest are %d and %d",
+        return err_set(e, ERR_INPUT, at,
+                       "%s %d: %s takes multiples of %d (VAE %d x patch %d); the nearest is %d",
+                       side, pixels, m->name, step, vae, patch, step);
+    return err_set(e, ERR_INPUT, at,
+                   "%s %d: %s takes multiples of %d (VAE %d x patch %d); the nearest are %d and %d",
                    side, pixels, m->name, step, vae, patch, below, below + step);
 }
 
@@ -132,12 +142,13 @@ static bool clip_check(struct clip c, struct err_at at, struct err *e)
     const int sides[] = {c.height, c.width, c.frames};
     for (int i = 0; i < 3; i++)
         if (sides[i] < 1 || sides[i] > DIT_SIDE_MAX)
-            return err_set(e, ERR_INPUT, at, "clip %dx%dx%d: each number must be from 1 to %d", c.height, c.width,
-                           c.frames, DIT_SIDE_MAX);
+            return err_set(e, ERR_INPUT, at, "clip %dx%dx%d: each number must be from 1 to %d",
+                           c.height, c.width, c.frames, DIT_SIDE_MAX);
     return true;
 }
 
-bool dit_grid(const struct dit_model *m, struct clip clip, struct err_at at, struct grid *out, struct err *e)
+bool dit_grid(const struct dit_model *m, struct clip clip, struct err_at at, struct grid *out,
+              struct err *e)
 {
     int latents;
     struct grid g;
@@ -175,7 +186,8 @@ static bool rule_parse(const char *text, int64_t *chunk, int64_t *latents, int *
     return read_count(&s, latents) && *s == '\0';
 }
 
-/* A chunk of c frames with l latents keeps its first frame apart: stride (c-1)/(l-1), 17->5 is 4, 17->3 is 8. */
+/* A chunk of c frames with l latents keeps its first frame apart: stride (c-1)/(l-1), 17->5 is 4,
+ * 17->3 is 8. */
 static bool rule_read(const struct cfg *vae, struct dit_model *m, struct err *e)
 {
     const char *text;
@@ -185,10 +197,13 @@ static bool rule_read(const struct cfg *vae, struct dit_model *m, struct err *e)
         return false;
     if (!rule_parse(text, &chunk, &latents, &plus_one))
         return err_set(e, ERR_INPUT, cfg_get(vae, "frames")->at,
-                       "frames: '%.40s' is not a rule, want one such as F, F/4, 4n+1 or 17->5", text);
+                       "frames: '%.40s' is not a rule, want one such as F, F/4, 4n+1 or 17->5",
+                       text);
     if (latents < 1 || chunk < latents || chunk > 1024)
-        return err_set(e, ERR_INPUT, cfg_get(vae, "frames")->at,
-                       "frames: '%.40s': want 1 to 1024 frames that become at least one and no more latents", text);
+        return err_set(
+            e, ERR_INPUT, cfg_get(vae, "frames")->at,
+            "frames: '%.40s': want 1 to 1024 frames that become at least one and no more latents",
+            text);
     m->frames = (struct frame_rule){text, (int)chunk, (int)latents, plus_one};
     m->vae_t = latents > 1 ? (int)((chunk - 1) / (latents - 1)) : (int)chunk;
     return true;
@@ -199,8 +214,10 @@ static bool vae_read(const struct cfg *map, struct dit_model *m, struct err *e)
     const struct cfg *vae = read_map(map, "vae", vae_keys, e);
     const struct cfg *patch = vae ? read_map(map, "patch", patch_keys, e) : NULL;
     return patch && rule_read(vae, m, e) && read_int(vae, "height", 1, 1024, &m->vae_h, e) &&
-           read_int(vae, "width", 1, 1024, &m->vae_w, e) && read_int(patch, "frames", 1, 64, &m->patch_t, e) &&
-           read_int(patch, "height", 1, 64, &m->patch_h, e) && read_int(patch, "width", 1, 64, &m->patch_w, e);
+           read_int(vae, "width", 1, 1024, &m->vae_w, e) &&
+           read_int(patch, "frames", 1, 64, &m->patch_t, e) &&
+           read_int(patch, "height", 1, 64, &m->patch_h, e) &&
+           read_int(patch, "width", 1, 64, &m->patch_w, e);
 }
 
 static bool blocks_read(const struct cfg *map, struct dit_model *m, struct err *e)
@@ -212,7 +229,8 @@ static bool blocks_read(const struct cfg *map, struct dit_model *m, struct err *
         !read_int_or(b, "plain", 0, DIT_BLOCKS_MAX, 0, &m->plain_blocks, e))
         return false;
     if (dit_blocks(m) < 1 || dit_blocks(m) > DIT_BLOCKS_MAX)
-        return err_set(e, ERR_INPUT, b->at, "blocks: %d in all, want 1 to %d", dit_blocks(m), DIT_BLOCKS_MAX);
+        return err_set(e, ERR_INPUT, b->at, "blocks: %d in all, want 1 to %d", dit_blocks(m),
+                       DIT_BLOCKS_MAX);
     return true;
 }
 
@@ -223,8 +241,8 @@ static bool heads_read(const struct cfg *map, struct dit_model *m, struct err *e
         !read_int(map, "head_dim", 1, DIT_HEAD_DIM_MAX, &m->head_dim, e))
         return false;
     if (m->heads % m->kv_heads != 0)
-        return err_set(e, ERR_INPUT, cfg_get(map, "kv_heads")->at, "kv_heads: %d does not divide the %d heads",
-                       m->kv_heads, m->heads);
+        return err_set(e, ERR_INPUT, cfg_get(map, "kv_heads")->at,
+                       "kv_heads: %d does not divide the %d heads", m->kv_heads, m->heads);
     return true;
 }
 
@@ -235,7 +253,8 @@ static bool text_read(const struct cfg *map, struct dit_model *m, struct err *e)
         !read_int_or(text, "width", 0, DIT_SIDE_MAX, 0, &m->cross_dim, e))
         return false;
     if (m->cross_blocks > 0 && m->cross_dim == 0)
-        return err_set(e, ERR_INPUT, text->at, "text: a model with cross-attention needs the width of its text");
+        return err_set(e, ERR_INPUT, text->at,
+                       "text: a model with cross-attention needs the width of its text");
     return true;
 }
 
@@ -260,9 +279,11 @@ static const struct dit_model *model_read(const struct cfg *map, struct arena *a
     struct dit_model *m = ARENA_NEW(a, struct dit_model);
     int attention;
     m->name = cfg_text_or(map, "name", read_stem(map->at.file, a));
-    if (!cfg_text(map, "source", &m->source, e) || !cfg_enum(map, "attention", attentions, &attention, e) ||
-        !blocks_read(map, m, e) || !read_int(map, "width", 1, DIT_SIDE_MAX, &m->width, e) || !heads_read(map, m, e) ||
-        !ffn_read(map, m, e) || !text_read(map, m, e) || !vae_read(map, m, e) || !params_read(map, m, e))
+    if (!cfg_text(map, "source", &m->source, e) ||
+        !cfg_enum(map, "attention", attentions, &attention, e) || !blocks_read(map, m, e) ||
+        !read_int(map, "width", 1, DIT_SIDE_MAX, &m->width, e) || !heads_read(map, m, e) ||
+        !ffn_read(map, m, e) || !text_read(map, m, e) || !vae_read(map, m, e) ||
+        !params_read(map, m, e))
         return NULL;
     m->attention = attentions[attention];
     return m;

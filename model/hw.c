@@ -5,10 +5,12 @@
 #include "model/read.h"
 
 static const char *const gpu_keys[] = {"name", "source", "bf16", "memory", "hbm", "sms", NULL};
-static const char *const cluster_keys[] = {"name",   "source", "gpu",  "nodes",            "gpus_per_node", "nvlink",
-                                           "nic",    "pcie",   "usd_per_gpu_hour", NULL};
+static const char *const cluster_keys[] = {
+    "name", "source",           "gpu", "nodes", "gpus_per_node", "nvlink", "nic",
+    "pcie", "usd_per_gpu_hour", NULL};
 static const char *const nvlink_keys[] = {"rate", "latency", "efficiency", NULL};
-static const char *const nic_keys[] = {"rate", "rates", "latency", "efficiency", "gpus_per_nic", NULL};
+static const char *const nic_keys[] = {"rate",       "rates",        "latency",
+                                       "efficiency", "gpus_per_nic", NULL};
 
 int hw_gpus(const struct hw_cluster *c)
 {
@@ -54,7 +56,8 @@ static bool cluster_gpu(const struct cfg *map, struct arena *a, struct hw_gpu *o
     if (node->kind == CFG_MAP)
         return cfg_check_keys(node, gpu_keys, e) && gpu_read(node, a, out, e);
     const char *name;
-    const struct hw_gpu *g = cfg_text(map, "gpu", &name, e) ? hw_gpu_load(name, node->at, a, e) : NULL;
+    const struct hw_gpu *g =
+        cfg_text(map, "gpu", &name, e) ? hw_gpu_load(name, node->at, a, e) : NULL;
     if (g)
         *out = *g;
     return g != NULL;
@@ -66,7 +69,8 @@ static bool link_read(const struct cfg *map, struct hw_link *l, struct err *e)
            read_share(map, "efficiency", &l->efficiency, e);
 }
 
-/* A file of the user's own gives the NIC's rate; a preset gives those it is sold with, the usual one first. */
+/* A file of the user's own gives the NIC's rate; a preset gives those it is sold with, the usual
+ * one first. */
 static bool nic_rate(const struct cfg *map, struct arena *a, double *rate, struct err *e)
 {
     if (!cfg_get(map, "rates"))
@@ -74,16 +78,19 @@ static bool nic_rate(const struct cfg *map, struct arena *a, double *rate, struc
     double *rates;
     int count;
     if (cfg_get(map, "rate"))
-        return err_set(e, ERR_INPUT, cfg_get(map, "rate")->at, "nic: has both rate and rates, want one of them");
+        return err_set(e, ERR_INPUT, cfg_get(map, "rate")->at,
+                       "nic: has both rate and rates, want one of them");
     if (!cfg_qty_list(map, "rates", QTY_BYTES_PER_S, a, &rates, &count, e))
         return false;
     if (count < 1 || !(rates[0] > 0))
-        return err_set(e, ERR_INPUT, cfg_get(map, "rates")->at, "rates: want at least one rate above zero");
+        return err_set(e, ERR_INPUT, cfg_get(map, "rates")->at,
+                       "rates: want at least one rate above zero");
     *rate = rates[0];
     return true;
 }
 
-static bool cluster_links(const struct cfg *map, struct arena *a, struct hw_cluster *c, struct err *e)
+static bool cluster_links(const struct cfg *map, struct arena *a, struct hw_cluster *c,
+                          struct err *e)
 {
     const struct cfg *nvlink = read_map(map, "nvlink", nvlink_keys, e);
     const struct cfg *nic = nvlink ? read_map(map, "nic", nic_keys, e) : NULL;
@@ -99,15 +106,18 @@ static bool node_read(const struct cfg *map, struct arena *a, struct hw_cluster 
 {
     c->name = cfg_text_or(map, "name", read_stem(map->at.file, a));
     return cfg_text(map, "source", &c->source, e) && cluster_gpu(map, a, &c->gpu, e) &&
-           read_int(map, "gpus_per_node", 1, HW_GPUS_MAX, &c->gpus_per_node, e) && cluster_links(map, a, c, e) &&
+           read_int(map, "gpus_per_node", 1, HW_GPUS_MAX, &c->gpus_per_node, e) &&
+           cluster_links(map, a, c, e) &&
            cfg_qty_or(map, "usd_per_gpu_hour", QTY_NUMBER, 0, &c->usd_per_gpu_hour, e);
 }
 
 static const struct hw_cluster *cluster_read(const struct cfg *map, struct arena *a, struct err *e)
 {
     struct hw_cluster *c = ARENA_NEW(a, struct hw_cluster);
-    return node_read(map, a, c, e) && read_int(map, "nodes", 1, HW_GPUS_MAX / c->gpus_per_node, &c->nodes, e) ? c
-                                                                                                               : NULL;
+    return node_read(map, a, c, e) &&
+                   read_int(map, "nodes", 1, HW_GPUS_MAX / c->gpus_per_node, &c->nodes, e)
+               ? c
+               : NULL;
 }
 
 const struct hw_cluster *hw_cluster_read(const struct cfg *map, struct arena *a, struct err *e)
@@ -134,24 +144,29 @@ static const char *rate_begin(const char *text)
     return strspn(dash + 1, "0123456789.") == length - 2 ? dash : NULL;
 }
 
-static bool name_rate(const char *begin, struct err_at at, struct arena *a, double *gbit_per_s, struct err *e)
+static bool name_rate(const char *begin, struct err_at at, struct arena *a, double *gbit_per_s,
+                      struct err *e)
 {
     char *number = arena_strndup(a, begin + 1, strlen(begin) - 2);
     if (!qty_parse(number, QTY_NUMBER, "the Gb/s per GPU of a cluster's name", at, gbit_per_s, e))
         return false;
     if (*gbit_per_s > 0 && *gbit_per_s <= 1e6)
         return true;
-    return err_set(e, ERR_INPUT, at, "'%s': want a rate above 0 and up to 1000000 Gb/s per GPU, such as -400g", begin);
+    return err_set(e, ERR_INPUT, at,
+                   "'%s': want a rate above 0 and up to 1000000 Gb/s per GPU, such as -400g",
+                   begin);
 }
 
-static bool name_parse(const char *text, struct err_at at, struct arena *a, struct cluster_name *out, struct err *e)
+static bool name_parse(const char *text, struct err_at at, struct arena *a,
+                       struct cluster_name *out, struct err *e)
 {
     const char *s = text;
     struct cluster_name n = {0};
-    if (!read_count(&s, &n.nodes) || (*s != 'x' && *s != 'X') || (s++, !read_count(&s, &n.gpus_per_node)) ||
-        *s != '-' || s[1] == '\0')
+    if (!read_count(&s, &n.nodes) || (*s != 'x' && *s != 'X') ||
+        (s++, !read_count(&s, &n.gpus_per_node)) || *s != '-' || s[1] == '\0')
         return err_set(e, ERR_INPUT, at,
-                       "'%.60s' is not a cluster, want NODESxGPUS-GPU-RATEg such as '2x8-h100-400g', or a file such as "
+                       "'%.60s' is not a cluster, want NODESxGPUS-GPU-RATEg such as "
+                       "'2x8-h100-400g', or a file such as "
                        "'mine.yaml'",
                        text);
     const char *rate = rate_begin(s + 1);
@@ -163,13 +178,14 @@ static bool name_parse(const char *text, struct err_at at, struct arena *a, stru
 }
 
 /* Counts of a name against the node they are made of. */
-static bool name_counts(const char *text, const struct cluster_name *n, int node_gpus, struct err_at at, struct err *e)
+static bool name_counts(const char *text, const struct cluster_name *n, int node_gpus,
+                        struct err_at at, struct err *e)
 {
     if (n->nodes < 1 || n->gpus_per_node < 1)
         return err_set(e, ERR_INPUT, at, "'%.60s': nodes and GPUs per node count from 1", text);
     if (n->gpus_per_node > node_gpus)
-        return err_set(e, ERR_INPUT, at, "'%.60s': a node has %d GPUs of this kind, not %lld", text, node_gpus,
-                       (long long)n->gpus_per_node);
+        return err_set(e, ERR_INPUT, at, "'%.60s': a node has %d GPUs of this kind, not %lld", text,
+                       node_gpus, (long long)n->gpus_per_node);
     if (n->nodes > HW_GPUS_MAX / n->gpus_per_node)
         return err_set(e, ERR_INPUT, at, "'%.60s': more than %d GPUs", text, HW_GPUS_MAX);
     return true;
@@ -181,7 +197,8 @@ static const char *name_text(const struct hw_cluster *c, const char *gpu, struct
                         c->nic.bytes_per_s / c->gpus_per_nic * 8 / 1e9);
 }
 
-static const struct hw_cluster *cluster_compose(const char *text, struct err_at at, struct arena *a, struct err *e)
+static const struct hw_cluster *cluster_compose(const char *text, struct err_at at, struct arena *a,
+                                                struct err *e)
 {
     struct cluster_name n;
     if (!name_parse(text, at, a, &n, e))
@@ -211,7 +228,8 @@ static bool is_path(const char *name)
     return strchr(name, '/') != NULL;
 }
 
-const struct hw_cluster *hw_cluster_load(const char *name, struct err_at at, struct arena *a, struct err *e)
+const struct hw_cluster *hw_cluster_load(const char *name, struct err_at at, struct arena *a,
+                                         struct err *e)
 {
     if (!is_path(name))
         return cluster_compose(name, at, a, e);
@@ -226,8 +244,10 @@ bool hw_cluster_take(const struct hw_cluster *c, int gpus, struct hw_cluster *ou
     if (gpus < 1 || gpus > hw_gpus(c))
         return err_set(e, ERR_INPUT, at, "%d GPUs: '%s' has %d", gpus, c->name, hw_gpus(c));
     if (gpus > node ? gpus % node != 0 : node % gpus != 0)
-        return err_set(e, ERR_INPUT, at, "%d GPUs are neither whole nodes of '%s' nor an equal part of one: a node has %d",
-                       gpus, c->name, node);
+        return err_set(
+            e, ERR_INPUT, at,
+            "%d GPUs are neither whole nodes of '%s' nor an equal part of one: a node has %d", gpus,
+            c->name, node);
     struct hw_cluster taken = *c;
     taken.nodes = gpus > node ? gpus / node : 1;
     taken.gpus_per_node = gpus > node ? node : gpus;

@@ -4,27 +4,31 @@
 
 #include "model/read.h"
 
-static const char *const profile_keys[] = {"name", "source", "dense", "best", "sparse", "gemm", "copy", "gathered_row",
-                                           "launch", NULL};
+static const char *const profile_keys[] = {"name", "source", "dense",        "best",   "sparse",
+                                           "gemm", "copy",   "gathered_row", "launch", NULL};
 static const char *const dense_keys[] = {"name", "forward", "backward", NULL};
-static const char *const sparse_keys[] = {"name", "forward", "backward", "select", "tile", "group", NULL};
+static const char *const sparse_keys[] = {"name", "forward", "backward", "select",
+                                          "tile", "group",   NULL};
 static const char *const line_keys[] = {"row", "pair", NULL};
 
 /* Without the launch. */
-static double dense_s(const struct kern_dense *d, const struct hw_gpu *g, bool backward, double rows, double keys,
-                      int head_dim)
+static double dense_s(const struct kern_dense *d, const struct hw_gpu *g, bool backward,
+                      double rows, double keys, int head_dim)
 {
     double flop = (backward ? 10 : 4) * rows * keys * head_dim;
     return flop / (g->bf16_flop_per_s * (backward ? d->backward_share : d->forward_share));
 }
 
-double kern_dense_s(const struct kern_profile *k, const struct hw_gpu *g, bool backward, double rows, double keys,
-                    int head_dim)
+double kern_dense_s(const struct kern_profile *k, const struct hw_gpu *g, bool backward,
+                    double rows, double keys, int head_dim)
 {
-    return rows > 0 && keys > 0 ? k->launch_s + dense_s(&k->dense, g, backward, rows, keys, head_dim) : 0;
+    return rows > 0 && keys > 0
+               ? k->launch_s + dense_s(&k->dense, g, backward, rows, keys, head_dim)
+               : 0;
 }
 
-double kern_sparse_s(const struct kern_profile *k, bool backward, double rows, double pairs, int head_dim)
+double kern_sparse_s(const struct kern_profile *k, bool backward, double rows, double pairs,
+                     int head_dim)
 {
     const struct kern_sparse *s = &k->sparse;
     double row_s = backward ? s->backward_row_s : s->forward_row_s;
@@ -52,17 +56,20 @@ double kern_tiled(const struct kern_profile *k, double keys)
     return ceil(keys / k->sparse.tile) * k->sparse.tile;
 }
 
-/* Per head, the sparse kernels take fixed + keys x slope: solve for the keys that cost as much as dense, then step down to
- * a whole tile, since fewer keys than a tile cost as much as the tile. */
-double kern_breakeven(const struct kern_profile *k, const struct kern_dense *d, const struct hw_gpu *g, double tokens,
-                      int head_dim, int query_group, bool recompute)
+/* Per head, the sparse kernels take fixed + keys x slope: solve for the keys that cost as much as
+ * dense, then step down to a whole tile, since fewer keys than a tile cost as much as the tile. */
+double kern_breakeven(const struct kern_profile *k, const struct kern_dense *d,
+                      const struct hw_gpu *g, double tokens, int head_dim, int query_group,
+                      bool recompute)
 {
     int forwards = recompute ? 2 : 1;
     double dense = forwards * dense_s(d, g, false, tokens, tokens, head_dim) +
                    dense_s(d, g, true, tokens, tokens, head_dim);
     double fixed = forwards * kern_sparse_s(k, false, tokens, 0, head_dim) +
-                   kern_sparse_s(k, true, tokens, 0, head_dim) + kern_select_s(k, tokens / query_group * tokens);
-    double slope = forwards * kern_sparse_s(k, false, 0, tokens, head_dim) + kern_sparse_s(k, true, 0, tokens, head_dim);
+                   kern_sparse_s(k, true, tokens, 0, head_dim) +
+                   kern_select_s(k, tokens / query_group * tokens);
+    double slope = forwards * kern_sparse_s(k, false, 0, tokens, head_dim) +
+                   kern_sparse_s(k, true, 0, tokens, head_dim);
     double keys = floor((dense - fixed) / slope / k->sparse.tile) * k->sparse.tile;
     if (!(keys > 0))
         return 2;
@@ -72,11 +79,13 @@ double kern_breakeven(const struct kern_profile *k, const struct kern_dense *d, 
 static bool dense_read(const struct cfg *map, const char *key, struct kern_dense *d, struct err *e)
 {
     const struct cfg *m = read_map(map, key, dense_keys, e);
-    return m && cfg_text(m, "name", &d->name, e) && read_share(m, "forward", &d->forward_share, e) &&
+    return m && cfg_text(m, "name", &d->name, e) &&
+           read_share(m, "forward", &d->forward_share, e) &&
            read_share(m, "backward", &d->backward_share, e);
 }
 
-static bool line_read(const struct cfg *map, const char *key, double *row_s, double *pair_s, struct err *e)
+static bool line_read(const struct cfg *map, const char *key, double *row_s, double *pair_s,
+                      struct err *e)
 {
     const struct cfg *line = read_map(map, key, line_keys, e);
     return line && cfg_qty(line, "row", QTY_SECONDS, row_s, e) &&
@@ -89,23 +98,27 @@ static bool sparse_read(const struct cfg *map, struct kern_sparse *s, struct err
     return m && cfg_text(m, "name", &s->name, e) &&
            line_read(m, "forward", &s->forward_row_s, &s->forward_pair_s, e) &&
            line_read(m, "backward", &s->backward_row_s, &s->backward_pair_s, e) &&
-           cfg_qty(m, "select", QTY_SECONDS, &s->select_score_s, e) && read_int(m, "tile", 1, 65536, &s->tile, e) &&
+           cfg_qty(m, "select", QTY_SECONDS, &s->select_score_s, e) &&
+           read_int(m, "tile", 1, 65536, &s->tile, e) &&
            read_int(m, "group", 1, 65536, &s->group, e);
 }
 
-static const struct kern_profile *profile_read(const struct cfg *map, struct arena *a, struct err *e)
+static const struct kern_profile *profile_read(const struct cfg *map, struct arena *a,
+                                               struct err *e)
 {
     struct kern_profile *k = ARENA_NEW(a, struct kern_profile);
     k->name = cfg_text_or(map, "name", read_stem(map->at.file, a));
     bool ok = cfg_text(map, "source", &k->source, e) && dense_read(map, "dense", &k->dense, e) &&
               dense_read(map, "best", &k->best, e) && sparse_read(map, &k->sparse, e) &&
-              read_share(map, "gemm", &k->gemm_share, e) && read_share(map, "copy", &k->hbm_share, e) &&
+              read_share(map, "gemm", &k->gemm_share, e) &&
+              read_share(map, "copy", &k->hbm_share, e) &&
               cfg_qty(map, "gathered_row", QTY_SECONDS, &k->gathered_row_s, e) &&
               cfg_qty(map, "launch", QTY_SECONDS, &k->launch_s, e);
     return ok ? k : NULL;
 }
 
-const struct kern_profile *kern_load(const char *name, struct err_at at, struct arena *a, struct err *e)
+const struct kern_profile *kern_load(const char *name, struct err_at at, struct arena *a,
+                                     struct err *e)
 {
     const struct cfg *map = read_preset("kernel", name, profile_keys, at, a, e);
     return map ? profile_read(map, a, e) : NULL;
@@ -114,7 +127,8 @@ const struct kern_profile *kern_load(const char *name, struct err_at at, struct 
 const struct kern_profile *kern_read(const struct cfg *map, struct arena *a, struct err *e)
 {
     if (map->kind != CFG_MAP)
-        return err_set(e, ERR_INPUT, map->at, "kernels: want a map with keys such as 'dense'"), NULL;
+        return err_set(e, ERR_INPUT, map->at, "kernels: want a map with keys such as 'dense'"),
+               NULL;
     return cfg_check_keys(map, profile_keys, e) ? profile_read(map, a, e) : NULL;
 }
 

@@ -28,8 +28,8 @@ static bool triple_form(const char *text, int64_t value[3])
     return *text == '\0';
 }
 
-bool read_triple(const char *text, int64_t most, const char *want, struct err_at at, int64_t value[3],
-                 struct err *e)
+bool read_triple(const char *text, int64_t most, const char *want, struct err_at at,
+                 int64_t value[3], struct err *e)
 {
     int64_t v[3];
     if (!triple_form(text, v))
@@ -46,10 +46,12 @@ static bool refuse(const struct cfg *map, const char *key, const char *why, stru
 {
     const struct cfg *node = cfg_get(map, key);
     char path[128];
-    return err_set(e, ERR_INPUT, node->at, "%s: '%s' is %s", cfg_path(node, path, sizeof path), node->text, why);
+    return err_set(e, ERR_INPUT, node->at, "%s: '%s' is %s", cfg_path(node, path, sizeof path),
+                   node->text, why);
 }
 
-bool read_positive(const struct cfg *map, const char *key, enum qty_dim dim, double *si, struct err *e)
+bool read_positive(const struct cfg *map, const char *key, enum qty_dim dim, double *si,
+                   struct err *e)
 {
     double value;
     if (!cfg_qty(map, key, dim, &value, e))
@@ -71,7 +73,8 @@ bool read_share(const struct cfg *map, const char *key, double *share, struct er
     return true;
 }
 
-bool read_int(const struct cfg *map, const char *key, int least, int most, int *value, struct err *e)
+bool read_int(const struct cfg *map, const char *key, int least, int most, int *value,
+              struct err *e)
 {
     int64_t v;
     if (!cfg_int(map, key, least, most, &v, e))
@@ -80,8 +83,8 @@ bool read_int(const struct cfg *map, const char *key, int least, int most, int *
     return true;
 }
 
-bool read_int_or(const struct cfg *map, const char *key, int least, int most, int fallback, int *value,
-                 struct err *e)
+bool read_int_or(const struct cfg *map, const char *key, int least, int most, int fallback,
+                 int *value, struct err *e)
 {
     int64_t v;
     if (!cfg_int_or(map, key, least, most, fallback, &v, e))
@@ -90,21 +93,24 @@ bool read_int_or(const struct cfg *map, const char *key, int least, int most, in
     return true;
 }
 
-static bool check_map(const struct cfg *map, const char *what, const char *const *known, struct err *e)
+static bool check_map(const struct cfg *map, const char *what, const char *const *known,
+                      struct err *e)
 {
     if (map->kind != CFG_MAP)
-        return err_set(e, ERR_INPUT, map->at, "%s: want a map with keys such as '%s'", what, known[0]);
+        return err_set(e, ERR_INPUT, map->at, "%s: want a map with keys such as '%s'", what,
+                       known[0]);
     return cfg_check_keys(map, known, e);
 }
 
-const struct cfg *read_map(const struct cfg *map, const char *key, const char *const *known, struct err *e)
+const struct cfg *read_map(const struct cfg *map, const char *key, const char *const *known,
+                           struct err *e)
 {
     const struct cfg *child = cfg_need(map, key, e);
     return child && check_map(child, key, known, e) ? child : NULL;
 }
 
-const struct cfg *read_preset(const char *kind, const char *name, const char *const *known, struct err_at at,
-                              struct arena *a, struct err *e)
+const struct cfg *read_preset(const char *kind, const char *name, const char *const *known,
+                              struct err_at at, struct arena *a, struct err *e)
 {
     const char *path = preset_find(kind, name, at, a, e);
     const struct cfg *root = path ? cfg_read_file(path, a, e) : NULL;

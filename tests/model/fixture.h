@@ -30,7 +30,7 @@ static inline void fixture_init(struct fixture *f, int heads, int kv_heads, int6
                                   .kv_heads = kv_heads, .head_dim = 128, .ffn = heads * 512, .ffn_mats = 2,
                                   .params = 1e9, .params_per_token = 1e9};
     f->kernels = (struct kern_profile){.dense = {"dense", 0.6, 0.5}, .best = {"dense", 0.6, 0.5},
-                                       .sparse = {"sparse", 0, 1e-12, 0, 5e-12, 1e-11, 1}, .gemm_share = 0.6,
+                                       .sparse = {"sparse", 0, 1e-12, 0, 5e-12, 1e-11, 1, 32}, .gemm_share = 0.6,
                                        .hbm_share = 0.8};
     sparsity_uniform(keep, 1, heads, a, &f->sparsity, &e);
     f->sparsity.model = (struct union_model){.kind = UNION_FIXED, .fixed = fixed};

@@ -1,4 +1,5 @@
-/* GPUs and clusters: presets, the grammar of cluster names, files of the user's own, and what bad input says. */
+/* GPUs and clusters: presets, the grammar of cluster names, files of the user's own, and what bad
+ * input says. */
 #include "model/hw.h"
 
 #include <gsl/gsl_test.h>
@@ -20,7 +21,8 @@ static struct hw_cluster cluster(const char *name)
     struct err e = {0};
     const struct hw_cluster *c = hw_cluster_load(name, err_at_name("--cluster"), arena, &e);
     gsl_test(c == NULL, "cluster %s loads: %s", name, e.text);
-    return c ? *c : (struct hw_cluster){.name = "", .gpu.name = "", .gpus_per_nic = 1, .source = ""};
+    return c ? *c
+             : (struct hw_cluster){.name = "", .gpu.name = "", .gpus_per_nic = 1, .source = ""};
 }
 
 /* Dense bf16 peak, memory bandwidth and NVLink of one direction, from the data sheets. */
@@ -30,34 +32,41 @@ static void gpus_have_their_data_sheets_numbers(void)
         const char *name;
         double tflops, hbm_tb, memory_gib, nvlink_gb;
     } sheet[] = {
-        {"h100", 989.4, 3.35, 80, 450}, {"h800", 989.4, 3.35, 80, 200}, {"h200", 989.4, 4.8, 141, 450},
-        {"a100", 312, 2.039, 80, 300},  {"a800", 312, 2.039, 80, 200},  {"h20", 148, 4.0, 96, 450},
+        {"h100", 989.4, 3.35, 80, 450}, {"h800", 989.4, 3.35, 80, 200},
+        {"h200", 989.4, 4.8, 141, 450}, {"a100", 312, 2.039, 80, 300},
+        {"a800", 312, 2.039, 80, 200},  {"h20", 148, 4.0, 96, 450},
         {"b200", 2250, 8, 180, 900},
     };
     for (size_t i = 0; i < sizeof sheet / sizeof sheet[0]; i++) {
         struct hw_cluster c = cluster(arena_printf(arena, "1x8-%s", sheet[i].name));
-        gsl_test_rel(c.gpu.bf16_flop_per_s, sheet[i].tflops * 1e12, 1e-12, "%s bf16", sheet[i].name);
-        gsl_test_rel(c.gpu.hbm_bytes_per_s, sheet[i].hbm_tb * 1e12, 1e-12, "%s HBM", sheet[i].name);
-        gsl_test_rel(c.gpu.memory_bytes / 0x1p30, sheet[i].memory_gib, 0.01, "%s memory, GiB for the sheet's GB",
+        gsl_test_rel(c.gpu.bf16_flop_per_s, sheet[i].tflops * 1e12, 1e-12, "%s bf16",
                      sheet[i].name);
-        gsl_test_rel(c.nvlink.bytes_per_s, sheet[i].nvlink_gb * 1e9, 1e-12, "%s NVLink, one direction", sheet[i].name);
+        gsl_test_rel(c.gpu.hbm_bytes_per_s, sheet[i].hbm_tb * 1e12, 1e-12, "%s HBM", sheet[i].name);
+        gsl_test_rel(c.gpu.memory_bytes / 0x1p30, sheet[i].memory_gib, 0.01,
+                     "%s memory, GiB for the sheet's GB", sheet[i].name);
+        gsl_test_rel(c.nvlink.bytes_per_s, sheet[i].nvlink_gb * 1e9, 1e-12,
+                     "%s NVLink, one direction", sheet[i].name);
     }
 }
 
 static void every_preset_loads_and_names_its_source(void)
 {
     struct err e = {0};
-    const char **gpus = preset_list("gpu", arena, &e), **clusters = preset_list("cluster", arena, &e);
+    const char **gpus = preset_list("gpu", arena, &e),
+               **clusters = preset_list("cluster", arena, &e);
     gsl_test(!gpus || !clusters, "presets are listed: %s", e.text);
     for (; gpus && *gpus; gpus++) {
         const struct hw_gpu *g = hw_gpu_load(*gpus, err_at_name("gpu"), arena, &e);
-        gsl_test(!g || strcmp(g->name, *gpus) != 0 || strlen(g->source) < 10, "GPU %s: %s", *gpus, e.text);
+        gsl_test(!g || strcmp(g->name, *gpus) != 0 || strlen(g->source) < 10, "GPU %s: %s", *gpus,
+                 e.text);
     }
     for (; clusters && *clusters; clusters++) {
         struct hw_cluster c = cluster(arena_printf(arena, "2x8-%s", *clusters));
-        gsl_test(strcmp(c.gpu.name, *clusters) != 0 || strlen(c.source) < 10, "cluster %s", *clusters);
-        gsl_test(!(c.nvlink.efficiency > 0.3 && c.nvlink.efficiency < 1) || !(c.nvlink.latency_s < 1e-4), "%s: NVLink",
+        gsl_test(strcmp(c.gpu.name, *clusters) != 0 || strlen(c.source) < 10, "cluster %s",
                  *clusters);
+        gsl_test(!(c.nvlink.efficiency > 0.3 && c.nvlink.efficiency < 1) ||
+                     !(c.nvlink.latency_s < 1e-4),
+                 "%s: NVLink", *clusters);
     }
 }
 
@@ -71,7 +80,8 @@ static void every_number_of_a_preset_has_a_comment(const char *kind)
         char line[1000];
         while (in && fgets(line, sizeof line, in)) {
             const char *value = strstr(line, ": ");
-            bool number = value && strchr("0123456789[{", value[2]) && strncmp(line, "gpus_per_node", 13) != 0;
+            bool number = value && strchr("0123456789[{", value[2]) &&
+                          strncmp(line, "gpus_per_node", 13) != 0;
             gsl_test(number && !strstr(line, "   # "), "%s: %.40s", path, line);
         }
         gsl_test(in == NULL, "%s opens", path);
@@ -90,11 +100,14 @@ static void a_name_gives_nodes_gpus_and_the_rate_of_each_gpu(void)
                 const char *name = arena_printf(arena, "%dx8-%s-%dg", nodes[n], gpus[g], rates[r]);
                 struct hw_cluster c = cluster(name);
                 gsl_test(strcmp(c.name, name) != 0, "%s is its name: %s", name, c.name);
-                gsl_test(hw_gpus(&c) != nodes[n] * 8 || c.gpus_per_node != 8, "%s has %d GPUs", name, nodes[n] * 8);
-                gsl_test_rel(c.nic.bytes_per_s, rates[r] * 1e9 / 8, 1e-12, "%s: Gb/s are bits", name);
+                gsl_test(hw_gpus(&c) != nodes[n] * 8 || c.gpus_per_node != 8, "%s has %d GPUs",
+                         name, nodes[n] * 8);
+                gsl_test_rel(c.nic.bytes_per_s, rates[r] * 1e9 / 8, 1e-12, "%s: Gb/s are bits",
+                             name);
             }
     struct hw_cluster odd = cluster("3X5-H100-12.5G");
-    gsl_test(hw_gpus(&odd) != 15 || strcmp(odd.name, "3x5-h100-12.5g") != 0, "any counts, any rate, any case: %s", odd.name);
+    gsl_test(hw_gpus(&odd) != 15 || strcmp(odd.name, "3x5-h100-12.5g") != 0,
+             "any counts, any rate, any case: %s", odd.name);
     gsl_test(strcmp(cluster("1x8-h100").name, "1x8-h100-400g") != 0, "the preset's first rate");
     gsl_test(strcmp(cluster("1x8-a100").name, "1x8-a100-200g") != 0, "an A100 node has 200 Gb/s");
 }
@@ -124,7 +137,8 @@ static void a_wrong_name_says_what_is_wrong(void)
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct err e = {0};
-        gsl_test(hw_cluster_load(wrong[i].name, err_at_name("--cluster"), arena, &e) != NULL || !says(&e, wrong[i].says),
+        gsl_test(hw_cluster_load(wrong[i].name, err_at_name("--cluster"), arena, &e) != NULL ||
+                     !says(&e, wrong[i].says),
                  "'%s': %s", wrong[i].name, e.text);
     }
 }
@@ -140,29 +154,34 @@ static void a_part_of_a_cluster_is_whole_nodes_or_a_share_of_one(void)
 {
     struct hw_cluster c = cluster("4x8-h100-400g"), out = {0};
     struct err e = {0};
-    gsl_test(!hw_cluster_take(&c, 16, &out, arena, err_at_name("--gpus"), &e) || out.nodes != 2 || out.gpus_per_node != 8,
+    gsl_test(!hw_cluster_take(&c, 16, &out, arena, err_at_name("--gpus"), &e) || out.nodes != 2 ||
+                 out.gpus_per_node != 8,
              "16 of 32 are two nodes: %s", e.text);
-    gsl_test(!hw_cluster_take(&c, 4, &out, arena, err_at_name("--gpus"), &e) || out.nodes != 1 || out.gpus_per_node != 4,
+    gsl_test(!hw_cluster_take(&c, 4, &out, arena, err_at_name("--gpus"), &e) || out.nodes != 1 ||
+                 out.gpus_per_node != 4,
              "4 of 32 are half a node");
-    gsl_test(!hw_cluster_take(&c, 32, &out, arena, err_at_name("--gpus"), &e) || strcmp(out.name, c.name) != 0,
+    gsl_test(!hw_cluster_take(&c, 32, &out, arena, err_at_name("--gpus"), &e) ||
+                 strcmp(out.name, c.name) != 0,
              "all of it is itself");
     static const int wrong[] = {0, -8, 3, 12, 33, 64};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct err w = {0};
-        gsl_test(hw_cluster_take(&c, wrong[i], &out, arena, err_at_name("--gpus"), &w) || !says(&w, "--gpus: "),
+        gsl_test(hw_cluster_take(&c, wrong[i], &out, arena, err_at_name("--gpus"), &w) ||
+                     !says(&w, "--gpus: "),
                  "%d of 32: %s", wrong[i], w.text);
     }
 }
 
-static const char right[] = "name: ours\n"
-                            "source: our rack\n"
-                            "gpu: h100\n"
-                            "nodes: 3\n"
-                            "gpus_per_node: 4\n"
-                            "nvlink: {rate: 450 GB/s, latency: 8 us, efficiency: 0.7}\n"
-                            "nic: {rate: 100 Gb/s, latency: 20 us, efficiency: 90%, gpus_per_nic: 2}\n"
-                            "pcie: 64 GB/s\n"
-                            "usd_per_gpu_hour: 2.5\n";
+static const char right[] =
+    "name: ours\n"
+    "source: our rack\n"
+    "gpu: h100\n"
+    "nodes: 3\n"
+    "gpus_per_node: 4\n"
+    "nvlink: {rate: 450 GB/s, latency: 8 us, efficiency: 0.7}\n"
+    "nic: {rate: 100 Gb/s, latency: 20 us, efficiency: 90%, gpus_per_nic: 2}\n"
+    "pcie: 64 GB/s\n"
+    "usd_per_gpu_hour: 2.5\n";
 
 static const struct hw_cluster *read_text(const char *text, struct err *e)
 {
@@ -187,15 +206,18 @@ static void a_file_of_the_users_own_is_read(void)
     gsl_test(!c, "the file is right: %s", e.text);
     if (!c)
         return;
-    gsl_test(hw_gpus(c) != 12 || strcmp(c->name, "ours") != 0 || c->gpus_per_nic != 2, "12 GPUs, two on each NIC");
-    gsl_test_rel(hw_nic_bytes_per_s(c), 100e9 / 8 * 0.9 / 2, 1e-12, "each GPU has half of 100 Gb/s");
+    gsl_test(hw_gpus(c) != 12 || strcmp(c->name, "ours") != 0 || c->gpus_per_nic != 2,
+             "12 GPUs, two on each NIC");
+    gsl_test_rel(hw_nic_bytes_per_s(c), 100e9 / 8 * 0.9 / 2, 1e-12,
+                 "each GPU has half of 100 Gb/s");
     gsl_test_rel(c->usd_per_gpu_hour, 2.5, 1e-12, "its price");
 }
 
 static void a_file_by_path_takes_its_name_from_the_file(void)
 {
     struct hw_cluster c = cluster("tests/model/small.yaml");
-    gsl_test(strcmp(c.name, "small") != 0 || strcmp(c.gpu.name, "tiny") != 0 || hw_gpus(&c) != 2, "tests/model/small.yaml");
+    gsl_test(strcmp(c.name, "small") != 0 || strcmp(c.gpu.name, "tiny") != 0 || hw_gpus(&c) != 2,
+             "tests/model/small.yaml");
     gsl_test_rel(c.nic.bytes_per_s, 25e9 / 8, 1e-12, "a list of rates gives its first");
 }
 
@@ -204,8 +226,10 @@ static void a_wrong_field_is_named_with_its_place(void)
     static const struct {
         const char *line, *says;
     } wrong[] = {
-        {"nvlink: {rate: 450 GB, latency: 8 us, efficiency: 0.7}", "t.yaml:6:16: nvlink.rate: '450 GB' is a size, want a rate"},
-        {"nvlink: {rate: 0 GB/s, latency: 8 us, efficiency: 0.7}", "t.yaml:6:16: nvlink.rate: '0 GB/s' is not above zero"},
+        {"nvlink: {rate: 450 GB, latency: 8 us, efficiency: 0.7}",
+         "t.yaml:6:16: nvlink.rate: '450 GB' is a size, want a rate"},
+        {"nvlink: {rate: 0 GB/s, latency: 8 us, efficiency: 0.7}",
+         "t.yaml:6:16: nvlink.rate: '0 GB/s' is not above zero"},
         {"nvlink: {rate: -1 GB/s, latency: 8 us, efficiency: 0.7}", "t.yaml:6:16: "},
         {"nvlink: {rate: 450 GB/s, latency: 8 us, efficiency: 1.2}", "more than the whole"},
         {"nvlink: {rate: 450 GB/s, latency: 8, efficiency: 0.7}", "t.yaml:6:35: "},
@@ -213,7 +237,8 @@ static void a_wrong_field_is_named_with_its_place(void)
         {"nvlink: none", "nvlink: want a map"},
         {"nic: {latency: 20 us, efficiency: 90%}", "rate"},
         {"nic: {rates: [], latency: 20 us, efficiency: 90%}", "at least one rate"},
-        {"nic: {rate: 1 Gb/s, rates: [1 Gb/s], latency: 20 us, efficiency: 90%}", "both rate and rates"},
+        {"nic: {rate: 1 Gb/s, rates: [1 Gb/s], latency: 20 us, efficiency: 90%}",
+         "both rate and rates"},
         {"nic: {rate: 1 Gb/s, latency: 20 us, efficiency: 90%, gpus_per_nic: 5}", "t.yaml:7:68: "},
         {"gpu: h10", "t.yaml:3:6: "},
         {"gpu: [h100]", "t.yaml:3:6: "},
@@ -226,32 +251,37 @@ static void a_wrong_field_is_named_with_its_place(void)
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct err e = {0};
-        gsl_test(read_text(broken(wrong[i].line), &e) != NULL || !says(&e, wrong[i].says), "%s: %s", wrong[i].line, e.text);
+        gsl_test(read_text(broken(wrong[i].line), &e) != NULL || !says(&e, wrong[i].says), "%s: %s",
+                 wrong[i].line, e.text);
     }
     struct err e = {0};
-    gsl_test(read_text(arena_printf(arena, "%snode: 3\n", right), &e) != NULL || !says(&e, "nodes"), "unknown key: %s",
-             e.text);
+    gsl_test(read_text(arena_printf(arena, "%snode: 3\n", right), &e) != NULL || !says(&e, "nodes"),
+             "unknown key: %s", e.text);
 }
 
 static bool links_equal(struct hw_link a, struct hw_link b)
 {
-    return a.latency_s == b.latency_s && a.bytes_per_s == b.bytes_per_s && a.efficiency == b.efficiency;
+    return a.latency_s == b.latency_s && a.bytes_per_s == b.bytes_per_s &&
+           a.efficiency == b.efficiency;
 }
 
 static bool clusters_equal(const struct hw_cluster *a, const struct hw_cluster *b)
 {
     return strcmp(a->name, b->name) == 0 && strcmp(a->source, b->source) == 0 &&
            strcmp(a->gpu.name, b->gpu.name) == 0 && strcmp(a->gpu.source, b->gpu.source) == 0 &&
-           a->gpu.bf16_flop_per_s == b->gpu.bf16_flop_per_s && a->gpu.memory_bytes == b->gpu.memory_bytes &&
+           a->gpu.bf16_flop_per_s == b->gpu.bf16_flop_per_s &&
+           a->gpu.memory_bytes == b->gpu.memory_bytes &&
            a->gpu.hbm_bytes_per_s == b->gpu.hbm_bytes_per_s && a->gpu.sm_count == b->gpu.sm_count &&
-           a->nodes == b->nodes && a->gpus_per_node == b->gpus_per_node && links_equal(a->nvlink, b->nvlink) &&
-           links_equal(a->nic, b->nic) && a->gpus_per_nic == b->gpus_per_nic &&
-           a->pcie_bytes_per_s == b->pcie_bytes_per_s && a->usd_per_gpu_hour == b->usd_per_gpu_hour;
+           a->nodes == b->nodes && a->gpus_per_node == b->gpus_per_node &&
+           links_equal(a->nvlink, b->nvlink) && links_equal(a->nic, b->nic) &&
+           a->gpus_per_nic == b->gpus_per_nic && a->pcie_bytes_per_s == b->pcie_bytes_per_s &&
+           a->usd_per_gpu_hour == b->usd_per_gpu_hour;
 }
 
 static void a_written_cluster_reads_back_the_same(void)
 {
-    static const char *const names[] = {"1x8-h100", "4x8-h800-200g", "3x5-b200-33.3g", "tests/model/small.yaml"};
+    static const char *const names[] = {"1x8-h100", "4x8-h800-200g", "3x5-b200-33.3g",
+                                        "tests/model/small.yaml"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct err e = {0};
         struct hw_cluster c = cluster(names[i]);

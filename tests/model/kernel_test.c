@@ -1,4 +1,5 @@
-/* Kernel profiles: the measured points they come from, break-even sparsity, and what bad input says. */
+/* Kernel profiles: the measured points they come from, break-even sparsity, and what bad input
+ * says. */
 #include "model/kernel.h"
 
 #include <gsl/gsl_test.h>
@@ -8,7 +9,8 @@
 #include "base/preset.h"
 
 static struct arena *arena;
-static const struct hw_gpu h100 = {.name = "h100", .bf16_flop_per_s = 989e12, .hbm_bytes_per_s = 3.35e12, .source = ""};
+static const struct hw_gpu h100 = {
+    .name = "h100", .bf16_flop_per_s = 989e12, .hbm_bytes_per_s = 3.35e12, .source = ""};
 
 static bool says(const struct err *e, const char *text)
 {
@@ -32,29 +34,38 @@ static void every_preset_loads_and_names_its_source(void)
     for (; names && names[count]; count++) {
         const struct kern_profile *k = profile(names[count]);
         gsl_test(strcmp(k->name, names[count]) != 0 || strlen(k->source) < 10, "%s", names[count]);
-        gsl_test(k->best.forward_share < k->dense.forward_share || k->best.backward_share < k->dense.backward_share,
-                 "%s: the best dense kernel is at least as fast as the one that runs", names[count]);
+        gsl_test(k->best.forward_share < k->dense.forward_share ||
+                     k->best.backward_share < k->dense.backward_share,
+                 "%s: the best dense kernel is at least as fast as the one that runs",
+                 names[count]);
     }
     gsl_test(count < 4, "the four profiles are there: %d", count);
-    gsl_test(!strstr(profile("fa3+target")->source, "not measured"), "an estimate says that it is one");
+    gsl_test(!strstr(profile("fa3+target")->source, "not measured"),
+             "an estimate says that it is one");
 }
 
-/* DSV artifact, exp2 (log): H100, S 32000, H 16, D 128; kept keys a group, ms. The lines were fitted to these. */
+/* DSV artifact, exp2 (log): H100, S 32000, H 16, D 128; kept keys a group, ms. The lines were
+ * fitted to these. */
 static void the_sparse_lines_meet_dsvs_exp2(void)
 {
-    static const double point[][3] = {
-        {6400, 9.25, 193.62}, {4864, 7.08, 147.93}, {3328, 4.90, 102.71}, {1792, 2.75, 57.41}, {768, 1.31, 27.21}};
+    static const double point[][3] = {{6400, 9.25, 193.62},
+                                      {4864, 7.08, 147.93},
+                                      {3328, 4.90, 102.71},
+                                      {1792, 2.75, 57.41},
+                                      {768, 1.31, 27.21}};
     const struct kern_profile *k = profile("dsv-triton");
     double rows = 32000.0 * 16;
     for (int i = 0; i < 5; i++) {
         double pairs = rows * point[i][0];
-        gsl_test_rel(kern_sparse_s(k, false, rows, pairs, 128) * 1e3, point[i][1], 0.005, "forward, %g keys", point[i][0]);
-        gsl_test_rel(kern_sparse_s(k, true, rows, pairs, 128) * 1e3, point[i][2], 0.005, "backward, %g keys", point[i][0]);
+        gsl_test_rel(kern_sparse_s(k, false, rows, pairs, 128) * 1e3, point[i][1], 0.005,
+                     "forward, %g keys", point[i][0]);
+        gsl_test_rel(kern_sparse_s(k, true, rows, pairs, 128) * 1e3, point[i][2], 0.005,
+                     "backward, %g keys", point[i][0]);
     }
 }
 
-/* exp1 (three logs, single calls): S 64000, H 4, D 128, 5120 keys. Not fitted. KV of a head is twice exp2's there, and
- * the forward is 8% slower than the line. */
+/* exp1 (three logs, single calls): S 64000, H 4, D 128, 5120 keys. Not fitted. KV of a head is
+ * twice exp2's there, and the forward is 8% slower than the line. */
 static void and_predict_exp1(void)
 {
     const struct kern_profile *k = profile("dsv-triton");
@@ -62,24 +73,32 @@ static void and_predict_exp1(void)
     gsl_test_rel(kern_sparse_s(k, false, rows, rows * 5120, 128) * 1e3, 4.05, 0.09, "forward");
     gsl_test_rel(kern_sparse_s(k, true, rows, rows * 5120, 128) * 1e3, 77.4, 0.01, "backward");
     gsl_test_rel(kern_select_s(k, 2000.0 * 64000 * 4) * 1e3, 5.2, 0.01, "selection");
-    gsl_test_rel(kern_dense_s(k, &h100, false, rows, 64000, 128) * 1e3, 18.73, 0.01, "Triton dense forward");
-    gsl_test_rel(kern_dense_s(k, &h100, true, rows, 64000, 128) * 1e3, 245.7, 0.01, "Triton dense backward");
+    gsl_test_rel(kern_dense_s(k, &h100, false, rows, 64000, 128) * 1e3, 18.73, 0.01,
+                 "Triton dense forward");
+    gsl_test_rel(kern_dense_s(k, &h100, true, rows, 64000, 128) * 1e3, 245.7, 0.01,
+                 "Triton dense backward");
 }
 
-/* At exp1's shape, from the rates of the FlashAttention-3 paper and of NVIDIA's cuDNN table: 4 or 10 x 64000^2 x 128 x 4 FLOP. */
+/* At exp1's shape, from the rates of the FlashAttention-3 paper and of NVIDIA's cuDNN table: 4 or
+ * 10 x 64000^2 x 128 x 4 FLOP. */
 static void dense_kernels_take_what_their_papers_say(void)
 {
     double rows = 64000.0 * 4;
     const struct kern_profile *fa3 = profile("fa3+dsv"), *cudnn = profile("cudnn+dsv");
-    gsl_test_rel(kern_dense_s(fa3, &h100, false, rows, 64000, 128) * 1e3, 12.9, 0.01, "FA3 forward at 648 TFLOP/s");
-    gsl_test_rel(kern_dense_s(fa3, &h100, true, rows, 64000, 128) * 1e3, 37.4, 0.01, "FA3 backward at 561");
-    gsl_test_rel(kern_dense_s(cudnn, &h100, false, rows, 64000, 128) * 1e3, 12.1, 0.01, "cuDNN forward at 693");
-    gsl_test_rel(kern_dense_s(cudnn, &h100, true, rows, 64000, 128) * 1e3, 36.7, 0.01, "cuDNN backward at 572");
+    gsl_test_rel(kern_dense_s(fa3, &h100, false, rows, 64000, 128) * 1e3, 12.9, 0.01,
+                 "FA3 forward at 648 TFLOP/s");
+    gsl_test_rel(kern_dense_s(fa3, &h100, true, rows, 64000, 128) * 1e3, 37.4, 0.01,
+                 "FA3 backward at 561");
+    gsl_test_rel(kern_dense_s(cudnn, &h100, false, rows, 64000, 128) * 1e3, 12.1, 0.01,
+                 "cuDNN forward at 693");
+    gsl_test_rel(kern_dense_s(cudnn, &h100, true, rows, 64000, 128) * 1e3, 36.7, 0.01,
+                 "cuDNN backward at 572");
 }
 
-/* The same exp2 points read as S 64000, H 4 give other straight lines, 0.456 ms + 0.6861 us K and 9.39 ms + 14.371 us K,
- * whose break-evens were published: against FA2 (370, 322 TFLOP/s) 92.4%, FA3 96.3%, cuDNN on an H200 96.5%. A whole tile of
- * 256 keys of 64,000 is 0.4%, which is left out here as it was there. */
+/* The same exp2 points read as S 64000, H 4 give other straight lines, 0.456 ms + 0.6861 us K
+ * and 9.39 ms + 14.371 us K, whose break-evens were published: against FA2 (370, 322
+ * TFLOP/s) 92.4%, FA3 96.3%, cuDNN on an H200 96.5%. A whole tile of 256 keys of 64,000 is 0.4%,
+ * which is left out here as it was there. */
 static struct kern_profile published_lines(void)
 {
     double rows = 64000.0 * 4;
@@ -96,27 +115,39 @@ static struct kern_profile published_lines(void)
 static void published_break_evens_follow_from_the_published_lines(void)
 {
     struct kern_profile k = published_lines();
-    struct kern_dense fa2 = {"fa2", 370 / 989.0, 322 / 989.0}, fa3 = {"fa3", 648 / 989.0, 561 / 989.0};
+    struct kern_dense fa2 = {"fa2", 370 / 989.0, 322 / 989.0},
+                      fa3 = {"fa3", 648 / 989.0, 561 / 989.0};
     struct kern_dense cudnn = {"cudnn", 693 / 989.0, 572 / 989.0};
-    gsl_test_abs(kern_breakeven(&k, &fa2, &h100, 64000, 128, 32, false), 0.924, 0.0006, "against FA2");
-    gsl_test_abs(kern_breakeven(&k, &fa3, &h100, 64000, 128, 32, false), 0.963, 0.0006, "against FA3");
-    gsl_test_abs(kern_breakeven(&k, &cudnn, &h100, 64000, 128, 32, false), 0.965, 0.0006, "against cuDNN");
-    k.sparse.backward_row_s = 0; /* forward and selection alone: a backward that costs as little sparse as dense */
+    gsl_test_abs(kern_breakeven(&k, &fa2, &h100, 64000, 128, 32, false), 0.924, 0.0006,
+                 "against FA2");
+    gsl_test_abs(kern_breakeven(&k, &fa3, &h100, 64000, 128, 32, false), 0.963, 0.0006,
+                 "against FA3");
+    gsl_test_abs(kern_breakeven(&k, &cudnn, &h100, 64000, 128, 32, false), 0.965, 0.0006,
+                 "against cuDNN");
+    k.sparse.backward_row_s =
+        0; /* forward and selection alone: a backward that costs as little sparse as dense */
     k.sparse.backward_pair_s = 0;
     fa3.backward_share = cudnn.backward_share = 1e9;
-    gsl_test_abs(kern_breakeven(&k, &fa3, &h100, 64000, 128, 32, false), 0.83, 0.006, "forward against FA3");
-    gsl_test_abs(kern_breakeven(&k, &cudnn, &h100, 64000, 128, 32, false), 0.85, 0.006, "forward against cuDNN");
+    gsl_test_abs(kern_breakeven(&k, &fa3, &h100, 64000, 128, 32, false), 0.83, 0.006,
+                 "forward against FA3");
+    gsl_test_abs(kern_breakeven(&k, &cudnn, &h100, 64000, 128, 32, false), 0.85, 0.006,
+                 "forward against cuDNN");
 }
 
-/* With exp2's own shape the backward's fixed part is 2.3 ms at S 64000, not 9.4 (exp1 measured 77.4 ms where the published
- * line says 83.0): the presets' break-even is lower by 0.6 points. By hand for FA3: dense 12.95 + 37.38 ms, fixed
- * 0.114 + 2.273 + 5.202, slope 0.7037 + 14.753 us a key: 2765 keys, 10 tiles of 256, 1 - 2560 / 64000. */
+/* With exp2's own shape the backward's fixed part is 2.3 ms at S 64000, not 9.4 (exp1 measured 77.4
+ * ms where the published line says 83.0): the presets' break-even is lower by 0.6 points. By hand
+ * for FA3: dense 12.95 + 37.38 ms, fixed 0.114 + 2.273 + 5.202, slope 0.7037 + 14.753 us a key:
+ * 2765 keys, 10 tiles of 256, 1 - 2560 / 64000. */
 static void the_presets_break_even_at_96_percent(void)
 {
-    const struct kern_profile *k = profile("dsv-triton"), *fa3 = profile("fa3+dsv"), *cudnn = profile("cudnn+dsv");
-    gsl_test_abs(kern_breakeven(k, &k->best, &h100, 64000, 128, 32, false), 0.96, 1e-9, "against FA3");
-    gsl_test_abs(kern_breakeven(fa3, &fa3->dense, &h100, 64000, 128, 32, false), 0.96, 1e-9, "the same in the default profile");
-    gsl_test_abs(kern_breakeven(cudnn, &cudnn->best, &h100, 64000, 128, 32, false), 0.96, 1e-9, "against cuDNN");
+    const struct kern_profile *k = profile("dsv-triton"), *fa3 = profile("fa3+dsv"),
+                              *cudnn = profile("cudnn+dsv");
+    gsl_test_abs(kern_breakeven(k, &k->best, &h100, 64000, 128, 32, false), 0.96, 1e-9,
+                 "against FA3");
+    gsl_test_abs(kern_breakeven(fa3, &fa3->dense, &h100, 64000, 128, 32, false), 0.96, 1e-9,
+                 "the same in the default profile");
+    gsl_test_abs(kern_breakeven(cudnn, &cudnn->best, &h100, 64000, 128, 32, false), 0.96, 1e-9,
+                 "against cuDNN");
     gsl_test_abs(kern_breakeven(k, &k->dense, &h100, 64000, 128, 32, false), 0.744, 1e-9,
                  "against its own Triton dense, 18.73 + 245.7 ms: 16,616 keys, 64 tiles");
 }
@@ -128,8 +159,10 @@ static void break_even_is_where_the_prices_cross(void)
     for (int i = 0; i < 8; i++) {
         const struct kern_profile *k = profile(names[i / 2]);
         bool recompute = i % 2;
-        double n = 64000, heads = 1e6, times = recompute ? 2 : 1; /* many heads: launches do not count */
-        double s = kern_breakeven(k, &k->dense, &h100, n, 128, k->sparse.group, recompute), keys = n * (1 - s) - 0.5;
+        double n = 64000, heads = 1e6,
+               times = recompute ? 2 : 1; /* many heads: launches do not count */
+        double s = kern_breakeven(k, &k->dense, &h100, n, 128, k->sparse.group, recompute),
+               keys = n * (1 - s) - 0.5;
         double dense = times * kern_dense_s(k, &h100, false, n * heads, n, 128) +
                        kern_dense_s(k, &h100, true, n * heads, n, 128);
         for (int more = 0; more < 2; more++) {
@@ -137,7 +170,8 @@ static void break_even_is_where_the_prices_cross(void)
             double sparse = times * kern_sparse_s(k, false, n * heads, pairs, 128) +
                             kern_sparse_s(k, true, n * heads, pairs, 128) +
                             kern_select_s(k, n / k->sparse.group * n * heads);
-            gsl_test((sparse > dense) != more, "%s, recompute %d, %g + %d keys", k->name, recompute, keys, more);
+            gsl_test((sparse > dense) != more, "%s, recompute %d, %g + %d keys", k->name, recompute,
+                     keys, more);
         }
     }
 }
@@ -146,11 +180,14 @@ static void break_even_has_ends(void)
 {
     struct kern_profile k = published_lines();
     struct kern_dense slow = {"slow", 1e-6, 1e-6}, fast = {"fast", 1e6, 1e6};
-    gsl_test(kern_breakeven(&k, &slow, &h100, 64000, 128, 32, false) != 0, "always better than a slow kernel");
-    gsl_test(!(kern_breakeven(&k, &fast, &h100, 64000, 128, 32, false) > 1), "never better than a fast one");
+    gsl_test(kern_breakeven(&k, &slow, &h100, 64000, 128, 32, false) != 0,
+             "always better than a slow kernel");
+    gsl_test(!(kern_breakeven(&k, &fast, &h100, 64000, 128, 32, false) > 1),
+             "never better than a fast one");
     k.sparse.tile = 256;
     struct kern_dense fa3 = {"fa3", 0.65, 0.57};
-    gsl_test(!(kern_breakeven(&k, &fa3, &h100, 1024, 128, 32, false) > 1), "nor where a tile costs more than all");
+    gsl_test(!(kern_breakeven(&k, &fa3, &h100, 1024, 128, 32, false) > 1),
+             "nor where a tile costs more than all");
 }
 
 static void keys_are_rounded_up_to_tiles(void)
@@ -164,23 +201,28 @@ static void keys_are_rounded_up_to_tiles(void)
 static void other_head_sizes_scale_the_sparse_kernels(void)
 {
     const struct kern_profile *k = profile("fa3+dsv");
-    gsl_test_rel(kern_sparse_s(k, true, 1000, 1e6, 64) * 2, kern_sparse_s(k, true, 1000, 1e6, 128), 1e-12, "half the work");
+    gsl_test_rel(kern_sparse_s(k, true, 1000, 1e6, 64) * 2, kern_sparse_s(k, true, 1000, 1e6, 128),
+                 1e-12, "half the work");
 }
 
 static void nothing_to_do_takes_no_time(void)
 {
     const struct kern_profile *k = profile("fa3+dsv");
     gsl_test(kern_dense_s(k, &h100, false, 0, 1000, 128) != 0 || kern_gemm_s(k, &h100, 0) != 0 ||
-                 kern_copy_s(k, &h100, 0) != 0 || kern_sparse_s(k, false, 0, 0, 128) != 0 || kern_select_s(k, 0) != 0,
+                 kern_copy_s(k, &h100, 0) != 0 || kern_sparse_s(k, false, 0, 0, 128) != 0 ||
+                 kern_select_s(k, 0) != 0,
              "not even a launch");
-    gsl_test_rel(kern_gemm_s(k, &h100, 989e12 * 0.79), 1 + 5e-6, 1e-12, "a second of GEMM and a launch");
-    gsl_test_rel(kern_copy_s(k, &h100, 3.35e12 * 0.9), 1 + 5e-6, 1e-12, "a second of copies and a launch");
+    gsl_test_rel(kern_gemm_s(k, &h100, 989e12 * 0.79), 1 + 5e-6, 1e-12,
+                 "a second of GEMM and a launch");
+    gsl_test_rel(kern_copy_s(k, &h100, 3.35e12 * 0.9), 1 + 5e-6, 1e-12,
+                 "a second of copies and a launch");
 }
 
 static const char right[] = "source: a test\n"
                             "dense: {name: d, forward: 60%, backward: 50%}\n"
                             "best: {name: d, forward: 0.7, backward: 0.6}\n"
-                            "sparse: {name: s, forward: {row: 1 ns, pair: 1 ps}, backward: {row: 1 ns, pair: 9 ps}, select: 1 "
+                            "sparse: {name: s, forward: {row: 1 ns, pair: 1 ps}, backward: {row: 1 "
+                            "ns, pair: 9 ps}, select: 1 "
                             "ps, tile: 64, group: 32}\n"
                             "gemm: 80%\n"
                             "copy: 90%\n"
@@ -216,10 +258,12 @@ static void a_wrong_field_is_named_with_its_place(void)
         {"dense: {name: d, forward: 60%}", "backward"},
         {"dense: {name: d, foward: 60%, backward: 50%}", "forward"},
         {"best: fa3", "t.yaml:3:7: best: want a map"},
-        {"sparse: {name: s, forward: {row: 1 ns, pair: 0 ps}, backward: {row: 1 ns, pair: 9 ps}, select: 1 ps, tile: 64, group:"
+        {"sparse: {name: s, forward: {row: 1 ns, pair: 0 ps}, backward: {row: 1 ns, pair: 9 ps}, "
+         "select: 1 ps, tile: 64, group:"
          " 32}",
          "sparse.forward.pair: '0 ps' is not above zero"},
-        {"sparse: {name: s, forward: {row: 1 ns, pair: 1 ps}, backward: {row: 1 ns, pair: 9 ps}, select: 1 ps, tile: 0, group:"
+        {"sparse: {name: s, forward: {row: 1 ns, pair: 1 ps}, backward: {row: 1 ns, pair: 9 ps}, "
+         "select: 1 ps, tile: 0, group:"
          " 32}",
          "tile"},
     };
@@ -227,27 +271,32 @@ static void a_wrong_field_is_named_with_its_place(void)
     gsl_test(read_text(right, &fine) == NULL, "the right file is read: %s", fine.text);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct err e = {0};
-        gsl_test(read_text(broken(wrong[i].line), &e) != NULL || !says(&e, wrong[i].says), "%.30s: %s", wrong[i].line, e.text);
+        gsl_test(read_text(broken(wrong[i].line), &e) != NULL || !says(&e, wrong[i].says),
+                 "%.30s: %s", wrong[i].line, e.text);
     }
     struct err e = {0};
-    gsl_test(kern_load("fa3", err_at_name("--kernels"), arena, &e) != NULL || !says(&e, "--kernels"), "no such profile: %s",
-             e.text);
+    gsl_test(kern_load("fa3", err_at_name("--kernels"), arena, &e) != NULL ||
+                 !says(&e, "--kernels"),
+             "no such profile: %s", e.text);
 }
 
 static bool dense_equal(struct kern_dense a, struct kern_dense b)
 {
-    return strcmp(a.name, b.name) == 0 && a.forward_share == b.forward_share && a.backward_share == b.backward_share;
+    return strcmp(a.name, b.name) == 0 && a.forward_share == b.forward_share &&
+           a.backward_share == b.backward_share;
 }
 
 static bool profiles_equal(const struct kern_profile *a, const struct kern_profile *b)
 {
     const struct kern_sparse *s = &a->sparse, *t = &b->sparse;
-    return strcmp(a->name, b->name) == 0 && strcmp(a->source, b->source) == 0 && dense_equal(a->dense, b->dense) &&
-           dense_equal(a->best, b->best) && strcmp(s->name, t->name) == 0 && s->forward_row_s == t->forward_row_s &&
+    return strcmp(a->name, b->name) == 0 && strcmp(a->source, b->source) == 0 &&
+           dense_equal(a->dense, b->dense) && dense_equal(a->best, b->best) &&
+           strcmp(s->name, t->name) == 0 && s->forward_row_s == t->forward_row_s &&
            s->forward_pair_s == t->forward_pair_s && s->backward_row_s == t->backward_row_s &&
-           s->backward_pair_s == t->backward_pair_s && s->select_score_s == t->select_score_s && s->tile == t->tile &&
-           s->group == t->group && a->gemm_share == b->gemm_share && a->hbm_share == b->hbm_share &&
-           a->gathered_row_s == b->gathered_row_s && a->launch_s == b->launch_s;
+           s->backward_pair_s == t->backward_pair_s && s->select_score_s == t->select_score_s &&
+           s->tile == t->tile && s->group == t->group && a->gemm_share == b->gemm_share &&
+           a->hbm_share == b->hbm_share && a->gathered_row_s == b->gathered_row_s &&
+           a->launch_s == b->launch_s;
 }
 
 static void a_written_profile_reads_back_the_same(void)
