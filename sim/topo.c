@@ -259,7 +259,9 @@ struct wire {
     struct net *net;
     int **next;        /* [destination GPU][node]: edge to take, -1 none; made when first used */
     int *routes;       /* [from * gpus + to]: net route + 1, or 0 */
-    int *of_gpu;       /* node -> GPU */
+    int *loops;        /* [gpu]: net route + 1, or 0 */
+    sim_time *latency; /* by net route */
+    size_t latency_room;
     int *hops, *order; /* scratch of one tree */
     double *width;
 };
@@ -281,9 +283,7 @@ struct wire *wire_new(const struct topo *t)
         net_link(w->net, t->edges[i].bytes_per_s);
     w->next = zeroed((size_t)t->gpu_count, sizeof *w->next);
     w->routes = zeroed((size_t)t->gpu_count * (size_t)t->gpu_count, sizeof *w->routes);
-    w->of_gpu = zeroed((size_t)t->node_count, sizeof *w->of_gpu);
-    for (int g = 0; g < t->gpu_count; g++)
-        w->of_gpu[t->gpus[g]] = g;
+    w->loops = zeroed((size_t)t->gpu_count, sizeof *w->loops);
     w->hops = zeroed((size_t)t->node_count, sizeof *w->hops);
     w->order = zeroed((size_t)t->node_count, sizeof *w->order);
     w->width = zeroed((size_t)t->node_count, sizeof *w->width);
@@ -296,7 +296,7 @@ void wire_free(struct wire *w)
         return;
     for (int g = 0; g < w->t->gpu_count; g++)
         free(w->next[g]);
-    void *blocks[] = {w->next, w->routes, w->of_gpu, w->hops, w->order, w->width};
+    void *blocks[] = {w->next, w->routes, w->loops, w->latency, w->hops, w->order, w->width};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         free(blocks[i]);
     net_free(w->net);
@@ -414,21 +414,49 @@ static int full_walk(struct wire *w, int from_gpu, int to_gpu, int *edges)
     return count + walk(w, via, to_gpu, edges + count);
 }
 
+static int route_add(struct wire *w, const int *edges, int count)
+{
+    int route = net_route(w->net, edges, count);
+    double sum = 0;
+    for (int i = 0; i < count; i++)
+        sum += w->t->edges[edges[i]].latency_s;
+    w->latency = sim_grow(w->latency, (size_t)route + 1, &w->latency_room, sizeof *w->latency);
+    w->latency[route] = sim_time_of(sum);
+    return route;
+}
+
 int wire_route(struct wire *w, int from_gpu, int to_gpu, sim_time *latency)
 {
     assert(from_gpu != to_gpu);
     int edges[2 * ROUTE_MOST],
         *slot = &w->routes[(size_t)from_gpu * (size_t)w->t->gpu_count + (size_t)to_gpu];
-    int count = *slot == 0 || latency ? full_walk(w, from_gpu, to_gpu, edges) : 0;
-    if (latency) {
-        double sum = 0;
-        for (int i = 0; i < count; i++)
-            sum += w->t->edges[edges[i]].latency_s;
-        *latency = sim_time_of(sum);
-    }
     if (*slot == 0)
-        *slot = net_route(w->net, edges, count) + 1;
+        *slot = route_add(w, edges, full_walk(w, from_gpu, to_gpu, edges)) + 1;
+    if (latency)
+        *latency = w->latency[*slot - 1];
     return *slot - 1;
+}
+
+/* Out as to the GPU's image on the next server, in as from there; the way's two halves have equal
+ * lengths. */
+int wire_loop(struct wire *w, int gpu, sim_time *latency)
+{
+    if (w->loops[gpu] == 0) {
+        int host = w->t->nodes[w->t->gpus[gpu]].host, other = 0, first = 0, edges[ROUTE_MOST],
+            back[ROUTE_MOST];
+        while (w->t->nodes[w->t->gpus[first]].host != host)
+            first++;
+        while (other < w->t->gpu_count && w->t->nodes[w->t->gpus[other]].host == host)
+            other++;
+        other = other < w->t->gpu_count ? other + gpu - first
+                                        : gpu == 0; /* one server: by way of a neighbour */
+        int count = walk(w, gpu, other, edges), in = walk(w, other, gpu, back);
+        memcpy(edges + count / 2, back + in / 2, (size_t)(in - in / 2) * sizeof *edges);
+        w->loops[gpu] = route_add(w, edges, count / 2 + in - in / 2) + 1;
+    }
+    if (latency)
+        *latency = w->latency[w->loops[gpu] - 1];
+    return w->loops[gpu] - 1;
 }
 
 int wire_edges(struct wire *w, int from_gpu, int to_gpu, int *edges, int room)

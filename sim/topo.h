@@ -74,7 +74,12 @@ struct net *wire_net(struct wire *w);
  * *latency. */
 int wire_route(struct wire *w, int from_gpu, int to_gpu, sim_time *latency);
 
-/* The edges of that route, for reports; count returned, at most `room` written. */
+/* A route from a GPU to its image in the next of many identical servers, folded onto its own: out
+ * through its own ports and in through its own ports. For traffic between replicas of which only
+ * one is simulated. */
+int wire_loop(struct wire *w, int gpu, sim_time *latency);
+
+/* The edges of wire_route's route, for reports; count returned, at most `room` written. */
 int wire_edges(struct wire *w, int from_gpu, int to_gpu, int *edges, int room);
 
 #endif
