@@ -150,8 +150,8 @@ static bool clip_check(struct clip c, struct err_at at, struct err *e)
 bool dit_grid(const struct dit_model *m, struct clip clip, struct err_at at, struct grid *out,
               struct err *e)
 {
-    int latents;
-    struct grid g;
+    int latents = 0;
+    struct grid g = {0};
     if (!clip_check(clip, at, e) || !rule_latents(m, clip.frames, at, &latents, e) ||
         !side_tokens(m, "height", clip.height, m->vae_h, m->patch_h, at, &g.h, e) ||
         !side_tokens(m, "width", clip.width, m->vae_w, m->patch_w, at, &g.w, e))

@@ -200,7 +200,7 @@ static const char *name_text(const struct hw_cluster *c, const char *gpu, struct
 static const struct hw_cluster *cluster_compose(const char *text, struct err_at at, struct arena *a,
                                                 struct err *e)
 {
-    struct cluster_name n;
+    struct cluster_name n = {0};
     if (!name_parse(text, at, a, &n, e))
         return NULL;
     const struct cfg *map = read_preset("cluster", n.gpu, cluster_keys, at, a, e);
