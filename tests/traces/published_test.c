@@ -8,7 +8,7 @@
 
 #include "traces/stats.h"
 
-enum { SIDE = 16, TOKENS = SIDE * SIDE * SIDE, SEEDS = 3 };
+enum { SIDE = 16, TOKENS = SIDE * SIDE * SIDE, SEEDS = 2 };
 static const struct err_at here = {"test", 0, 0};
 
 struct published {
