@@ -1,6 +1,7 @@
-/* Memory that is given back all at once. Results live in the arena that the caller passes in; scratch is a
- * second arena, reset between candidates. Out of memory ends the program here (exit 1), so nobody else
- * checks for it: allocate only sizes that you have bounded first. Not for sharing between threads. */
+/* Memory that is given back all at once. Results live in the arena that the caller passes in;
+ * scratch is a second arena, reset between candidates. Out of memory ends the program here (exit
+ * 1), so nobody else checks for it: allocate only sizes that you have bounded first. Not for
+ * sharing between threads. */
 #ifndef BASE_ARENA_H
 #define BASE_ARENA_H
 
@@ -23,7 +24,8 @@ void arena_reset(struct arena *a);
 /* Bytes taken from the system now. */
 size_t arena_bytes(const struct arena *a);
 
-#define ARENA_NEW(arena, type)          ((type *)arena_alloc((arena), 1, sizeof(type)))
-#define ARENA_ARRAY(arena, type, count) ((type *)arena_alloc((arena), (size_t)(count), sizeof(type)))
+#define ARENA_NEW(arena, type) ((type *)arena_alloc((arena), 1, sizeof(type)))
+#define ARENA_ARRAY(arena, type, count)                                                            \
+    ((type *)arena_alloc((arena), (size_t)(count), sizeof(type)))
 
 #endif

@@ -42,7 +42,8 @@ static const char *read_quoted(struct reader *r)
         r->p += *r->p == '"' ? 2 : 1;
     }
     if (r->p >= r->end) {
-        err_set(r->e, ERR_INPUT, (struct err_at){r->name, start, 0}, "a quoted field is not closed");
+        err_set(r->e, ERR_INPUT, (struct err_at){r->name, start, 0},
+                "a quoted field is not closed");
         return NULL;
     }
     w = out = arena_alloc(r->a, (size_t)(r->p - from) + 1, 1);
@@ -90,7 +91,8 @@ static int read_record(struct reader *r, struct fields *f)
         }
     }
     if (r->p < r->end && *r->p != '\n' && *r->p != '\r') {
-        err_set(r->e, ERR_INPUT, (struct err_at){r->name, r->line, 0}, "text after a closing quote; want ',' or a new line");
+        err_set(r->e, ERR_INPUT, (struct err_at){r->name, r->line, 0},
+                "text after a closing quote; want ',' or a new line");
         return -1;
     }
     return n;
@@ -108,19 +110,21 @@ static void lines_add(int **lines, int *room, int count, int line, struct arena 
     (*lines)[count] = line;
 }
 
-bool csv_parse(const char *name, const char *text, size_t length, struct arena *a, struct csv *out, struct err *e)
+bool csv_parse(const char *name, const char *text, size_t length, struct arena *a, struct csv *out,
+               struct err *e)
 {
     const char *nul = memchr(text, '\0', length);
     if (nul)
-        return err_set(e, ERR_INPUT, err_at_name(name), "a NUL byte at offset %zu; want a text file",
-                       (size_t)(nul - text));
+        return err_set(e, ERR_INPUT, err_at_name(name),
+                       "a NUL byte at offset %zu; want a text file", (size_t)(nul - text));
     struct reader r = {name, text, text + length, 1, a, e};
     struct fields header = {0}, cells = {0};
     int columns = read_record(&r, &header), room = 0, *lines = NULL;
     if (columns < 0)
         return false;
     if (columns == 0)
-        return err_set(e, ERR_INPUT, err_at_name(name), "is empty; want a header row of column names");
+        return err_set(e, ERR_INPUT, err_at_name(name),
+                       "is empty; want a header row of column names");
     int rows = 0;
     for (;; rows++) {
         int n = read_record(&r, &cells), line = r.line;
@@ -129,11 +133,16 @@ bool csv_parse(const char *name, const char *text, size_t length, struct arena *
         if (n == 0)
             break;
         if (n != columns)
-            return err_set(e, ERR_INPUT, (struct err_at){name, line, 0}, "%d fields where the header has %d", n, columns);
+            return err_set(e, ERR_INPUT, (struct err_at){name, line, 0},
+                           "%d fields where the header has %d", n, columns);
         lines_add(&lines, &room, rows, line, a);
     }
-    *out = (struct csv){.path = arena_strdup(a, name), .columns = columns, .rows = rows, .header = header.item,
-                        .cells = cells.item, .line = lines};
+    *out = (struct csv){.path = arena_strdup(a, name),
+                        .columns = columns,
+                        .rows = rows,
+                        .header = header.item,
+                        .cells = cells.item,
+                        .line = lines};
     return true;
 }
 
@@ -144,11 +153,13 @@ bool csv_read(const char *path, struct arena *a, struct csv *out, struct err *e)
     struct stat st;
     FILE *f = fopen(path, "rb");
     if (!f || fstat(fileno(f), &st) != 0) {
-        err_set(e, f ? ERR_SYSTEM : ERR_INPUT, err_at_name(path), "cannot be read: %s", strerror(errno));
+        err_set(e, f ? ERR_SYSTEM : ERR_INPUT, err_at_name(path), "cannot be read: %s",
+                strerror(errno));
         goto done;
     }
     if (!S_ISREG(st.st_mode) || st.st_size > CSV_FILE_LIMIT) {
-        err_set(e, ERR_INPUT, err_at_name(path), "want a regular file of at most %d MiB", CSV_FILE_LIMIT >> 20);
+        err_set(e, ERR_INPUT, err_at_name(path), "want a regular file of at most %d MiB",
+                CSV_FILE_LIMIT >> 20);
         goto done;
     }
     text = malloc((size_t)st.st_size + 1);
@@ -183,7 +194,8 @@ bool csv_need(const struct csv *c, const char *name, int *column, struct err *e)
         strcat(have, i ? ", " : "");
         strcat(have, c->header[i]);
     }
-    return err_set(e, ERR_INPUT, (struct err_at){c->path, 1, 0}, "no column '%s'; there are: %s", name, have);
+    return err_set(e, ERR_INPUT, (struct err_at){c->path, 1, 0}, "no column '%s'; there are: %s",
+                   name, have);
 }
 
 const char *csv_cell(const struct csv *c, int row, int column)
@@ -197,21 +209,22 @@ bool csv_num(const struct csv *c, int row, int column, double *value, struct err
     char *end;
     double v = strtod(text, &end);
     if (end == text || *end != '\0' || !isfinite(v))
-        return err_set(e, ERR_INPUT, (struct err_at){c->path, c->line[row], 0}, "%s: '%s' is not a finite number",
-                       c->header[column], text);
+        return err_set(e, ERR_INPUT, (struct err_at){c->path, c->line[row], 0},
+                       "%s: '%s' is not a finite number", c->header[column], text);
     *value = v;
     return true;
 }
 
-bool csv_int(const struct csv *c, int row, int column, int64_t least, int64_t most, int64_t *value, struct err *e)
+bool csv_int(const struct csv *c, int row, int column, int64_t least, int64_t most, int64_t *value,
+             struct err *e)
 {
     double v;
     if (!csv_num(c, row, column, &v, e))
         return false;
     if (v != floor(v) || v < (double)least || v > (double)most)
         return err_set(e, ERR_INPUT, (struct err_at){c->path, c->line[row], 0},
-                       "%s: '%s'; want a whole number from %lld to %lld", c->header[column], csv_cell(c, row, column),
-                       (long long)least, (long long)most);
+                       "%s: '%s'; want a whole number from %lld to %lld", c->header[column],
+                       csv_cell(c, row, column), (long long)least, (long long)most);
     *value = (int64_t)v;
     return true;
 }

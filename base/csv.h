@@ -1,4 +1,5 @@
-/* Reads comma-separated values: a header row, quoted fields (RFC 4180), "#" comment lines and empty lines skipped. */
+/* Reads comma-separated values: a header row, quoted fields (RFC 4180), "#" comment lines and empty
+ * lines skipped. */
 #ifndef BASE_CSV_H
 #define BASE_CSV_H
 
@@ -17,16 +18,20 @@ struct csv {
     const int *line;     /* [rows], for messages */
 };
 
-/* ERR_INPUT for an empty file, a row with another number of fields than the header, an open quote or a NUL byte. */
+/* ERR_INPUT for an empty file, a row with another number of fields than the header, an open quote
+ * or a NUL byte. */
 bool csv_read(const char *path, struct arena *a, struct csv *out, struct err *e);
-bool csv_parse(const char *name, const char *text, size_t length, struct arena *a, struct csv *out, struct err *e);
+bool csv_parse(const char *name, const char *text, size_t length, struct arena *a, struct csv *out,
+               struct err *e);
 
-int csv_column(const struct csv *c, const char *name);                              /* -1: no such column */
-bool csv_need(const struct csv *c, const char *name, int *column, struct err *e); /* names what there is */
+int csv_column(const struct csv *c, const char *name); /* -1: no such column */
+bool csv_need(const struct csv *c, const char *name, int *column,
+              struct err *e); /* names what there is */
 const char *csv_cell(const struct csv *c, int row, int column);
 
 /* A finite number, or a whole number in a range; ERR_INPUT with line and column name otherwise. */
 bool csv_num(const struct csv *c, int row, int column, double *value, struct err *e);
-bool csv_int(const struct csv *c, int row, int column, int64_t least, int64_t most, int64_t *value, struct err *e);
+bool csv_int(const struct csv *c, int row, int column, int64_t least, int64_t most, int64_t *value,
+             struct err *e);
 
 #endif

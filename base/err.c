@@ -12,7 +12,8 @@ static void text_append(char *text, size_t size, const char *format, va_list arg
         memcpy(text + size - 4, "...", 4);
 }
 
-/* Values from files stand in messages: one with line breaks or terminal escapes must not rule the screen. */
+/* Values from files stand in messages: one with line breaks or terminal escapes must not rule the
+ * screen. */
 static void text_clean(char *text)
 {
     for (; *text; text++)

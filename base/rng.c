@@ -50,7 +50,8 @@ double rng_uniform(struct rng *r)
 uint64_t rng_below(struct rng *r, uint64_t limit)
 {
     assert(limit > 0);
-    uint64_t skip = (0 - limit) % limit; /* 2^64 mod limit: values below it would favour small results */
+    uint64_t skip =
+        (0 - limit) % limit; /* 2^64 mod limit: values below it would favour small results */
     for (;;) {
         uint64_t x = rng_u64(r);
         if (x >= skip)

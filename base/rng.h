@@ -1,7 +1,7 @@
-/* Random numbers that are the same on every machine and thread count: each use draws from a stream of its
- * own, named by what it is for and by up to three indices (block, head, step), never from a shared one.
- * Generator: xoshiro256** (Blackman, Vigna, "Scrambled linear pseudorandom number generators", 2021),
- * seeded by splitmix64 over the seed, the name and the indices. */
+/* Random numbers that are the same on every machine and thread count: each use draws from a stream
+ * of its own, named by what it is for and by up to three indices (block, head, step), never from a
+ * shared one. Generator: xoshiro256** (Blackman, Vigna, "Scrambled linear pseudorandom number
+ * generators", 2021), seeded by splitmix64 over the seed, the name and the indices. */
 #ifndef BASE_RNG_H
 #define BASE_RNG_H
 

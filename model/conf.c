@@ -9,19 +9,24 @@ const struct cp_strategy_info cp_strategies[CP_STRATEGIES] = {
     [CP_SINGLE] = {"single", false, false, false, MOVE_NONE, "one GPU, no exchange"},
     [CP_ULYSSES] = {"ulysses", false, true, false, MOVE_NONE, "even heads, all-to-all"},
     [CP_HCP] = {"hcp", true, true, false, MOVE_NONE, "heads balanced by work, uneven all-to-all"},
-    [CP_SCP] = {"scp", false, false, true, MOVE_ROWS, "queries stay, only the needed KV rows are fetched"},
-    [CP_SCP_DENSE] = {"scp-dense", false, false, true, MOVE_ALL_ROWS, "queries stay, all KV rows are fetched"},
+    [CP_SCP] = {"scp", false, false, true, MOVE_ROWS,
+                "queries stay, only the needed KV rows are fetched"},
+    [CP_SCP_DENSE] = {"scp-dense", false, false, true, MOVE_ALL_ROWS,
+                      "queries stay, all KV rows are fetched"},
     [CP_ALLGATHER] = {"all-gather", false, false, true, MOVE_ALLGATHER,
                       "queries stay, KV all-gathered, gradients reduce-scattered"},
-    [CP_RING] = {"ring", false, false, true, MOVE_RING, "queries stay, KV goes around under the compute"},
+    [CP_RING] = {"ring", false, false, true, MOVE_RING,
+                 "queries stay, KV goes around under the compute"},
     [CP_USP] = {"usp", false, true, true, MOVE_RING, "even heads in rows, ring in columns"},
-    [CP_HYBRID] = {"hybrid", true, true, true, MOVE_ROWS, "balanced heads in rows, needed KV rows in columns"},
+    [CP_HYBRID] = {"hybrid", true, true, true, MOVE_ROWS,
+                   "balanced heads in rows, needed KV rows in columns"},
     [CP_HYBRID_DENSE] = {"hybrid-dense", true, true, true, MOVE_ALL_ROWS,
                          "balanced heads in rows, all KV rows in columns"},
 };
 
-static const char *const names[CP_STRATEGIES + 1] = {"single", "ulysses", "hcp",    "scp", "scp-dense",
-                                                     "all-gather", "ring", "usp", "hybrid", "hybrid-dense", NULL};
+static const char *const names[CP_STRATEGIES + 1] = {"single",    "ulysses",      "hcp",  "scp",
+                                                     "scp-dense", "all-gather",   "ring", "usp",
+                                                     "hybrid",    "hybrid-dense", NULL};
 
 const char *const *cp_strategy_names(void)
 {
@@ -53,19 +58,21 @@ int cp_seq_rank(const struct cp_conf *c, int rank)
 
 int cp_rank_at(const struct cp_conf *c, int head_rank, int seq_rank)
 {
-    return c->heads_inside ? seq_rank * c->head_groups + head_rank : head_rank * c->seq_groups + seq_rank;
+    return c->heads_inside ? seq_rank * c->head_groups + head_rank
+                           : head_rank * c->seq_groups + seq_rank;
 }
 
 struct cp_held cp_conf_held(const struct cp_conf *c, int heads, int kv_heads, struct arena *a)
 {
     double *q = ARENA_ARRAY(a, double, c->head_groups);
     int *kv = ARENA_ARRAY(a, int, c->head_groups);
-    unsigned char *seen = ARENA_ARRAY(a, unsigned char, (size_t)c->head_groups * (size_t)kv_heads);
+    unsigned char *seen = ARENA_ARRAY(a, unsigned char, (size_t)c->head_groups *(size_t)kv_heads);
     struct cp_held held = {.q = q, .kv = kv};
     int per_kv = heads / kv_heads;
     for (int i = 0; i < c->piece_count; i++) {
         const struct cp_piece *p = &c->pieces[i];
-        unsigned char *s = &seen[(size_t)p->head_rank * (size_t)kv_heads + (size_t)(p->head / per_kv)];
+        unsigned char *s =
+            &seen[(size_t)p->head_rank * (size_t)kv_heads + (size_t)(p->head / per_kv)];
         q[p->head_rank] += p->share;
         held.q_sum += p->share;
         kv[p->head_rank] += !*s;
@@ -75,22 +82,28 @@ struct cp_held cp_conf_held(const struct cp_conf *c, int heads, int kv_heads, st
     return held;
 }
 
-static bool degrees_check(const struct cp_conf *c, int ranks, int heads, struct err_at at, struct err *e)
+static bool degrees_check(const struct cp_conf *c, int ranks, int heads, struct err_at at,
+                          struct err *e)
 {
     const struct cp_strategy_info *s = &cp_strategies[c->strategy];
     if (c->head_groups < 1 || c->seq_groups < 1 || (int64_t)c->head_groups * c->seq_groups != ranks)
-        return err_set(e, ERR_INPUT, at, "%d head groups x %d sequence groups is not the CP degree %d", c->head_groups,
-                       c->seq_groups, ranks);
+        return err_set(e, ERR_INPUT, at,
+                       "%d head groups x %d sequence groups is not the CP degree %d",
+                       c->head_groups, c->seq_groups, ranks);
     if (c->head_groups > 1 && !s->rows)
-        return err_set(e, ERR_INPUT, at, "%s does not split heads: head_groups is %d, want 1", s->name, c->head_groups);
+        return err_set(e, ERR_INPUT, at, "%s does not split heads: head_groups is %d, want 1",
+                       s->name, c->head_groups);
     if (c->seq_groups > 1 && !s->columns)
-        return err_set(e, ERR_INPUT, at, "%s does not split the sequence: seq_groups is %d, want 1", s->name,
-                       c->seq_groups);
+        return err_set(e, ERR_INPUT, at, "%s does not split the sequence: seq_groups is %d, want 1",
+                       s->name, c->seq_groups);
     if (c->head_groups > heads)
-        return err_set(e, ERR_INPUT, at, "head_groups: %d ranks for the model's %d heads leaves some idle; want at most %d",
-                       c->head_groups, heads, heads);
+        return err_set(
+            e, ERR_INPUT, at,
+            "head_groups: %d ranks for the model's %d heads leaves some idle; want at most %d",
+            c->head_groups, heads, heads);
     if (s->rows && !s->balanced && heads % c->head_groups != 0)
-        return err_set(e, ERR_INPUT, at, "head_groups: %d does not divide the model's %d heads, which %s needs",
+        return err_set(e, ERR_INPUT, at,
+                       "head_groups: %d does not divide the model's %d heads, which %s needs",
                        c->head_groups, heads, s->name);
     return true;
 }
@@ -104,16 +117,19 @@ static bool pieces_check(const struct cp_conf *c, int heads, struct err_at at, s
     for (int i = 0; i < c->piece_count; i++) {
         const struct cp_piece *p = &c->pieces[i];
         if (p->head < 0 || p->head >= heads || p->head_rank < 0 || p->head_rank >= c->head_groups)
-            return err_set(e, ERR_INPUT, at, "piece %d: head %d on head rank %d; want 0..%d and 0..%d", i, p->head,
+            return err_set(e, ERR_INPUT, at,
+                           "piece %d: head %d on head rank %d; want 0..%d and 0..%d", i, p->head,
                            p->head_rank, heads - 1, c->head_groups - 1);
         if (!(p->share > 0 && p->share <= 1) || !(p->begin >= 0 && p->begin + p->share <= 1 + 1e-9))
-            return err_set(e, ERR_INPUT, at, "piece %d of head %d: begin %g, share %g is not a range within 0..1", i,
+            return err_set(e, ERR_INPUT, at,
+                           "piece %d of head %d: begin %g, share %g is not a range within 0..1", i,
                            p->head, p->begin, p->share);
         covered[p->head] += p->share;
     }
     for (int h = 0; h < heads; h++)
         if (!(fabs(covered[h] - 1) < 1e-6))
-            return err_set(e, ERR_INPUT, at, "head %d is covered %g times by the pieces; want once", h, covered[h]);
+            return err_set(e, ERR_INPUT, at, "head %d is covered %g times by the pieces; want once",
+                           h, covered[h]);
     return true;
 }
 
@@ -127,7 +143,10 @@ const char *cp_conf_text(const struct cp_conf *c, char *text, size_t size)
     const struct cp_strategy_info *s = &cp_strategies[c->strategy];
     bool both = c->head_groups > 1 && c->seq_groups > 1;
     snprintf(text, size, "%s %dx%d%s, %s", s->name, c->head_groups, c->seq_groups,
-             !both ? "" : c->heads_inside ? ", heads inside" : ", sequence inside", c->sparse ? "sparse" : "dense");
+             !both             ? ""
+             : c->heads_inside ? ", heads inside"
+                               : ", sequence inside",
+             c->sparse ? "sparse" : "dense");
     return text;
 }
 
@@ -135,6 +154,7 @@ const struct cp_piece *cp_pieces_even(int heads, int head_groups, struct arena *
 {
     struct cp_piece *p = ARENA_ARRAY(a, struct cp_piece, heads);
     for (int h = 0; h < heads; h++)
-        p[h] = (struct cp_piece){.head = h, .head_rank = (int)((int64_t)h * head_groups / heads), .share = 1};
+        p[h] = (struct cp_piece){
+            .head = h, .head_rank = (int)((int64_t)h * head_groups / heads), .share = 1};
     return p;
 }

@@ -1,10 +1,10 @@
 /* One context-parallel configuration of one attention block: N = head_groups x seq_groups ranks.
  *
- * Ranks 0..N-1 are numbered as the hardware has them: node = (first rank + r) / gpus_per_node. A rank has a head rank
- * (which heads) and a sequence rank (which tokens):
- *   heads_inside:  head rank = r % head_groups,  sequence rank = r / head_groups   (rows lie inside nodes)
- *   otherwise:     sequence rank = r % seq_groups, head rank = r / seq_groups      (columns lie inside nodes)
- * A row is the head_groups ranks that share a sequence rank (HCP's all-to-all); a column is the seq_groups ranks
+ * Ranks 0..N-1 are numbered as the hardware has them: node = (first rank + r) / gpus_per_node. A
+ * rank has a head rank (which heads) and a sequence rank (which tokens): heads_inside:  head rank =
+ * r % head_groups,  sequence rank = r / head_groups   (rows lie inside nodes) otherwise: sequence
+ * rank = r % seq_groups, head rank = r / seq_groups      (columns lie inside nodes) A row is the
+ * head_groups ranks that share a sequence rank (HCP's all-to-all); a column is the seq_groups ranks
  * that share a head rank (SCP's gather, the ring). */
 #ifndef MODEL_CONF_H
 #define MODEL_CONF_H
@@ -17,7 +17,8 @@ enum cp_strategy {
     CP_ULYSSES,      /* even heads; head_groups divides the heads */
     CP_HCP,          /* heads balanced by work, uneven all-to-all */
     CP_SCP,          /* queries stay; the KV rows that local queries need are fetched */
-    CP_SCP_DENSE,    /* queries stay; all KV rows are fetched by all-to-all, gradients sent back as rows */
+    CP_SCP_DENSE,    /* queries stay; all KV rows are fetched by all-to-all, gradients sent back as
+                        rows */
     CP_ALLGATHER,    /* queries stay; all-gather of KV, reduce-scatter of its gradients */
     CP_RING,         /* queries stay; KV travels around */
     CP_USP,          /* even heads in rows, ring in columns */
@@ -26,18 +27,25 @@ enum cp_strategy {
     CP_STRATEGIES
 };
 
-enum cp_move { MOVE_NONE, MOVE_ROWS, MOVE_ALL_ROWS, MOVE_ALLGATHER, MOVE_RING }; /* how KV moves in a column */
+enum cp_move {
+    MOVE_NONE,
+    MOVE_ROWS,
+    MOVE_ALL_ROWS,
+    MOVE_ALLGATHER,
+    MOVE_RING
+}; /* how KV moves in a column */
 
 struct cp_strategy_info {
-    const char *name; /* "hcp" */
-    bool balanced;    /* heads go where the work is least; otherwise equal counts */
+    const char *name;   /* "hcp" */
+    bool balanced;      /* heads go where the work is least; otherwise equal counts */
     bool rows, columns; /* uses head groups, sequence groups */
     enum cp_move move;
     const char *what; /* one line for people */
 };
 extern const struct cp_strategy_info cp_strategies[CP_STRATEGIES];
 
-/* -1 when there is no such name; cp_strategy_names() is NULL-terminated, in the order of the enum. */
+/* -1 when there is no such name; cp_strategy_names() is NULL-terminated, in the order of the enum.
+ */
 int cp_strategy_of(const char *name);
 const char *const *cp_strategy_names(void);
 
@@ -51,8 +59,8 @@ struct cp_conf {
     enum cp_strategy strategy;
     int head_groups, seq_groups; /* g_h, g_s */
     bool heads_inside;           /* placement: rows inside nodes */
-    bool sparse;                 /* dispatch: sparse kernels on critical KV; otherwise dense attention */
-    int query_group;             /* q: adjacent queries that share one list of critical KV */
+    bool sparse;     /* dispatch: sparse kernels on critical KV; otherwise dense attention */
+    int query_group; /* q: adjacent queries that share one list of critical KV */
     int piece_count;
     const struct cp_piece *pieces; /* every head whole or split; each row's ranks share them out */
     double assign_gap; /* the assignment is within this share of the optimum; 0 = proved optimal */
@@ -72,8 +80,8 @@ struct cp_held {
 };
 struct cp_held cp_conf_held(const struct cp_conf *c, int heads, int kv_heads, struct arena *a);
 
-/* Degrees positive and their product right; heads divisible where heads are even; head_groups <= heads; every head
- * covered exactly once. `heads` are the model's query heads. */
+/* Degrees positive and their product right; heads divisible where heads are even; head_groups <=
+ * heads; every head covered exactly once. `heads` are the model's query heads. */
 bool cp_conf_check(const struct cp_conf *c, int ranks, int heads, struct err_at at, struct err *e);
 
 /* "hybrid 4x2, heads inside, sparse" */

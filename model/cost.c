@@ -14,7 +14,8 @@ static struct group group_of(const struct cp_conf *c, enum phase_scope scope, in
 {
     int h = cp_head_rank(c, rank), s = cp_seq_rank(c, rank);
     if (scope == SCOPE_ROW)
-        return (struct group){cp_rank_at(c, 0, s), c->heads_inside ? 1 : c->seq_groups, c->head_groups};
+        return (struct group){cp_rank_at(c, 0, s), c->heads_inside ? 1 : c->seq_groups,
+                              c->head_groups};
     return (struct group){cp_rank_at(c, h, 0), c->heads_inside ? c->head_groups : 1, c->seq_groups};
 }
 
@@ -34,8 +35,10 @@ static void add_pair(struct cp_bytes *bytes, int from, int to, int per_node, dou
     }
 }
 
-/* from[i] * to[j] over all pairs of a group, by sums per node: O(members). Members of a node are neighbours in the group. */
-static void product_bytes(const struct cp_phase *p, struct group g, int per_node, struct cp_bytes *bytes)
+/* from[i] * to[j] over all pairs of a group, by sums per node: O(members). Members of a node are
+ * neighbours in the group. */
+static void product_bytes(const struct cp_phase *p, struct group g, int per_node,
+                          struct cp_bytes *bytes)
 {
     double from_all = 0, to_all = 0;
     for (int i = 0; i < g.count; i++) {
@@ -59,18 +62,21 @@ static void product_bytes(const struct cp_phase *p, struct group g, int per_node
     }
 }
 
-static void matrix_bytes(const struct cp_phase *p, struct group g, int ranks, int per_node, struct cp_bytes *bytes)
+static void matrix_bytes(const struct cp_phase *p, struct group g, int ranks, int per_node,
+                         struct cp_bytes *bytes)
 {
     for (int i = 0; i < g.count; i++)
         for (int j = 0; j < g.count; j++) {
             int from = g.start + i * g.stride, to = g.start + j * g.stride;
             if (i != j)
-                add_pair(bytes, from, to, per_node, p->matrix[(size_t)from * (size_t)ranks + (size_t)to]);
+                add_pair(bytes, from, to, per_node,
+                         p->matrix[(size_t)from * (size_t)ranks + (size_t)to]);
         }
 }
 
 /* Ring schedule: each rank passes (n-1) shares to its successor. One share for a single hop. */
-static void ring_bytes(struct group g, double share, double times, int per_node, struct cp_bytes *bytes)
+static void ring_bytes(struct group g, double share, double times, int per_node,
+                       struct cp_bytes *bytes)
 {
     for (int i = 0; i < g.count; i++) {
         int from = g.start + i * g.stride, to = g.start + (i + 1) % g.count * g.stride;
@@ -78,8 +84,8 @@ static void ring_bytes(struct group g, double share, double times, int per_node,
     }
 }
 
-/* Bytes that a ring phase moves over all its hops: n-1 hops of KV; the backward's carry KV, then KV and gradients, then
- * gradients alone (KA12). */
+/* Bytes that a ring phase moves over all its hops: n-1 hops of KV; the backward's carry KV, then KV
+ * and gradients, then gradients alone (KA12). */
 static double ring_total(const struct cp_phase *p, int rank, int n)
 {
     if (p->pass != PASS_BACKWARD)
@@ -87,7 +93,8 @@ static double ring_total(const struct cp_phase *p, int rank, int n)
     return (n - 1) * p->to[rank] + (p->hop_home ? p->to[rank] - p->from[rank] : 0);
 }
 
-void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node, struct cp_bytes *bytes)
+void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node,
+                      struct cp_bytes *bytes)
 {
     int ranks = cp_ranks(conf);
     memset(bytes, 0, (size_t)ranks * sizeof *bytes);
@@ -110,8 +117,8 @@ void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int 
     }
 }
 
-void cost_program_bytes(const struct cp_program *p, const struct cp_conf *conf, int gpus_per_node, enum cp_pass pass,
-                        struct cp_bytes *bytes, struct arena *scratch)
+void cost_program_bytes(const struct cp_program *p, const struct cp_conf *conf, int gpus_per_node,
+                        enum cp_pass pass, struct cp_bytes *bytes, struct arena *scratch)
 {
     struct cp_bytes *one = ARENA_ARRAY(scratch, struct cp_bytes, p->ranks);
     memset(bytes, 0, (size_t)p->ranks * sizeof *bytes);
@@ -132,7 +139,8 @@ void cost_program_bytes(const struct cp_program *p, const struct cp_conf *conf, 
 
 double cost_exchange_s(const struct hw_cluster *c, struct cp_bytes b, int calls)
 {
-    double near = fmax(b.send_near, b.recv_near), far = fmax(b.send_far, b.recv_far), s = 0, latency = 0;
+    double near = fmax(b.send_near, b.recv_near), far = fmax(b.send_far, b.recv_far), s = 0,
+           latency = 0;
     if (near > 0) {
         s = near / hw_nvlink_bytes_per_s(c);
         latency = c->nvlink.latency_s;
@@ -175,7 +183,8 @@ struct walk {
     struct arena *scratch;
 };
 
-static double hop_s(const struct walk *w, const struct cp_phase *p, struct group g, double hop_bytes)
+static double hop_s(const struct walk *w, const struct cp_phase *p, struct group g,
+                    double hop_bytes)
 {
     struct cp_bytes near = {.send_near = hop_bytes, .recv_near = hop_bytes};
     struct cp_bytes far = {.send_far = hop_bytes, .recv_far = hop_bytes};
@@ -184,8 +193,9 @@ static double hop_s(const struct walk *w, const struct cp_phase *p, struct group
     return cost_exchange_s(w->cluster, node == end_node ? near : far, p->calls);
 }
 
-/* All ranks of a column are alike in a ring phase: same compute each step, so the recurrence collapses to
- * (n-1) max(step, hop) + step once they start together (KA09b). The backward carries gradients: its hops weigh `to`. */
+/* All ranks of a column are alike in a ring phase: same compute each step, so the recurrence
+ * collapses to (n-1) max(step, hop) + step once they start together (KA09b). The backward carries
+ * gradients: its hops weigh `to`. */
 static void walk_ring(struct walk *w, const struct cp_phase *p, struct group g, double start)
 {
     double hop = hop_s(w, p, g, p->pass == PASS_BACKWARD ? p->to[g.start] : p->from[g.start]);
@@ -227,7 +237,8 @@ static double phase_compute_s(const struct cp_phase *p, const struct cp_conf *co
     return p->kind == PHASE_RING ? conf->seq_groups * p->seconds[rank] : 0;
 }
 
-static void walk_phase(struct walk *w, const struct cp_phase *p, struct phase_time *out, struct program_time *t)
+static void walk_phase(struct walk *w, const struct cp_phase *p, struct phase_time *out,
+                       struct program_time *t)
 {
     int ranks = w->p->ranks;
     if (p->kind == PHASE_COMPUTE)
@@ -258,15 +269,22 @@ static double clock_max(const struct walk *w)
 }
 
 struct program_time cost_program_time(const struct cp_program *p, const struct cp_conf *conf,
-                                      const struct hw_cluster *cluster, struct arena *a, struct arena *scratch)
+                                      const struct hw_cluster *cluster, struct arena *a,
+                                      struct arena *scratch)
 {
     struct program_time t = {.phase_count = p->phase_count,
                              .phase = ARENA_ARRAY(a, struct phase_time, p->phase_count),
                              .compute_s = ARENA_ARRAY(a, double, p->ranks),
                              .comm_s = ARENA_ARRAY(a, double, p->ranks),
                              .wait_s = ARENA_ARRAY(a, double, p->ranks)};
-    struct walk w = {p, conf, cluster, ARENA_ARRAY(scratch, double, p->ranks), ARENA_ARRAY(scratch, double, p->ranks),
-                     ARENA_ARRAY(scratch, double, p->ranks), ARENA_ARRAY(scratch, struct cp_bytes, p->ranks), scratch};
+    struct walk w = {p,
+                     conf,
+                     cluster,
+                     ARENA_ARRAY(scratch, double, p->ranks),
+                     ARENA_ARRAY(scratch, double, p->ranks),
+                     ARENA_ARRAY(scratch, double, p->ranks),
+                     ARENA_ARRAY(scratch, struct cp_bytes, p->ranks),
+                     scratch};
     for (int i = 0; i < p->phase_count; i++) {
         const struct cp_phase *ph = &p->phases[i];
         double before = clock_max(&w);

@@ -1,4 +1,5 @@
-/* Closed forms: what a phase moves and how long it takes. All bytes are off-rank: what a rank keeps is not counted. */
+/* Closed forms: what a phase moves and how long it takes. All bytes are off-rank: what a rank keeps
+ * is not counted. */
 #ifndef MODEL_COST_H
 #define MODEL_COST_H
 
@@ -10,22 +11,24 @@ struct cp_bytes {
     double send_far, recv_far;   /* peers in other nodes */
 };
 
-/* bytes[r] for all ranks of a phase: an all-to-all, an all-gather or reduce-scatter on the ring schedule, all hops of a
- * ring. Rank 0 sits at the start of a node. The sum of sends equals the sum of receives. */
+/* bytes[r] for all ranks of a phase: an all-to-all, an all-gather or reduce-scatter on the ring
+ * schedule, all hops of a ring. Rank 0 sits at the start of a node. The sum of sends equals the sum
+ * of receives. */
 void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node,
                       struct cp_bytes *bytes);
 
-/* Bytes of a whole program, per rank, phases of `pass` that use the network (all passes if PASSES). */
-void cost_program_bytes(const struct cp_program *p, const struct cp_conf *conf, int gpus_per_node, enum cp_pass pass,
-                        struct cp_bytes *bytes, struct arena *scratch);
+/* Bytes of a whole program, per rank, phases of `pass` that use the network (all passes if PASSES).
+ */
+void cost_program_bytes(const struct cp_program *p, const struct cp_conf *conf, int gpus_per_node,
+                        enum cp_pass pass, struct cp_bytes *bytes, struct arena *scratch);
 
 /* Full-duplex ports: NVLink and NIC work at the same time, each as long as its fuller direction;
  * `calls` latencies of the slower link that is used. */
 double cost_exchange_s(const struct hw_cluster *c, struct cp_bytes b, int calls);
 
-/* Ring attention with a two-slot buffer, exactly: rank r computes step k for compute[r*n + k] seconds on the KV of rank
- * (r - k) mod n and passes it on; a hop takes hop_s and step k+1 may start when the step is done, the hop has arrived
- * and the neighbours have freed their slots:
+/* Ring attention with a two-slot buffer, exactly: rank r computes step k for compute[r*n + k]
+ * seconds on the KV of rank (r - k) mod n and passes it on; a hop takes hop_s and step k+1 may
+ * start when the step is done, the hop has arrived and the neighbours have freed their slots:
  *   s_r(k+1) = max(s_r(k) + b_r(k), max(s_{r-1}, s_r, s_{r+1})(k) + hop_s).
  * Returns the last rank's end; end[r] is filled if not NULL. (KA09) */
 double cost_ring_s(const double *compute, int n, double hop_s, double *end, struct arena *scratch);
@@ -34,29 +37,30 @@ double cost_ring_s(const double *compute, int n, double hop_s, double *end, stru
 struct phase_time {
     double busy_max_s, busy_mean_s; /* over ranks: the phase's own duration */
     double wait_max_s;              /* longest wait for peers before it */
-    double critical_s;              /* its share of the slowest rank's path: these add up to the total */
+    double critical_s; /* its share of the slowest rank's path: these add up to the total */
 };
 struct program_time {
     int phase_count;
     double total_s;
     double pass_s[PASSES];
-    double class_s[COST_CLASSES]; /* critical_s by class, for intervals */
-    struct phase_time *phase;     /* [phase_count] */
+    double class_s[COST_CLASSES];        /* critical_s by class, for intervals */
+    struct phase_time *phase;            /* [phase_count] */
     double *compute_s, *comm_s, *wait_s; /* [ranks]: each rank's own sums */
 };
 
-/* Walks the program: compute adds to a rank's clock, a collective begins for all members of a row or column when the
- * last one arrives and ends for each after its own bytes. */
+/* Walks the program: compute adds to a rank's clock, a collective begins for all members of a row
+ * or column when the last one arrives and ends for each after its own bytes. */
 struct program_time cost_program_time(const struct cp_program *p, const struct cp_conf *conf,
-                                      const struct hw_cluster *cluster, struct arena *a, struct arena *scratch);
+                                      const struct hw_cluster *cluster, struct arena *a,
+                                      struct arena *scratch);
 
-/* Published formulas, kept to compare with (docs/model.md says where they are wrong). Elements of one rank.
- * v1: 4 H_i (S/N) (N-1)/N D; v3: 4 S D max(H_i (N-1)/N, (H - H_i)/N) (KA03). */
+/* Published formulas, kept to compare with (docs/model.md says where they are wrong). Elements of
+ * one rank. v1: 4 H_i (S/N) (N-1)/N D; v3: 4 S D max(H_i (N-1)/N, (H - H_i)/N) (KA03). */
 double cost_dsv_v1_hcp(double held, int ranks, double tokens, int head_dim);
 double cost_dsv_v3_hcp(double held, int heads, int ranks, double tokens, int head_dim);
 
-/* Union below which selective gather beats a dense one: t/(c+t), t = wire seconds of a row forward and backward,
- * c = row_s (KA23). remote_share = (n-1)/n. */
+/* Union below which selective gather beats a dense one: t/(c+t), t = wire seconds of a row forward
+ * and backward, c = row_s (KA23). remote_share = (n-1)/n. */
 double cost_breakeven_union(double row_bytes, double bytes_per_s, double row_s, int ranks);
 
 #endif

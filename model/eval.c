@@ -1,7 +1,8 @@
 #include "model/eval.h"
 
-static bool cost_block(const struct plan_eval *self, const struct cp_case *c, int block, const struct cp_conf *conf,
-                       struct program_time *out, struct arena *a, struct arena *scratch, struct err *e)
+static bool cost_block(const struct plan_eval *self, const struct cp_case *c, int block,
+                       const struct cp_conf *conf, struct program_time *out, struct arena *a,
+                       struct arena *scratch, struct err *e)
 {
     (void)self;
     (void)e; /* closed forms always have an answer */

@@ -5,7 +5,7 @@
 #include "model/read.h"
 
 static const char *const profile_keys[] = {"name", "source", "dense",        "best",   "sparse",
-                                           "gemm", "copy",   "gathered_row", "launch", NULL};
+                                           "gemm", "copy",   "gathered_row", "overlap", "launch", NULL};
 static const char *const dense_keys[] = {"name", "forward", "backward", NULL};
 static const char *const sparse_keys[] = {"name", "forward", "backward", "select",
                                           "tile", "group",   NULL};
@@ -113,6 +113,7 @@ static const struct kern_profile *profile_read(const struct cfg *map, struct are
               read_share(map, "gemm", &k->gemm_share, e) &&
               read_share(map, "copy", &k->hbm_share, e) &&
               cfg_qty(map, "gathered_row", QTY_SECONDS, &k->gathered_row_s, e) &&
+              cfg_qty_or(map, "overlap", QTY_RATIO, 0, &k->overlap_share, e) &&
               cfg_qty(map, "launch", QTY_SECONDS, &k->launch_s, e);
     return ok ? k : NULL;
 }
@@ -172,6 +173,7 @@ void kern_json(const struct kern_profile *k, struct json *j, const char *key)
     json_num(j, "gemm", k->gemm_share);
     json_num(j, "copy", k->hbm_share);
     write_qty(j, "gathered_row", k->gathered_row_s, "s");
+    json_num(j, "overlap", k->overlap_share);
     write_qty(j, "launch", k->launch_s, "s");
     json_end(j);
 }

@@ -38,6 +38,7 @@ struct kern_profile {
     double gemm_share;     /* of bf16 peak, large GEMMs */
     double hbm_share;      /* of HBM bandwidth, copies */
     double gathered_row_s; /* packing and unpacking a gathered K+V row of 512 B, beyond the wire */
+    double overlap_share;  /* of the SMs, taken by a hop that runs under attention */
     double launch_s;       /* one kernel */
 };
 

@@ -2,20 +2,23 @@
 
 #include <math.h>
 
-const char *const mem_part_names[MEM_PARTS] = {"states",    "gathered weights", "checkpoints",
-                                               "block activations", "attention", "all-to-all staging",
-                                               "gathered KV", "KV indices", "resident"};
+const char *const mem_part_names[MEM_PARTS] = {
+    "states",    "gathered weights",   "checkpoints", "block activations",
+    "attention", "all-to-all staging", "gathered KV", "KV indices",
+    "resident"};
 const char *const sharding_names[] = {"ddp", "zero1", "zero2", "fsdp", NULL};
 
 enum { BF16 = 2, FP32 = 4 };
 
 struct mem_options mem_options_default(int gpus)
 {
-    return (struct mem_options){.sharding = SHARD_FSDP, .shard_ranks = gpus, .fsdp_units = 1, .aux_bytes = 6e9};
+    return (struct mem_options){
+        .sharding = SHARD_FSDP, .shard_ranks = gpus, .fsdp_units = 1, .aux_bytes = 6e9};
 }
 
-/* Bytes per parameter: whole on every GPU, and shared out. bf16 weights and gradients, fp32 master, Adam's two moments;
- * FSDP shards fp32 weights, gradients and moments (facts: docs/model.md, "Memory"). */
+/* Bytes per parameter: whole on every GPU, and shared out. bf16 weights and gradients, fp32 master,
+ * Adam's two moments; FSDP shards fp32 weights, gradients and moments (facts: docs/model.md,
+ * "Memory"). */
 static const struct {
     double whole, shared;
 } state_bytes[] = {
@@ -31,7 +34,8 @@ static void states(const struct cp_case *c, const struct mem_options *o, double 
     if (c->options.inference) {
         part[MEM_STATES] = o->sharding == SHARD_FSDP ? BF16 * params / n : BF16 * params;
     } else {
-        part[MEM_STATES] = params * (state_bytes[o->sharding].whole + state_bytes[o->sharding].shared / n);
+        part[MEM_STATES] =
+            params * (state_bytes[o->sharding].whole + state_bytes[o->sharding].shared / n);
         part[MEM_STATES] += o->ema ? FP32 * params / n : 0;
     }
     if (o->sharding == SHARD_FSDP && n > 1) { /* one unit in use, the next on its way */
@@ -40,9 +44,10 @@ static void states(const struct cp_case *c, const struct mem_options *o, double 
     }
 }
 
-/* Bytes a block's activations take, per token and unit of width: 34 for norms, attention and residuals in bf16, 10 for
- * norms kept in fp32, 2 for each hidden unit of each feed-forward matrix (facts/workloads 2.4; 60 for a plain 4d FFN, the value
- * that meets FastVideo issue 121's 4- to 8-GPU difference within 3%). */
+/* Bytes a block's activations take, per token and unit of width: 34 for norms, attention and
+ * residuals in bf16, 10 for norms kept in fp32, 2 for each hidden unit of each feed-forward matrix
+ * (facts/workloads 2.4; 60 for a plain 4d FFN, the value that meets FastVideo issue 121's 4- to
+ * 8-GPU difference within 3%). */
 static double activation_bytes(const struct dit_model *m)
 {
     return 44 + 2.0 * m->ffn_mats * m->ffn / m->width;
@@ -72,8 +77,8 @@ static void activations(const struct cp_case *c, double local, double *part)
 }
 
 /* Rows of KV that a head rank keeps of all shards, its own included. */
-static double kv_rows(const struct cp_case *c, const struct cp_conf *conf, int block, int head_rank, double tokens,
-                      double heads_held)
+static double kv_rows(const struct cp_case *c, const struct cp_conf *conf, int block, int head_rank,
+                      double tokens, double heads_held)
 {
     enum cp_move move = cp_strategies[conf->strategy].move;
     if (conf->seq_groups < 2 || move == MOVE_NONE)
@@ -85,14 +90,16 @@ static double kv_rows(const struct cp_case *c, const struct cp_conf *conf, int b
     double rows = 0;
     for (int i = 0; i < conf->piece_count; i++)
         if (conf->pieces[i].head_rank == head_rank)
-            rows += tokens * sparsity_union(c->sparsity, block, conf->pieces[i].head, (int64_t)tokens, c->grid,
-                                            conf->seq_groups, conf->query_group);
+            rows +=
+                tokens * sparsity_union(c->sparsity, block, conf->pieces[i].head, (int64_t)tokens,
+                                        c->grid, conf->seq_groups, conf->query_group);
     return rows;
 }
 
-/* int32 lists padded to the densest head, or one bit a key; indices are offloaded, two blocks are on the GPU. */
-static double index_bytes(const struct cp_case *c, const struct mem_options *o, const struct cp_conf *conf, int block,
-                          double tokens, double heads_held)
+/* int32 lists padded to the densest head, or one bit a key; indices are offloaded, two blocks are
+ * on the GPU. */
+static double index_bytes(const struct cp_case *c, const struct mem_options *o,
+                          const struct cp_conf *conf, int block, double tokens, double heads_held)
 {
     double most = 0, groups = tokens / conf->seq_groups / conf->query_group;
     for (int h = 0; h < c->model->heads; h++)
@@ -101,14 +108,17 @@ static double index_bytes(const struct cp_case *c, const struct mem_options *o, 
     return conf->sparse ? 2 * heads_held * groups * list : 0;
 }
 
-static void attention(const struct cp_case *c, const struct mem_options *o, const struct cp_conf *conf, int block,
-                      double tokens, int head_rank, const struct cp_held *held, double *part)
+static void attention(const struct cp_case *c, const struct mem_options *o,
+                      const struct cp_conf *conf, int block, double tokens, int head_rank,
+                      const struct cp_held *held, double *part)
 {
     const struct dit_model *m = c->model;
-    double q = held->q[head_rank], kv = held->kv[head_rank], shard = tokens / conf->seq_groups, d = m->head_dim;
+    double q = held->q[head_rank], kv = held->kv[head_rank], shard = tokens / conf->seq_groups,
+           d = m->head_dim;
     bool training = !c->options.inference;
     double tensors = (2 * q + 2 * kv) * shard * d * BF16;
-    part[MEM_ATTENTION] = tensors + (training ? tensors + FP32 * shard * q : 0); /* gradients and LSE */
+    part[MEM_ATTENTION] =
+        tensors + (training ? tensors + FP32 * shard * q : 0); /* gradients and LSE */
     if (conf->head_groups > 1)
         part[MEM_STAGING] = (m->heads + 2.0 * m->kv_heads) * tokens / cp_ranks(conf) * d * BF16 +
                             (q + 2 * kv) * shard * d * BF16;
@@ -117,8 +127,8 @@ static void attention(const struct cp_case *c, const struct mem_options *o, cons
     part[MEM_INDEX] = index_bytes(c, o, conf, block, tokens, q);
 }
 
-struct mem_use mem_of_block(const struct cp_case *c, const struct mem_options *o, int block, const struct cp_conf *conf,
-                            struct arena *scratch)
+struct mem_use mem_of_block(const struct cp_case *c, const struct mem_options *o, int block,
+                            const struct cp_conf *conf, struct arena *scratch)
 {
     double tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
     struct cp_held held = cp_conf_held(conf, c->model->heads, c->model->kv_heads, scratch);

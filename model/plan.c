@@ -35,7 +35,8 @@ static uint64_t add_num(uint64_t hash, double value)
 
 static uint64_t add_conf(uint64_t hash, const struct cp_conf *c)
 {
-    int64_t facts[] = {c->strategy, c->head_groups, c->seq_groups, c->heads_inside, c->sparse, c->query_group, c->piece_count};
+    int64_t facts[] = {c->strategy, c->head_groups, c->seq_groups, c->heads_inside,
+                       c->sparse,   c->query_group, c->piece_count};
     for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
         hash = add_int(hash, facts[i]);
     for (int i = 0; i < c->piece_count; i++) {
@@ -51,10 +52,22 @@ uint64_t plan_signature(const struct plan *p)
     const struct dit_model *m = p->c.model;
     uint64_t h = add_text(add_text(FNV_START, PLAN_SCHEMA), shardwise_version);
     h = add_text(add_text(h, k->gpu.name), m->name);
-    int64_t facts[] = {k->nodes,       k->gpus_per_node, p->gpus,          p->cp,       p->block_count,
-                       m->heads,       m->kv_heads,      m->head_dim,      m->width,    p->c.video_tokens,
-                       p->c.samples,   p->c.options.checkpointing, p->c.options.keep_kv, p->c.options.grad_fp32,
-                       p->c.options.predictor_rank, p->c.options.inference};
+    int64_t facts[] = {k->nodes,
+                       k->gpus_per_node,
+                       p->gpus,
+                       p->cp,
+                       p->block_count,
+                       m->heads,
+                       m->kv_heads,
+                       m->head_dim,
+                       m->width,
+                       p->c.video_tokens,
+                       p->c.samples,
+                       p->c.options.checkpointing,
+                       p->c.options.keep_kv,
+                       p->c.options.grad_fp32,
+                       p->c.options.predictor_rank,
+                       p->c.options.inference};
     for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
         h = add_int(h, facts[i]);
     for (int b = 0; b < p->block_count; b++)
@@ -133,7 +146,6 @@ static void write_conf(struct json *j, const struct plan *p, int block, struct a
     json_end(j);
 }
 
-
 static void write_block(struct json *j, const struct plan_block *b, int conf)
 {
     json_object(j, NULL);
@@ -165,7 +177,8 @@ static void write_sparsity(struct json *j, const struct sparsity *s)
         for (int i = 0; i < s->table.shard_count; i++)
             json_int(j, NULL, s->table.shards[i]);
         json_end(j);
-        write_numbers(j, "union_values", s->table.value, s->blocks * s->heads * s->table.shard_count);
+        write_numbers(j, "union_values", s->table.value,
+                      s->blocks * s->heads * s->table.shard_count);
     }
     json_array(j, "keep");
     for (int b = 0; b < s->blocks; b++)
@@ -216,9 +229,11 @@ static void write_predicted(struct json *j, const struct plan *p)
     json_end(j);
 }
 
-static void write_plan(struct json *j, const struct plan *p, const struct prov *prov, struct arena *scratch)
+static void write_plan(struct json *j, const struct plan *p, const struct prov *prov,
+                       struct arena *scratch)
 {
-    int *index = ARENA_ARRAY(scratch, int, p->block_count), *first = ARENA_ARRAY(scratch, int, p->block_count);
+    int *index = ARENA_ARRAY(scratch, int, p->block_count),
+        *first = ARENA_ARRAY(scratch, int, p->block_count);
     int confs = conf_index(p, index, first);
     char signature[17];
     snprintf(signature, sizeof signature, "%016" PRIx64, plan_signature(p));
@@ -244,7 +259,8 @@ static void write_plan(struct json *j, const struct plan *p, const struct prov *
     json_end(j);
 }
 
-bool plan_write(const struct plan *p, const struct prov *prov, const char *path, struct arena *scratch, struct err *e)
+bool plan_write(const struct plan *p, const struct prov *prov, const char *path,
+                struct arena *scratch, struct err *e)
 {
     struct outfile *f = outfile_open(path, scratch, e);
     if (!f)
@@ -258,7 +274,8 @@ bool plan_write(const struct plan *p, const struct prov *prov, const char *path,
 
 enum { MOST_RANKS = 1 << 20, MOST_BLOCKS = 4096 };
 
-static bool read_int32(const struct cfg *map, const char *key, int least, int most, int *out, struct err *e)
+static bool read_int32(const struct cfg *map, const char *key, int least, int most, int *out,
+                       struct err *e)
 {
     int64_t v;
     if (!cfg_int(map, key, least, most, &v, e))
@@ -273,14 +290,16 @@ static const struct cfg *need_list(const struct cfg *map, const char *key, int c
     if (!l)
         return NULL;
     if (l->kind != CFG_LIST || (count >= 0 && l->count != count)) {
-        err_set(e, ERR_INPUT, l->at, "%s: want a list%s", key, count >= 0 ? " of another length" : "");
+        err_set(e, ERR_INPUT, l->at, "%s: want a list%s", key,
+                count >= 0 ? " of another length" : "");
         return NULL;
     }
     return l;
 }
 
 /* A list of exactly `count` numbers into v. */
-static bool read_numbers(const struct cfg *map, const char *key, double *v, int count, struct arena *a, struct err *e)
+static bool read_numbers(const struct cfg *map, const char *key, double *v, int count,
+                         struct arena *a, struct err *e)
 {
     double *values;
     int n;
@@ -305,20 +324,24 @@ static bool read_piece(const struct cfg *item, struct cp_piece *p, struct err *e
             return false;
     }
     if (v[0] > MOST_RANKS || v[1] > MOST_RANKS)
-        return err_set(e, ERR_INPUT, item->at, "head %g on head rank %g is out of range", v[0], v[1]);
+        return err_set(e, ERR_INPUT, item->at, "head %g on head rank %g is out of range", v[0],
+                       v[1]);
     *p = (struct cp_piece){.head = (int)v[0], .head_rank = (int)v[1], .begin = v[2], .share = v[3]};
     return true;
 }
 
-static bool read_conf(const struct cfg *map, int cp, int heads, struct cp_conf *out, struct arena *a, struct err *e)
+static bool read_conf(const struct cfg *map, int cp, int heads, struct cp_conf *out,
+                      struct arena *a, struct err *e)
 {
-    static const char *const known[] = {"strategy", "head_groups", "seq_groups", "heads_inside", "sparse", "query_group",
-                                        "assign_gap", "pieces", "phases", NULL};
+    static const char *const known[] = {"strategy", "head_groups", "seq_groups", "heads_inside",
+                                        "sparse",   "query_group", "assign_gap", "pieces",
+                                        "phases",   NULL};
     int strategy;
     if (map->kind != CFG_MAP)
         return err_set(e, ERR_INPUT, map->at, "want a configuration: a mapping");
     const struct cfg *pieces = need_list(map, "pieces", -1, e);
-    if (!pieces || !cfg_check_keys(map, known, e) || !cfg_enum(map, "strategy", cp_strategy_names(), &strategy, e) ||
+    if (!pieces || !cfg_check_keys(map, known, e) ||
+        !cfg_enum(map, "strategy", cp_strategy_names(), &strategy, e) ||
         !read_int32(map, "head_groups", 1, MOST_RANKS, &out->head_groups, e) ||
         !read_int32(map, "seq_groups", 1, MOST_RANKS, &out->seq_groups, e) ||
         !cfg_bool_or(map, "heads_inside", true, &out->heads_inside, e) ||
@@ -349,9 +372,11 @@ static bool read_times(const struct cfg *map, struct plan_block *b, struct arena
         !read_int32(map, "memory_rank", 0, MOST_RANKS, &b->memory.rank, e))
         return false;
     if (n != n_critical)
-        return err_set(e, ERR_INPUT, map->at, "%d phase_busy_s but %d phase_critical_s", n, n_critical);
+        return err_set(e, ERR_INPUT, map->at, "%d phase_busy_s but %d phase_critical_s", n,
+                       n_critical);
     if (n > CP_PHASES_MOST)
-        return err_set(e, ERR_INPUT, map->at, "%d phases; a block has at most %d", n, CP_PHASES_MOST);
+        return err_set(e, ERR_INPUT, map->at, "%d phases; a block has at most %d", n,
+                       CP_PHASES_MOST);
     b->time.phase_count = n;
     b->time.phase = ARENA_ARRAY(a, struct phase_time, n);
     for (int i = 0; i < n; i++)
@@ -364,11 +389,13 @@ static bool read_times(const struct cfg *map, struct plan_block *b, struct arena
 static bool read_blocks(const struct cfg *root, struct plan *p, struct arena *a, struct err *e)
 {
     int heads = p->c.model->heads;
-    const struct cfg *confs = need_list(root, "configurations", -1, e), *blocks = need_list(root, "blocks", -1, e);
+    const struct cfg *confs = need_list(root, "configurations", -1, e),
+                     *blocks = need_list(root, "blocks", -1, e);
     if (!confs || !blocks)
         return false;
     if (blocks->count != dit_blocks(p->c.model))
-        return err_set(e, ERR_INPUT, blocks->at, "%d blocks; the plan's model has %d", blocks->count, dit_blocks(p->c.model));
+        return err_set(e, ERR_INPUT, blocks->at, "%d blocks; the plan's model has %d",
+                       blocks->count, dit_blocks(p->c.model));
     struct cp_conf *conf = ARENA_ARRAY(a, struct cp_conf, confs->count);
     for (int i = 0; i < confs->count; i++)
         if (!read_conf(confs->items[i], p->cp, heads, &conf[i], a, e))
@@ -380,7 +407,8 @@ static bool read_blocks(const struct cfg *root, struct plan *p, struct arena *a,
         int k;
         if (map->kind != CFG_MAP)
             return err_set(e, ERR_INPUT, map->at, "want a block: a mapping");
-        if (!read_int32(map, "configuration", 0, confs->count - 1, &k, e) || !read_times(map, &p->blocks[b], a, e))
+        if (!read_int32(map, "configuration", 0, confs->count - 1, &k, e) ||
+            !read_times(map, &p->blocks[b], a, e))
             return false;
         p->blocks[b].conf = conf[k];
         p->blocks[b].memory.block = b;
@@ -419,7 +447,8 @@ static bool read_union(const struct cfg *map, struct sparsity *s, struct arena *
     return true;
 }
 
-static struct sparsity *read_sparsity(const struct cfg *root, const struct dit_model *m, struct arena *a, struct err *e)
+static struct sparsity *read_sparsity(const struct cfg *root, const struct dit_model *m,
+                                      struct arena *a, struct err *e)
 {
     const struct cfg *map = cfg_need(root, "sparsity", e);
     struct sparsity *s = ARENA_NEW(a, struct sparsity);
@@ -429,7 +458,7 @@ static struct sparsity *read_sparsity(const struct cfg *root, const struct dit_m
     s->source = cfg_text_or(map, "source", "plan");
     s->blocks = dit_blocks(m);
     s->heads = m->heads;
-    double *keep = ARENA_ARRAY(a, double, (size_t)s->blocks * (size_t)s->heads);
+    double *keep = ARENA_ARRAY(a, double, (size_t)s->blocks *(size_t)s->heads);
     for (int b = 0; rows && b < s->blocks; b++) {
         const struct cfg *row = rows->items[b];
         if (row->kind != CFG_LIST || row->count != s->heads) {
@@ -438,7 +467,8 @@ static struct sparsity *read_sparsity(const struct cfg *root, const struct dit_m
         }
         for (int h = 0; h < s->heads; h++) {
             double v = 0;
-            if (row->items[h]->kind != CFG_TEXT || !qty_parse(row->items[h]->text, QTY_NUMBER, "keep", row->items[h]->at, &v, e) ||
+            if (row->items[h]->kind != CFG_TEXT ||
+                !qty_parse(row->items[h]->text, QTY_NUMBER, "keep", row->items[h]->at, &v, e) ||
                 !(v > 0 && v <= 1)) {
                 err_set(e, ERR_INPUT, row->items[h]->at, "keep: want a share above 0 and up to 1");
                 return NULL;
@@ -456,10 +486,13 @@ static bool read_case(const struct cfg *root, struct plan *p, struct err *e)
     struct cp_options *o = &p->c.options;
     int phase, checkpointing, sharding;
     if (!w || !m || !cfg_int(w, "video_tokens", 1, DIT_TOKENS_MAX, &p->c.video_tokens, e) ||
-        !read_int32(w, "samples", 1, MOST_RANKS, &p->c.samples, e) || !cfg_enum(w, "phase", plan_phase_names, &phase, e) ||
-        !cfg_text(w, "evaluator", &p->evaluator, e) || !read_int32(w, "cp", 1, MOST_RANKS, &p->cp, e) ||
+        !read_int32(w, "samples", 1, MOST_RANKS, &p->c.samples, e) ||
+        !cfg_enum(w, "phase", plan_phase_names, &phase, e) ||
+        !cfg_text(w, "evaluator", &p->evaluator, e) ||
+        !read_int32(w, "cp", 1, MOST_RANKS, &p->cp, e) ||
         !cfg_enum(w, "checkpointing", checkpointing_names, &checkpointing, e) ||
-        !cfg_bool_or(w, "keep_kv", false, &o->keep_kv, e) || !cfg_bool_or(w, "grad_fp32", true, &o->grad_fp32, e) ||
+        !cfg_bool_or(w, "keep_kv", false, &o->keep_kv, e) ||
+        !cfg_bool_or(w, "grad_fp32", true, &o->grad_fp32, e) ||
         !cfg_bool_or(w, "split_heads", true, &o->split_heads, e) ||
         !read_int32(w, "predictor_rank", 1, MOST_RANKS, &o->predictor_rank, e) ||
         !cfg_bool_or(w, "inference", false, &o->inference, e))
@@ -484,8 +517,10 @@ static bool read_case(const struct cfg *root, struct plan *p, struct err *e)
 static bool read_predicted(const struct cfg *root, struct plan *p, struct err *e)
 {
     const struct cfg *m = cfg_need(root, "predicted", e);
-    return m && cfg_qty(m, "step_s", QTY_NUMBER, &p->step_s, e) && cfg_qty(m, "blocks_s", QTY_NUMBER, &p->blocks_s, e) &&
-           cfg_qty(m, "fsdp_s", QTY_NUMBER, &p->fsdp_s, e) && cfg_qty(m, "optimizer_s", QTY_NUMBER, &p->optimizer_s, e);
+    return m && cfg_qty(m, "step_s", QTY_NUMBER, &p->step_s, e) &&
+           cfg_qty(m, "blocks_s", QTY_NUMBER, &p->blocks_s, e) &&
+           cfg_qty(m, "fsdp_s", QTY_NUMBER, &p->fsdp_s, e) &&
+           cfg_qty(m, "optimizer_s", QTY_NUMBER, &p->optimizer_s, e);
 }
 
 static bool read_parts(const struct cfg *root, struct plan *p, struct arena *a, struct err *e)
@@ -493,12 +528,14 @@ static bool read_parts(const struct cfg *root, struct plan *p, struct arena *a, 
     const struct cfg *cluster = cfg_need(root, "cluster", e), *model = cfg_need(root, "model", e);
     const struct cfg *kernels = cfg_need(root, "kernels", e);
     if (!cluster || !model || !kernels || !(p->c.cluster = hw_cluster_read(cluster, a, e)) ||
-        !(p->c.model = dit_read(model, a, e)) || !(p->c.kernels = kern_read(kernels, a, e)) || !read_case(root, p, e) ||
-        !(p->c.sparsity = read_sparsity(root, p->c.model, a, e)) || !read_predicted(root, p, e))
+        !(p->c.model = dit_read(model, a, e)) || !(p->c.kernels = kern_read(kernels, a, e)) ||
+        !read_case(root, p, e) || !(p->c.sparsity = read_sparsity(root, p->c.model, a, e)) ||
+        !read_predicted(root, p, e))
         return false;
     p->gpus = hw_gpus(p->c.cluster);
     if (p->gpus % p->cp != 0)
-        return err_set(e, ERR_INPUT, root->at, "CP degree %d does not divide the plan's %d GPUs", p->cp, p->gpus);
+        return err_set(e, ERR_INPUT, root->at, "CP degree %d does not divide the plan's %d GPUs",
+                       p->cp, p->gpus);
     p->replicas = p->gpus / p->cp;
     return read_blocks(root, p, a, e);
 }
@@ -513,7 +550,8 @@ static bool check_signature(const struct cfg *root, const struct plan *p, struct
     snprintf(ours, sizeof ours, "%016" PRIx64, want);
     if (strcmp(text, ours) != 0)
         return err_set(e, ERR_INPUT, cfg_get(root, "signature")->at,
-                       "signature %s does not match the content (%s): edited by hand, or by another version; plan again",
+                       "signature %s does not match the content (%s): edited by hand, or by "
+                       "another version; plan again",
                        text, ours);
     return true;
 }
@@ -525,13 +563,15 @@ struct plan *plan_read(const char *path, struct arena *a, struct err *e)
     if (!root)
         return NULL;
     if (root->kind != CFG_MAP || !cfg_get(root, "schema")) {
-        err_set(e, ERR_INPUT, root->at, "is not a plan: want an object with \"schema\": \"" PLAN_SCHEMA "\"");
+        err_set(e, ERR_INPUT, root->at,
+                "is not a plan: want an object with \"schema\": \"" PLAN_SCHEMA "\"");
         return NULL;
     }
     if (!cfg_text(root, "schema", &schema, e))
         return NULL;
     if (strcmp(schema, PLAN_SCHEMA) != 0) {
-        err_set(e, ERR_INPUT, cfg_get(root, "schema")->at, "schema '%s'; this version reads " PLAN_SCHEMA, schema);
+        err_set(e, ERR_INPUT, cfg_get(root, "schema")->at,
+                "schema '%s'; this version reads " PLAN_SCHEMA, schema);
         return NULL;
     }
     struct plan *p = ARENA_NEW(a, struct plan);

@@ -1,5 +1,5 @@
-/* A plan: one configuration per block, what it is predicted to take and to need; and its file format (docs/formats.md,
- * "Plan"), which shardwise-run executes. */
+/* A plan: one configuration per block, what it is predicted to take and to need; and its file
+ * format (docs/formats.md, "Plan"), which shardwise-run executes. */
 #ifndef MODEL_PLAN_H
 #define MODEL_PLAN_H
 
@@ -32,13 +32,16 @@ struct plan {
     struct mem_use memory_peak;
 };
 
-/* FNV-1a over what the plan depends on: cluster, model, tokens, degrees, version. shardwise-run refuses another one. */
+/* FNV-1a over what the plan depends on: cluster, model, tokens, degrees, version. shardwise-run
+ * refuses another one. */
 uint64_t plan_signature(const struct plan *p);
 
-bool plan_write(const struct plan *p, const struct prov *prov, const char *path, struct arena *scratch, struct err *e);
+bool plan_write(const struct plan *p, const struct prov *prov, const char *path,
+                struct arena *scratch, struct err *e);
 
-/* Everything needed to execute or simulate the plan again: the cluster, model, kernels and keeps are in the file. Refuses
- * another schema version, a signature that does not match its content, configurations that cp_conf_check refuses. */
+/* Everything needed to execute or simulate the plan again: the cluster, model, kernels and keeps
+ * are in the file. Refuses another schema version, a signature that does not match its content,
+ * configurations that cp_conf_check refuses. */
 struct plan *plan_read(const char *path, struct arena *a, struct err *e);
 
 #endif

@@ -7,7 +7,9 @@ const char *const checkpointing_names[] = {"none", "selective", "full", NULL};
 
 struct cp_options cp_options_default(void)
 {
-    return (struct cp_options){.checkpointing = CHECKPOINT_FULL, .grad_fp32 = true, .split_heads = true,
+    return (struct cp_options){.checkpointing = CHECKPOINT_FULL,
+                               .grad_fp32 = true,
+                               .split_heads = true,
                                .predictor_rank = 16};
 }
 
@@ -20,12 +22,13 @@ struct build {
     const struct dit_model *m;
     struct cp_held held;
     int block, ranks;
-    double tokens;    /* S: length of self-attention, times samples where a volume is meant */
+    double tokens; /* S: length of self-attention, times samples where a volume is meant */
     double samples;
-    double shard;     /* tokens of a sequence rank: S / g_s */
-    double local;     /* tokens of a rank outside attention: S / N */
-    double *pairs;    /* kept (query, key) pairs of a head rank, tile-rounded, its S / g_s queries */
-    double *fetched;  /* KV rows a head rank fetches from each peer of its column, summed over KV heads */
+    double shard;    /* tokens of a sequence rank: S / g_s */
+    double local;    /* tokens of a rank outside attention: S / N */
+    double *pairs;   /* kept (query, key) pairs of a head rank, tile-rounded, its S / g_s queries */
+    double *fetched; /* KV rows a head rank fetches from each peer of its column, summed over KV
+                        heads */
     struct cp_phase *phases;
     int count;
     struct arena *a;
@@ -43,19 +46,20 @@ static void count_pairs(struct build *b)
     }
 }
 
-/* Query heads that share a KV head (GQA) choose their keys independently: a row stays behind only if none wants it. */
+/* Query heads that share a KV head (GQA) choose their keys independently: a row stays behind only
+ * if none wants it. */
 static void count_fetched(struct build *b)
 {
     int kv_heads = b->m->kv_heads, per_kv = b->m->heads / kv_heads;
     bool all = cp_strategies[b->conf->strategy].move != MOVE_ROWS || !b->conf->sparse;
-    double *unwanted = ARENA_ARRAY(b->a, double, (size_t)b->conf->head_groups * (size_t)kv_heads);
+    double *unwanted = ARENA_ARRAY(b->a, double, (size_t)b->conf->head_groups *(size_t)kv_heads);
     for (int i = 0; i < b->conf->head_groups * kv_heads; i++)
         unwanted[i] = 1;
     for (int i = 0; i < b->conf->piece_count; i++) {
         const struct cp_piece *p = &b->conf->pieces[i];
         double u = all ? 1
-                       : sparsity_union(b->c->sparsity, b->block, p->head, (int64_t)b->tokens, b->c->grid,
-                                        b->conf->seq_groups, b->conf->query_group);
+                       : sparsity_union(b->c->sparsity, b->block, p->head, (int64_t)b->tokens,
+                                        b->c->grid, b->conf->seq_groups, b->conf->query_group);
         unwanted[p->head_rank * kv_heads + p->head / per_kv] *= 1 - u;
     }
     for (int g = 0; g < b->conf->head_groups; g++)
@@ -65,12 +69,13 @@ static void count_fetched(struct build *b)
 
 /* ---- phases ---- */
 
-static struct cp_phase *add(struct build *b, const char *name, enum cp_pass pass, enum phase_kind kind,
-                            enum phase_scope scope, enum cost_class cost)
+static struct cp_phase *add(struct build *b, const char *name, enum cp_pass pass,
+                            enum phase_kind kind, enum phase_scope scope, enum cost_class cost)
 {
     assert(b->count < CP_PHASES_MOST);
     struct cp_phase *p = &b->phases[b->count++];
-    *p = (struct cp_phase){.name = name, .pass = pass, .kind = kind, .scope = scope, .cost = cost, .calls = 1};
+    *p = (struct cp_phase){
+        .name = name, .pass = pass, .kind = kind, .scope = scope, .cost = cost, .calls = 1};
     return p;
 }
 
@@ -92,13 +97,16 @@ static int head_rank(const struct build *b, int rank)
     return cp_head_rank(b->conf, rank);
 }
 
-static void add_compute(struct build *b, const char *name, enum cp_pass pass, enum cost_class cost, double seconds)
+static void add_compute(struct build *b, const char *name, enum cp_pass pass, enum cost_class cost,
+                        double seconds)
 {
     add(b, name, pass, PHASE_COMPUTE, SCOPE_NONE, cost)->seconds = all_ranks(b, seconds);
 }
 
-/* q Q-like and kv K-like tensors from sequence shards to head shards: rank j gets its heads of every peer's tokens. */
-static void add_to_heads(struct build *b, const char *name, enum cp_pass pass, int q, int kv, double width, int calls)
+/* q Q-like and kv K-like tensors from sequence shards to head shards: rank j gets its heads of
+ * every peer's tokens. */
+static void add_to_heads(struct build *b, const char *name, enum cp_pass pass, int q, int kv,
+                         double width, int calls)
 {
     if (b->conf->head_groups < 2)
         return;
@@ -114,7 +122,8 @@ static void add_to_heads(struct build *b, const char *name, enum cp_pass pass, i
 }
 
 /* The way back: each rank sends its heads' results to where the tokens live. */
-static void add_to_tokens(struct build *b, const char *name, enum cp_pass pass, int q, int kv, int calls)
+static void add_to_tokens(struct build *b, const char *name, enum cp_pass pass, int q, int kv,
+                          int calls)
 {
     if (b->conf->head_groups < 2)
         return;
@@ -122,7 +131,8 @@ static void add_to_tokens(struct build *b, const char *name, enum cp_pass pass, 
     double *from = per_rank(b);
     for (int r = 0; r < b->ranks; r++) {
         int h = head_rank(b, r);
-        from[r] = (q * b->held.q[h] + kv * b->held.kv[h]) * b->local * b->m->head_dim * BF16 * b->samples;
+        from[r] =
+            (q * b->held.q[h] + kv * b->held.kv[h]) * b->local * b->m->head_dim * BF16 * b->samples;
     }
     p->from = from;
     p->to = all_ranks(b, 1);
@@ -134,17 +144,21 @@ static void add_copy(struct build *b, const char *name, enum cp_pass pass, doubl
 {
     double bytes = 2 * tensors * b->local * b->m->heads * b->m->head_dim * BF16 * b->samples;
     if (b->conf->head_groups > 1)
-        add_compute(b, name, pass, CLASS_COPY, kern_copy_s(b->c->kernels, &b->c->cluster->gpu, bytes));
+        add_compute(b, name, pass, CLASS_COPY,
+                    kern_copy_s(b->c->kernels, &b->c->cluster->gpu, bytes));
 }
 
 static void add_select(struct build *b)
 {
     const struct cp_options *o = &b->c->options;
-    double r = o->predictor_rank, proj = 2 * b->local * b->m->width * 2 * r * b->m->heads * b->samples;
-    add_compute(b, "predictor", PASS_FORWARD, CLASS_GEMM, kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, proj));
+    double r = o->predictor_rank,
+           proj = 2 * b->local * b->m->width * 2 * r * b->m->heads * b->samples;
+    add_compute(b, "predictor", PASS_FORWARD, CLASS_GEMM,
+                kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, proj));
     add_to_heads(b, "q_lr, k_lr all-to-all", PASS_FORWARD, 1, 1, r, 2);
     if (b->conf->seq_groups > 1) {
-        struct cp_phase *p = add(b, "k_lr all-gather", PASS_FORWARD, PHASE_ALLGATHER, SCOPE_COLUMN, CLASS_COLLECTIVE);
+        struct cp_phase *p = add(b, "k_lr all-gather", PASS_FORWARD, PHASE_ALLGATHER, SCOPE_COLUMN,
+                                 CLASS_COLLECTIVE);
         double *share = per_rank(b);
         for (int i = 0; i < b->ranks; i++)
             share[i] = b->held.kv[head_rank(b, i)] * b->shard * r * BF16 * b->samples;
@@ -153,13 +167,15 @@ static void add_select(struct build *b)
     struct cp_phase *p = add(b, "select", PASS_FORWARD, PHASE_COMPUTE, SCOPE_NONE, CLASS_SELECT);
     double *s = per_rank(b);
     for (int i = 0; i < b->ranks; i++)
-        s[i] = kern_select_s(b->c->kernels, b->held.q[head_rank(b, i)] * b->shard / b->conf->query_group * b->tokens *
-                                                b->samples);
+        s[i] = kern_select_s(b->c->kernels, b->held.q[head_rank(b, i)] * b->shard /
+                                                b->conf->query_group * b->tokens * b->samples);
     p->seconds = s;
 }
 
-/* Rows of a column's exchange: from[i] * to[j] with the count on the receiver (gather) or the sender (return). */
-static void add_rows(struct build *b, const char *name, enum cp_pass pass, double row_bytes, bool back)
+/* Rows of a column's exchange: from[i] * to[j] with the count on the receiver (gather) or the
+ * sender (return). */
+static void add_rows(struct build *b, const char *name, enum cp_pass pass, double row_bytes,
+                     bool back)
 {
     struct cp_phase *p = add(b, name, pass, PHASE_ALLTOALL, SCOPE_COLUMN, CLASS_COLLECTIVE);
     double *rows = per_rank(b);
@@ -170,14 +186,15 @@ static void add_rows(struct build *b, const char *name, enum cp_pass pass, doubl
     p->calls = 2;
 }
 
-/* Packing at the owner and unpacking at the reader, per fetched row: random 256-byte accesses, not streams. */
+/* Packing at the owner and unpacking at the reader, per fetched row: random 256-byte accesses, not
+ * streams. */
 static void add_row_copy(struct build *b, const char *name, enum cp_pass pass)
 {
     struct cp_phase *p = add(b, name, pass, PHASE_COMPUTE, SCOPE_NONE, CLASS_COPY);
     double *s = per_rank(b);
     for (int r = 0; r < b->ranks; r++)
-        s[r] = b->fetched[head_rank(b, r)] * (b->conf->seq_groups - 1) * b->c->kernels->gathered_row_s *
-               (b->m->head_dim / 128.0);
+        s[r] = b->fetched[head_rank(b, r)] * (b->conf->seq_groups - 1) *
+               b->c->kernels->gathered_row_s * (b->m->head_dim / 128.0);
     p->seconds = s;
 }
 
@@ -186,7 +203,8 @@ static double kv_share_bytes(const struct build *b, int rank, int width)
     return 2.0 * b->held.kv[head_rank(b, rank)] * b->shard * b->m->head_dim * width * b->samples;
 }
 
-static void add_collective(struct build *b, const char *name, enum cp_pass pass, enum phase_kind kind, int width)
+static void add_collective(struct build *b, const char *name, enum cp_pass pass,
+                           enum phase_kind kind, int width)
 {
     struct cp_phase *p = add(b, name, pass, kind, SCOPE_COLUMN, CLASS_COLLECTIVE);
     double *share = per_rank(b);
@@ -199,7 +217,8 @@ static void add_collective(struct build *b, const char *name, enum cp_pass pass,
 /* Wanted rows by bitmap: S / g_s / 8 bytes for each head and owner (KA05d). */
 static void add_index(struct build *b)
 {
-    struct cp_phase *p = add(b, "index exchange", PASS_FORWARD, PHASE_ALLTOALL, SCOPE_COLUMN, CLASS_COLLECTIVE);
+    struct cp_phase *p =
+        add(b, "index exchange", PASS_FORWARD, PHASE_ALLTOALL, SCOPE_COLUMN, CLASS_COLLECTIVE);
     double *from = per_rank(b);
     for (int r = 0; r < b->ranks; r++)
         from[r] = b->held.q[head_rank(b, r)] * b->shard / 8 * b->samples;
@@ -244,23 +263,30 @@ static double attention_s(const struct build *b, int rank, bool backward, double
     int h = head_rank(b, rank);
     double rows = b->held.q[h] * b->shard * b->samples;
     if (b->conf->sparse)
-        return kern_sparse_s(b->c->kernels, backward, rows, b->pairs[h] * keys_share, b->m->head_dim);
-    return kern_dense_s(b->c->kernels, &b->c->cluster->gpu, backward, rows, b->tokens * keys_share, b->m->head_dim);
+        return kern_sparse_s(b->c->kernels, backward, rows, b->pairs[h] * keys_share,
+                             b->m->head_dim);
+    return kern_dense_s(b->c->kernels, &b->c->cluster->gpu, backward, rows, b->tokens * keys_share,
+                        b->m->head_dim);
 }
 
 static void add_attention(struct build *b, enum cp_pass pass)
 {
-    bool backward = pass == PASS_BACKWARD, ring = cp_strategies[b->conf->strategy].move == MOVE_RING;
+    bool backward = pass == PASS_BACKWARD,
+         ring = cp_strategies[b->conf->strategy].move == MOVE_RING;
     ring = ring && b->conf->seq_groups > 1;
     enum cost_class cost = b->conf->sparse ? CLASS_ATTENTION_SPARSE : CLASS_ATTENTION_DENSE;
-    struct cp_phase *p = add(b, backward ? "attention backward" : "attention", pass,
-                             ring ? PHASE_RING : PHASE_COMPUTE, ring ? SCOPE_COLUMN : SCOPE_NONE, cost);
+    struct cp_phase *p =
+        add(b, backward ? "attention backward" : "attention", pass,
+            ring ? PHASE_RING : PHASE_COMPUTE, ring ? SCOPE_COLUMN : SCOPE_NONE, cost);
     double *s = per_rank(b), *hop = per_rank(b), *hop_back = per_rank(b);
     int grad = b->c->options.grad_fp32 ? FP32 : BF16;
     for (int r = 0; r < b->ranks; r++) {
         s[r] = attention_s(b, r, backward, ring ? 1.0 / b->conf->seq_groups : 1);
-        if (ring) { /* partial results are merged after each step: O read and written in fp32, with its LSE */
-            double merge = 3 * b->held.q[head_rank(b, r)] * b->shard * b->m->head_dim * FP32 * b->samples;
+        if (ring) { /* the hop takes SMs; partial results are merged after each step: O read and
+                       written in fp32 */
+            double merge =
+                3 * b->held.q[head_rank(b, r)] * b->shard * b->m->head_dim * FP32 * b->samples;
+            s[r] /= 1 - b->c->kernels->overlap_share;
             s[r] += backward ? 0 : kern_copy_s(b->c->kernels, &b->c->cluster->gpu, merge);
             hop[r] = kv_share_bytes(b, r, BF16);
             hop_back[r] = hop[r] + kv_share_bytes(b, r, grad);
@@ -300,8 +326,9 @@ static void forward(struct build *b)
     add_linear(b, "linear", PASS_FORWARD, 1);
 }
 
-/* Full: all of the forward but the selection, whose indices are kept. Selective: O and LSE are kept, so attention and O's
- * way back are not repeated, but the backward still needs Q, K, V at the heads. */
+/* Full: all of the forward but the selection, whose indices are kept. Selective: O and LSE are
+ * kept, so attention and O's way back are not repeated, but the backward still needs Q, K, V at the
+ * heads. */
 static void recompute(struct build *b)
 {
     enum checkpointing how = b->c->options.checkpointing;
@@ -332,9 +359,11 @@ static void backward(struct build *b)
     add_copy(b, "unpack dqkv", PASS_BACKWARD, 3);
 }
 
-struct cp_program cp_program_of(const struct cp_case *c, int block, const struct cp_conf *conf, struct arena *a)
+struct cp_program cp_program_of(const struct cp_case *c, int block, const struct cp_conf *conf,
+                                struct arena *a)
 {
-    struct build b = {.c = c, .conf = conf, .m = c->model, .block = block, .ranks = cp_ranks(conf), .a = a};
+    struct build b = {
+        .c = c, .conf = conf, .m = c->model, .block = block, .ranks = cp_ranks(conf), .a = a};
     b.held = cp_conf_held(conf, c->model->heads, c->model->kv_heads, a);
     b.tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
     b.samples = c->samples;

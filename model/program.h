@@ -1,11 +1,12 @@
-/* What one attention block does under a configuration, phase by phase: the one description that the closed forms
- * price, the simulator plays and shardwise-run executes. Facts: docs/model.md (volumes), after DSV section 6,
- * Ulysses, TransformerEngine's p2p ring and all-gather.
+/* What one attention block does under a configuration, phase by phase: the one description that the
+ * closed forms price, the simulator plays and shardwise-run executes. Facts: docs/model.md
+ * (volumes), after DSV section 6, Ulysses, TransformerEngine's p2p ring and all-gather.
  *
  * Forward, sparse dispatch, head_groups > 1 and seq_groups > 1 (others leave phases out):
  *   select exchange (row a2a of Q_lr, K_lr), K_lr gather (column), select,
  *   pack, qkv a2a (row), index a2a, kv gather (column), attention, o a2a (row)
- * Backward: do a2a (row), kv gather again unless kept, attention, dkv return (column), dqkv a2a (row). */
+ * Backward: do a2a (row), kv gather again unless kept, attention, dkv return (column), dqkv a2a
+ * (row). */
 #ifndef MODEL_PROGRAM_H
 #define MODEL_PROGRAM_H
 
@@ -21,11 +22,12 @@
 enum cp_pass { PASS_FORWARD, PASS_RECOMPUTE, PASS_BACKWARD, PASSES };
 
 enum phase_kind {
-    PHASE_COMPUTE,       /* seconds per rank */
-    PHASE_ALLTOALL,      /* uneven all-to-all within each row or column; starts when all members are there */
-    PHASE_ALLGATHER,     /* ring-schedule collectives on equal shares */
+    PHASE_COMPUTE,   /* seconds per rank */
+    PHASE_ALLTOALL,  /* uneven all-to-all within each row or column; starts when all members are
+                        there */
+    PHASE_ALLGATHER, /* ring-schedule collectives on equal shares */
     PHASE_REDUCESCATTER,
-    PHASE_RING           /* seq_groups steps of compute, KV passed on beneath; facts: two-slot recurrence */
+    PHASE_RING /* seq_groups steps of compute, KV passed on beneath; facts: two-slot recurrence */
 };
 
 enum phase_scope { SCOPE_NONE, SCOPE_ROW, SCOPE_COLUMN };
@@ -49,12 +51,14 @@ struct cp_phase {
     enum phase_kind kind;
     enum phase_scope scope;
     enum cost_class cost;
-    /* PHASE_COMPUTE: seconds of each rank. PHASE_RING: seconds of each rank and step (the same in every step). */
+    /* PHASE_COMPUTE: seconds of each rank. PHASE_RING: seconds of each rank and step (the same in
+     * every step). */
     const double *seconds;
     /* PHASE_ALLTOALL: rank i sends from[i] * to[j] bytes to rank j of its row or column (i != j).
      * If `matrix` is set (ranks x ranks, bytes i -> j) it is used instead.
-     * PHASE_ALLGATHER, PHASE_REDUCESCATTER: from[i] is each rank's own share in bytes, equal within a group.
-     * PHASE_RING: from[i] is bytes a hop, to[i] bytes a hop in the backward's middle steps. */
+     * PHASE_ALLGATHER, PHASE_REDUCESCATTER: from[i] is each rank's own share in bytes, equal within
+     * a group. PHASE_RING: from[i] is bytes a hop, to[i] bytes a hop in the backward's middle
+     * steps. */
     const double *from, *to;
     const double *matrix;
     bool hop_home; /* PHASE_RING, backward: gradients take one more hop, of to - from bytes */
@@ -67,12 +71,13 @@ extern const char *const checkpointing_names[]; /* "none", "selective", "full" *
 /* Choices that are the same for all blocks. */
 struct cp_options {
     enum checkpointing checkpointing;
-    bool keep_kv;        /* gathered KV is kept for the backward, not fetched again */
-    bool grad_fp32;      /* dK, dV travel as fp32; a ring then also takes them home in an extra hop (yunchang), while in bf16
-                          * the last step's hop is saved (TransformerEngine): facts/cp 1.0 */
-    bool split_heads;    /* heads may be split by query range */
-    int predictor_rank;  /* r: width of Q_lr, K_lr per head (DSV: 16) */
-    bool inference;      /* forward only */
+    bool keep_kv;       /* gathered KV is kept for the backward, not fetched again */
+    bool grad_fp32;     /* dK, dV travel as fp32; a ring then also takes them home in an extra hop
+                         * (yunchang), while in bf16     the last step's hop is saved (TransformerEngine):
+                         * facts/cp 1.0 */
+    bool split_heads;   /* heads may be split by query range */
+    int predictor_rank; /* r: width of Q_lr, K_lr per head (DSV: 16) */
+    bool inference;     /* forward only */
 };
 struct cp_options cp_options_default(void); /* full checkpointing, fp32 gradients, split, rank 16 */
 
@@ -96,6 +101,7 @@ struct cp_program {
 };
 
 /* The phases of `block` under `conf`; all memory in `a`. */
-struct cp_program cp_program_of(const struct cp_case *c, int block, const struct cp_conf *conf, struct arena *a);
+struct cp_program cp_program_of(const struct cp_case *c, int block, const struct cp_conf *conf,
+                                struct arena *a);
 
 #endif

@@ -33,12 +33,14 @@ static double markov_at(const struct markov *m, double y)
     return exp(m->a * log_p + (m->b + 1) * log_q + m->power * log1p(-m->x * p) - m->log_beta);
 }
 
-/* The trapezoidal rule converges exponentially on a smooth integrand that dies out at both ends. Below y0 only
- * f = exp(a y)/B is left: its integral is f(y0)/a, and Euler-Maclaurin gives what the cut end costs the rule. */
+/* The trapezoidal rule converges exponentially on a smooth integrand that dies out at both ends.
+ * Below y0 only f = exp(a y)/B is left: its integral is f(y0)/a, and Euler-Maclaurin gives what the
+ * cut end costs the rule. */
 static double markov_miss(const struct markov *m)
 {
     double y0 = log(1e-9 / (m->power + m->b + 2)), y1 = 40 / (m->b + 1) + 3;
-    double spread = sqrt(1 / (m->a + 0.25) + 1 / (m->b + 0.25)); /* about the width of the Beta in y */
+    double spread =
+        sqrt(1 / (m->a + 0.25) + 1 / (m->b + 0.25)); /* about the width of the Beta in y */
     double step = fmin(0.25, 0.2 * spread), sum = 0;
     int n = (int)ceil((y1 - y0) / step);
     step = (y1 - y0) / n;
@@ -79,18 +81,21 @@ double union_window(int frames, int window, int shards)
 static double union_from_table(const struct sparsity *s, int block, int head, int seq_groups)
 {
     const struct union_table *t = &s->table;
-    const double *u = &t->value[((size_t)block * (size_t)s->heads + (size_t)head) * (size_t)t->shard_count];
+    const double *u =
+        &t->value[((size_t)block * (size_t)s->heads + (size_t)head) * (size_t)t->shard_count];
     if (seq_groups <= t->shards[0])
         return seq_groups == t->shards[0] ? u[0] : 1; /* coarser than measured: take all */
     for (int i = 1; i < t->shard_count; i++)
         if (seq_groups <= t->shards[i]) {
-            double w = log((double)seq_groups / t->shards[i - 1]) / log((double)t->shards[i] / t->shards[i - 1]);
+            double w = log((double)seq_groups / t->shards[i - 1]) /
+                       log((double)t->shards[i] / t->shards[i - 1]);
             return u[i - 1] + w * (u[i] - u[i - 1]);
         }
     return u[t->shard_count - 1]; /* finer than measured: the union can only be smaller */
 }
 
-static double union_from_field(const struct sparsity *s, double keep, int64_t tokens, struct grid g, int seq_groups)
+static double union_from_field(const struct sparsity *s, double keep, int64_t tokens, struct grid g,
+                               int seq_groups)
 {
     double side = cbrt((double)tokens), length[3];
     double axis[3] = {side, side, side};
@@ -105,8 +110,8 @@ static double union_from_field(const struct sparsity *s, double keep, int64_t to
     return union_field(keep, extent, length);
 }
 
-double sparsity_union(const struct sparsity *s, int block, int head, int64_t tokens, struct grid g, int seq_groups,
-                      int group)
+double sparsity_union(const struct sparsity *s, int block, int head, int64_t tokens, struct grid g,
+                      int seq_groups, int group)
 {
     double keep = sparsity_keep(s, block, head);
     double groups = fmax(1, (double)tokens / ((double)seq_groups * group));
@@ -168,11 +173,13 @@ static bool union_params(const char *p, struct union_model *m)
     case UNION_FIELD:
         m->length = 5.5;
         m->length_is_share = strncmp(p, "share=", 6) == 0;
-        if (*p && !read_param(&p, "length=", 1e9, &m->length) && !read_param(&p, "share=", 1e3, &m->length))
+        if (*p && !read_param(&p, "length=", 1e9, &m->length) &&
+            !read_param(&p, "share=", 1e3, &m->length))
             return false;
         break;
     case UNION_MARKOV:
-        if (!read_param(&p, "rho=", 1, &m->rho) || !read_param(&p, "omega=", 1, &m->omega) || m->omega > m->rho)
+        if (!read_param(&p, "rho=", 1, &m->rho) || !read_param(&p, "omega=", 1, &m->omega) ||
+            m->omega > m->rho)
             return false;
         break;
     case UNION_FIXED:
@@ -197,7 +204,8 @@ bool union_parse(const char *text, struct err_at at, struct union_model *out, st
         *out = m;
         return true;
     }
-    return err_set(e, ERR_INPUT, at, "no union model '%s'; want field, markov, independent, fixed or full", text);
+    return err_set(e, ERR_INPUT, at,
+                   "no union model '%s'; want field, markov, independent, fixed or full", text);
 }
 
 const char *union_text(const struct union_model *m, char *text, size_t size)
@@ -230,41 +238,53 @@ const char *union_text(const struct union_model *m, char *text, size_t size)
 
 /* ---- sources ---- */
 
-/* DSV publishes no union; the field model meets its published statistics, at the correlation length of its 16^3
- * grid taken as tokens: the careful choice, docs/sparsity.md. */
+/* DSV publishes no union; the field model meets its published statistics, at the correlation length
+ * of its 16^3 grid taken as tokens: the careful choice, docs/sparsity.md. */
 static const struct union_model default_union = {.kind = UNION_FIELD, .length = 5.5};
 
 static double *keep_new(int blocks, int heads, struct arena *a)
 {
-    return ARENA_ARRAY(a, double, (size_t)blocks * (size_t)heads);
+    return ARENA_ARRAY(a, double, (size_t)blocks *(size_t)heads);
 }
 
-bool sparsity_uniform(double keep, int blocks, int heads, struct arena *a, struct sparsity *out, struct err *e)
+bool sparsity_uniform(double keep, int blocks, int heads, struct arena *a, struct sparsity *out,
+                      struct err *e)
 {
     if (!(keep > 0 && keep <= 1))
-        return err_set(e, ERR_INPUT, err_at_name("--keep"), "%g; want a share above 0 and up to 1", keep);
+        return err_set(e, ERR_INPUT, err_at_name("--keep"), "%g; want a share above 0 and up to 1",
+                       keep);
     double *k = keep_new(blocks, heads, a);
     for (int i = 0; i < blocks * heads; i++)
         k[i] = keep;
-    *out = (struct sparsity){.name = arena_printf(a, "keep %g", keep), .source = "given", .blocks = blocks,
-                             .heads = heads, .keep = k, .model = default_union};
+    *out = (struct sparsity){.name = arena_printf(a, "keep %g", keep),
+                             .source = "given",
+                             .blocks = blocks,
+                             .heads = heads,
+                             .keep = k,
+                             .model = default_union};
     return true;
 }
 
-bool sparsity_of_heads(const double *head_sparsity, int count, int blocks, int heads, struct err_at at, struct arena *a,
-                       struct sparsity *out, struct err *e)
+bool sparsity_of_heads(const double *head_sparsity, int count, int blocks, int heads,
+                       struct err_at at, struct arena *a, struct sparsity *out, struct err *e)
 {
     if (count != heads)
-        return err_set(e, ERR_INPUT, at, "%d values; the model has %d heads, want one each", count, heads);
+        return err_set(e, ERR_INPUT, at, "%d values; the model has %d heads, want one each", count,
+                       heads);
     double *k = keep_new(blocks, heads, a);
     for (int b = 0; b < blocks; b++)
         for (int h = 0; h < heads; h++) {
             if (!(head_sparsity[h] >= 0 && head_sparsity[h] < 1))
-                return err_set(e, ERR_INPUT, at, "head %d: sparsity %g; want a share from 0 to below 1", h,
+                return err_set(e, ERR_INPUT, at,
+                               "head %d: sparsity %g; want a share from 0 to below 1", h,
                                head_sparsity[h]);
             k[b * heads + h] = 1 - head_sparsity[h];
         }
-    *out = (struct sparsity){.name = "head vector", .source = "given", .blocks = blocks, .heads = heads, .keep = k,
+    *out = (struct sparsity){.name = "head vector",
+                             .source = "given",
+                             .blocks = blocks,
+                             .heads = heads,
+                             .keep = k,
                              .model = default_union};
     return true;
 }
@@ -275,14 +295,16 @@ struct keep_columns {
     int step, block, head, keep;
 };
 
-static bool keep_row(const struct csv *c, int row, const struct keep_columns *col, int64_t step, int blocks, int heads,
-                     double *keep, struct err *e)
+static bool keep_row(const struct csv *c, int row, const struct keep_columns *col, int64_t step,
+                     int blocks, int heads, double *keep, struct err *e)
 {
     int64_t block, head, at_step;
     double value;
-    if (col->step >= 0 && (!csv_int(c, row, col->step, 0, INT64_MAX / 2, &at_step, e) || at_step != step))
+    if (col->step >= 0 &&
+        (!csv_int(c, row, col->step, 0, INT64_MAX / 2, &at_step, e) || at_step != step))
         return e->code == ERR_NONE;
-    if (!csv_int(c, row, col->block, 0, blocks - 1, &block, e) || !csv_int(c, row, col->head, 0, heads - 1, &head, e) ||
+    if (!csv_int(c, row, col->block, 0, blocks - 1, &block, e) ||
+        !csv_int(c, row, col->head, 0, heads - 1, &head, e) ||
         !csv_num(c, row, col->keep, &value, e))
         return false;
     struct err_at at = {c->path, c->line[row], 0};
@@ -290,7 +312,8 @@ static bool keep_row(const struct csv *c, int row, const struct keep_columns *co
         return err_set(e, ERR_INPUT, at, "keep: %g; want a share above 0 and up to 1", value);
     double *slot = &keep[block * heads + head];
     if (*slot != 0)
-        return err_set(e, ERR_INPUT, at, "block %lld, head %lld stands twice", (long long)block, (long long)head);
+        return err_set(e, ERR_INPUT, at, "block %lld, head %lld stands twice", (long long)block,
+                       (long long)head);
     *slot = value;
     return true;
 }
@@ -307,10 +330,12 @@ static bool last_step(const struct csv *c, int column, int64_t *step, struct err
     return true;
 }
 
-static bool load_keeps(const struct csv *c, int64_t step, int blocks, int heads, double *keep, struct err *e)
+static bool load_keeps(const struct csv *c, int64_t step, int blocks, int heads, double *keep,
+                       struct err *e)
 {
     struct keep_columns col = {.step = csv_column(c, "step")};
-    if (!csv_need(c, "block", &col.block, e) || !csv_need(c, "head", &col.head, e) || !csv_need(c, "keep", &col.keep, e))
+    if (!csv_need(c, "block", &col.block, e) || !csv_need(c, "head", &col.head, e) ||
+        !csv_need(c, "keep", &col.keep, e))
         return false;
     if (col.step >= 0 && step < 0 && !last_step(c, col.step, &step, e))
         return false;
@@ -319,8 +344,9 @@ static bool load_keeps(const struct csv *c, int64_t step, int blocks, int heads,
             return false;
     for (int i = 0; i < blocks * heads; i++)
         if (keep[i] == 0)
-            return err_set(e, ERR_INPUT, err_at_name(c->path), "block %d, head %d is missing; want %d blocks of %d heads",
-                           i / heads, i % heads, blocks, heads);
+            return err_set(e, ERR_INPUT, err_at_name(c->path),
+                           "block %d, head %d is missing; want %d blocks of %d heads", i / heads,
+                           i % heads, blocks, heads);
     return true;
 }
 
@@ -349,10 +375,11 @@ static double box_value(const struct box *b, double at)
     return b->anchor[i - 1] + w * (b->anchor[i] - b->anchor[i - 1]);
 }
 
-/* matplotlib's box plot: quartiles by linear interpolation over sorted values (index (n-1) p), whiskers at the last
- * values within 1.5 quartile ranges, the rest listed as outliers. Anchors out of order (a quartile beyond a whisker, where
- * many values are outliers) are left out. */
-static bool box_read(const struct csv *c, int row, const int col[6], int heads, struct box *b, struct err *e)
+/* matplotlib's box plot: quartiles by linear interpolation over sorted values (index (n-1) p),
+ * whiskers at the last values within 1.5 quartile ranges, the rest listed as outliers. Anchors out
+ * of order (a quartile beyond a whisker, where many values are outliers) are left out. */
+static bool box_read(const struct csv *c, int row, const int col[6], int heads, struct box *b,
+                     struct err *e)
 {
     double v[5], low[32], high[32];
     int lows = 0, highs = 0;
@@ -364,7 +391,8 @@ static bool box_read(const struct csv *c, int row, const int col[6], int heads, 
         double o = strtod(p, &end);
         if (end == p || (*end && *end != ';') || lows + highs >= 32)
             return err_set(e, ERR_INPUT, (struct err_at){c->path, c->line[row], 0},
-                           "outliers: '%s'; want numbers with ';' between", csv_cell(c, row, col[5]));
+                           "outliers: '%s'; want numbers with ';' between",
+                           csv_cell(c, row, col[5]));
         if (o < v[3])
             low[lows++] = o;
         else
@@ -384,7 +412,8 @@ static bool box_read(const struct csv *c, int row, const int col[6], int heads, 
     return true;
 }
 
-/* A box plot does not say which head is which: heads are placed at the quantiles in a shuffled order, the same each time. */
+/* A box plot does not say which head is which: heads are placed at the quantiles in a shuffled
+ * order, the same each time. */
 static void box_place(const struct box *b, int block, int heads, double *keep)
 {
     struct rng r = rng_stream(0, "order of heads in a box plot", (uint64_t)block, 0, 0);
@@ -400,7 +429,8 @@ static void box_place(const struct box *b, int block, int heads, double *keep)
 
 static bool load_boxes(const struct csv *c, int blocks, int heads, double *keep, struct err *e)
 {
-    static const char *const names[6] = {"median", "q1", "q3", "whisker_lo", "whisker_hi", "outliers"};
+    static const char *const names[6] = {"median",     "q1",         "q3",
+                                         "whisker_lo", "whisker_hi", "outliers"};
     int col[6], block_col, heads_col;
     if (!csv_need(c, "block", &block_col, e) || !csv_need(c, "heads", &heads_col, e))
         return false;
@@ -408,15 +438,17 @@ static bool load_boxes(const struct csv *c, int blocks, int heads, double *keep,
         if (!csv_need(c, names[i], &col[i], e))
             return false;
     if (c->rows != blocks)
-        return err_set(e, ERR_INPUT, err_at_name(c->path), "%d blocks; the model has %d", c->rows, blocks);
+        return err_set(e, ERR_INPUT, err_at_name(c->path), "%d blocks; the model has %d", c->rows,
+                       blocks);
     for (int r = 0; r < c->rows; r++) {
         int64_t block, n;
         struct box b;
-        if (!csv_int(c, r, block_col, 0, blocks - 1, &block, e) || !csv_int(c, r, heads_col, 1, 1024, &n, e))
+        if (!csv_int(c, r, block_col, 0, blocks - 1, &block, e) ||
+            !csv_int(c, r, heads_col, 1, 1024, &n, e))
             return false;
         if (n != heads)
-            return err_set(e, ERR_INPUT, (struct err_at){c->path, c->line[r], 0}, "heads: %lld; the model has %d",
-                           (long long)n, heads);
+            return err_set(e, ERR_INPUT, (struct err_at){c->path, c->line[r], 0},
+                           "heads: %lld; the model has %d", (long long)n, heads);
         if (!box_read(c, r, col, heads, &b, e))
             return false;
         box_place(&b, (int)block, heads, &keep[block * heads]);
@@ -424,8 +456,8 @@ static bool load_boxes(const struct csv *c, int blocks, int heads, double *keep,
     return true;
 }
 
-bool sparsity_load(const char *name, int64_t step, int blocks, int heads, struct err_at at, struct arena *a,
-                   struct sparsity *out, struct err *e)
+bool sparsity_load(const char *name, int64_t step, int blocks, int heads, struct err_at at,
+                   struct arena *a, struct sparsity *out, struct err *e)
 {
     struct csv c;
     const char *path = preset_find("sparsity", name, at, a, e);
@@ -433,9 +465,14 @@ bool sparsity_load(const char *name, int64_t step, int blocks, int heads, struct
         return false;
     double *keep = keep_new(blocks, heads, a);
     bool box = csv_column(&c, "median") >= 0;
-    if (!(box ? load_boxes(&c, blocks, heads, keep, e) : load_keeps(&c, step, blocks, heads, keep, e)))
+    if (!(box ? load_boxes(&c, blocks, heads, keep, e)
+              : load_keeps(&c, step, blocks, heads, keep, e)))
         return false;
-    *out = (struct sparsity){.name = arena_strdup(a, name), .source = path, .blocks = blocks, .heads = heads,
-                             .keep = keep, .model = default_union};
+    *out = (struct sparsity){.name = arena_strdup(a, name),
+                             .source = path,
+                             .blocks = blocks,
+                             .heads = heads,
+                             .keep = keep,
+                             .model = default_union};
     return true;
 }

@@ -1,8 +1,9 @@
 /* How sparse attention is, per block and head, and what that makes a rank fetch.
  *
  * keep    kappa_h = 1 - sparsity of head h: the share of (query, key) pairs that are computed.
- * union   U_h: share of a remote shard's keys of head h that at least one query group of a rank needs.
- *         It prices selective sequence-wise CP; the keep ratio does not (a rank holds hundreds of groups). */
+ * union   U_h: share of a remote shard's keys of head h that at least one query group of a rank
+ * needs. It prices selective sequence-wise CP; the keep ratio does not (a rank holds hundreds of
+ * groups). */
 #ifndef MODEL_SPARSITY_H
 #define MODEL_SPARSITY_H
 
@@ -23,10 +24,11 @@ enum union_kind {
 
 struct union_model {
     enum union_kind kind;
-    double rho;    /* MARKOV: share of keys that adjacent groups have in common; 0..1 */
-    double omega;  /* MARKOV: share that far-apart groups of a shard have in common; kappa..rho */
-    double fixed;  /* FIXED: U, 0..1 */
-    double length; /* FIELD: correlation length in tokens per axis if length_is_share is false ... */
+    double rho;   /* MARKOV: share of keys that adjacent groups have in common; 0..1 */
+    double omega; /* MARKOV: share that far-apart groups of a shard have in common; kappa..rho */
+    double fixed; /* FIXED: U, 0..1 */
+    double
+        length; /* FIELD: correlation length in tokens per axis if length_is_share is false ... */
     bool length_is_share; /* ... or as a share of each axis of the grid */
 };
 
@@ -41,7 +43,7 @@ struct sparsity {
     const char *name; /* "webvid-2.7b-28k", a file, "--keep 0.1" */
     const char *source;
     int blocks, heads;
-    const double *keep;     /* [block][head], 0 < keep <= 1 */
+    const double *keep; /* [block][head], 0 < keep <= 1 */
     struct union_model model;
     struct union_table table; /* for UNION_MEASURED */
 };
@@ -51,39 +53,47 @@ double sparsity_keep(const struct sparsity *s, int block, int head);
 /* 1 - (1-keep)^draws, exact for small keep: DSV's artifact draws `draws` random sets (KA07a). */
 double union_independent(double keep, double draws);
 
-/* U(G) = 1 - E_p[(1-p)(1-(1-c)p)^(G-1)], p ~ Beta(keep*nu, (1-keep)*nu), nu = (1-omega)/(omega-keep),
- * c = (rho-omega)/(1-omega): a key's popularity varies, its membership along the scan order is a Markov chain.
- * Integrated by the trapezoidal rule over log(p/(1-p)); error below 1e-6 (KA07; closed form for c = 0). omega is
- * clamped to [keep, 1), rho to [omega, 1). groups >= 1. */
+/* U(G) = 1 - E_p[(1-p)(1-(1-c)p)^(G-1)], p ~ Beta(keep*nu, (1-keep)*nu), nu =
+ * (1-omega)/(omega-keep), c = (rho-omega)/(1-omega): a key's popularity varies, its membership
+ * along the scan order is a Markov chain. Integrated by the trapezoidal rule over log(p/(1-p));
+ * error below 1e-6 (KA07; closed form for c = 0). omega is clamped to [keep, 1), rho to [omega, 1).
+ * groups >= 1. */
 double union_markov(double keep, double groups, double rho, double omega);
 
-/* Smooth fields: 1 - (1-keep)^n, n = 1.12 prod_axis (1 + extent/(1.84 length)): facts of docs/sparsity.md,
- * fitted on 144 points (rms 0.07, worst 0.17). extent: the shard's tokens along each axis. */
+/* Smooth fields: 1 - (1-keep)^n, n = 1.12 prod_axis (1 + extent/(1.84 length)): facts of
+ * docs/sparsity.md, fitted on 144 points (rms 0.07, worst 0.17). extent: the shard's tokens along
+ * each axis. */
 double union_field(double keep, const double extent[3], const double length[3]);
 
 /* The union of (block, head) for a rank that holds 1/seq_groups of the tokens in frame slabs.
- * grid.t == 0 means unknown: a cube of the same number of tokens is taken. group: queries per group. */
-double sparsity_union(const struct sparsity *s, int block, int head, int64_t tokens, struct grid grid,
-                      int seq_groups, int group);
+ * grid.t == 0 means unknown: a cube of the same number of tokens is taken. group: queries per
+ * group. */
+double sparsity_union(const struct sparsity *s, int block, int head, int64_t tokens,
+                      struct grid grid, int seq_groups, int group);
 
-/* Share of all KV that an interior rank needs when `shards` ranks hold slabs of `frames` frames and every query sees a
- * centred window of `window` frames: min(T, shard + 2 floor(window/2)) / T (KA08: 7 of 32 frames, 4 slabs: 14/32). */
+/* Share of all KV that an interior rank needs when `shards` ranks hold slabs of `frames` frames and
+ * every query sees a centred window of `window` frames: min(T, shard + 2 floor(window/2)) / T
+ * (KA08: 7 of 32 frames, 4 slabs: 14/32). */
 double union_window(int frames, int window, int shards);
 
-/* "field:length=5.5", "field:share=0.34", "markov:rho=0.8,omega=0.4", "independent", "fixed:0.3", "full". */
+/* "field:length=5.5", "field:share=0.34", "markov:rho=0.8,omega=0.4", "independent", "fixed:0.3",
+ * "full". */
 bool union_parse(const char *text, struct err_at at, struct union_model *out, struct err *e);
 const char *union_text(const struct union_model *m, char *text, size_t size);
 
-/* Sources of a sparsity; each checks 0 < keep <= 1 and finite (sparsity 1 keeps nothing: refused). */
-bool sparsity_uniform(double keep, int blocks, int heads, struct arena *a, struct sparsity *out, struct err *e);
-bool sparsity_of_heads(const double *head_sparsity, int count, int blocks, int heads, struct err_at at,
-                       struct arena *a, struct sparsity *out, struct err *e);
+/* Sources of a sparsity; each checks 0 < keep <= 1 and finite (sparsity 1 keeps nothing: refused).
+ */
+bool sparsity_uniform(double keep, int blocks, int heads, struct arena *a, struct sparsity *out,
+                      struct err *e);
+bool sparsity_of_heads(const double *head_sparsity, int count, int blocks, int heads,
+                       struct err_at at, struct arena *a, struct sparsity *out, struct err *e);
 
-/* CSV summary tier: a preset name of kind "sparsity" or a path. Columns, by header: block, head, keep (optional
- * step: the last step is taken unless `step` >= 0), or block, heads, median, q1, q3, whisker_lo, whisker_hi,
- * outliers as in a box plot of per-head sparsity (heads are then placed at that distribution's quantiles).
- * ERR_INPUT with line when blocks or heads differ from the model's. */
-bool sparsity_load(const char *name, int64_t step, int blocks, int heads, struct err_at at, struct arena *a,
-                   struct sparsity *out, struct err *e);
+/* CSV summary tier: a preset name of kind "sparsity" or a path. Columns, by header: block, head,
+ * keep (optional step: the last step is taken unless `step` >= 0), or block, heads, median, q1, q3,
+ * whisker_lo, whisker_hi, outliers as in a box plot of per-head sparsity (heads are then placed at
+ * that distribution's quantiles). ERR_INPUT with line when blocks or heads differ from the model's.
+ */
+bool sparsity_load(const char *name, int64_t step, int blocks, int heads, struct err_at at,
+                   struct arena *a, struct sparsity *out, struct err *e);
 
 #endif

@@ -6,7 +6,8 @@
 
 enum { MOST_HEADS = 1024 };
 
-/* Greedy: heads by falling work, each to the group with the least so far. The heaviest group's sum of (1 - sparsity). */
+/* Greedy: heads by falling work, each to the group with the least so far. The heaviest group's sum
+ * of (1 - sparsity). */
 static double greedy_heaviest(const struct dsv_case *c, int groups)
 {
     double work[MOST_HEADS], load[MOST_HEADS] = {0}, heaviest = 0;
@@ -37,8 +38,10 @@ static double volume_per_gpu(const struct dsv_case *c)
     return (double)(as_int / c->gpus);
 }
 
-/* Seconds for `times` tensors of `volume` elements of which near parts go over NVLink and far ones over the NIC. */
-static double two_level_s(const struct dsv_case *c, double volume, double near, double far, double times)
+/* Seconds for `times` tensors of `volume` elements of which near parts go over NVLink and far ones
+ * over the NIC. */
+static double two_level_s(const struct dsv_case *c, double volume, double near, double far,
+                          double times)
 {
     double bytes = volume * times * 2;
     double near_s = bytes * near / (c->near_bytes_per_s * c->comm_efficiency);
@@ -46,7 +49,8 @@ static double two_level_s(const struct dsv_case *c, double volume, double near, 
     return far > 0 ? fmax(near_s, far_s) : near_s;
 }
 
-/* `inner` has its ranks together in a node first. The original's min(., 1) leaves the other dimension one rank a node. */
+/* `inner` has its ranks together in a node first. The original's min(., 1) leaves the other
+ * dimension one rank a node. */
 static double comm_s(const struct dsv_case *c, int g_h, int g_s, bool heads_inside)
 {
     int inner = heads_inside ? g_h : g_s, outer = heads_inside ? g_s : g_h, node = c->gpus_per_node;
@@ -54,7 +58,8 @@ static double comm_s(const struct dsv_case *c, int g_h, int g_s, bool heads_insi
     int outer_near = c->mended ? (outer < left ? outer : left) : (left < 1 ? left : 1);
     if (outer_near < 1)
         outer_near = 1;
-    int h_near = heads_inside ? inner_near : outer_near, s_near = heads_inside ? outer_near : inner_near;
+    int h_near = heads_inside ? inner_near : outer_near,
+        s_near = heads_inside ? outer_near : inner_near;
     int h_nodes = c->mended ? (g_h + h_near - 1) / h_near : g_h / h_near;
     int s_nodes = c->mended ? (g_s + s_near - 1) / s_near : g_s / s_near;
     double volume = volume_per_gpu(c), kept = 0;
@@ -72,7 +77,8 @@ struct dsv_pick dsv_estimate(const struct dsv_case *c, int head_groups, int seq_
     double tokens = (double)c->tokens, per_pair = 4.0 * c->head_dim + 4.0;
     p.compute_s = greedy_heaviest(c, head_groups) * tokens / seq_groups * tokens * per_pair /
                   (c->flop_per_s * c->compute_efficiency);
-    double heads_in = comm_s(c, head_groups, seq_groups, true), seq_in = comm_s(c, head_groups, seq_groups, false);
+    double heads_in = comm_s(c, head_groups, seq_groups, true),
+           seq_in = comm_s(c, head_groups, seq_groups, false);
     p.heads_inside = heads_in < seq_in;
     p.comm_s = fmin(heads_in, seq_in);
     p.total_s = p.compute_s + p.comm_s;

@@ -1,5 +1,6 @@
-/* The cost model of DSV's released solver (NetX-lab/DSV, branch ae, DSV/optim_solve/solver.cc), restated from its arithmetic so that
- * a plan can be compared with it. Its known defects are kept and named: docs/model.md, section "DSV's solver". */
+/* The cost model of DSV's released solver (NetX-lab/DSV, branch ae, DSV/optim_solve/solver.cc),
+ * restated from its arithmetic so that a plan can be compared with it. Its known defects are kept
+ * and named: docs/model.md, section "DSV's solver". */
 #ifndef PLANNER_DSV_H
 #define PLANNER_DSV_H
 
@@ -7,7 +8,7 @@
 #include <stdint.h>
 
 struct dsv_case {
-    double flop_per_s; /* its own test: 1979e12 (the 2:4 sparse peak) */
+    double flop_per_s;                          /* its own test: 1979e12 (the 2:4 sparse peak) */
     double compute_efficiency, comm_efficiency; /* 0.3, 0.7 */
     double near_bytes_per_s, far_bytes_per_s;   /* one direction, a GPU */
     double scp_overhead_s;                      /* 0.5 ms */

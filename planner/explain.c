@@ -18,22 +18,43 @@ struct explain {
 /* ---- winner against runner-up ---- */
 
 static const char *const class_names[COST_CLASSES] = {
-    [CLASS_ATTENTION_DENSE] = "dense attention", [CLASS_ATTENTION_SPARSE] = "sparse attention",
-    [CLASS_SELECT] = "selection",                [CLASS_GEMM] = "linear layers",
-    [CLASS_COPY] = "packing",                    [CLASS_COLLECTIVE] = "exchanges",
-    [CLASS_P2P] = "ring hops",                   [CLASS_FSDP] = "weights",
+    [CLASS_ATTENTION_DENSE] = "dense attention",
+    [CLASS_ATTENTION_SPARSE] = "sparse attention",
+    [CLASS_SELECT] = "selection",
+    [CLASS_GEMM] = "linear layers",
+    [CLASS_COPY] = "packing",
+    [CLASS_COLLECTIVE] = "exchanges",
+    [CLASS_P2P] = "ring hops",
+    [CLASS_FSDP] = "weights",
 };
 
-static void explain_classes(const struct explain *x, const struct plan_candidate *w, const struct plan_candidate *l)
+/* Less than this is rounding. */
+#define NEGLIGIBLE_S 1e-12
+
+static const char *time_or_dash(double s, char *text, size_t size)
 {
-    fprintf(x->out, "    %-18s %12s %12s %12s\n", "on the slowest path", "winner", l ? "runner-up" : "", l ? "difference" : "");
+    if (s > NEGLIGIBLE_S)
+        return qty_text(s, QTY_SECONDS, text, size);
+    snprintf(text, size, "-");
+    return text;
+}
+
+static void explain_classes(const struct explain *x, const struct plan_candidate *w,
+                            const struct plan_candidate *l)
+{
+    fprintf(x->out, "    %-18s %12s %12s %12s\n", "on the slowest path", "winner",
+            l ? "runner-up" : "", l ? "difference" : "");
     for (int k = 0; k < COST_CLASSES; k++) {
         double a = w->time.class_s[k], b = l ? l->time.class_s[k] : 0;
         if (a == 0 && b == 0)
             continue;
-        fprintf(x->out, "    %-19s %12s", class_names[k], TIME(a));
+        fprintf(x->out, "    %-19s %12s", class_names[k], time_or_dash(a, QTY_BUF));
         if (l)
-            fprintf(x->out, " %12s %s%11s", TIME(b), b >= a ? "+" : "-", TIME(fabs(b - a)));
+            fprintf(x->out, " %12s %s%11s", time_or_dash(b, QTY_BUF),
+                    b - a > NEGLIGIBLE_S   ? "+"
+                    : a - b > NEGLIGIBLE_S ? "-"
+                                           : " ",
+                    time_or_dash(fabs(b - a), QTY_BUF));
         fputc('\n', x->out);
     }
 }
@@ -42,10 +63,11 @@ static void explain_winner(const struct explain *x, const struct plan_compared *
 {
     char w[96], l[96];
     const struct plan_candidate *best = &c->best[0], *next = c->count > 1 ? &c->best[1] : NULL;
-    fprintf(x->out, "  %s takes %s", cp_conf_text(&best->conf, w, sizeof w), TIME(best->time.total_s));
+    fprintf(x->out, "  %s takes %s", cp_conf_text(&best->conf, w, sizeof w),
+            TIME(best->time.total_s));
     if (next)
-        fprintf(x->out, "; next is %s with %s (+%.1f%%)", cp_conf_text(&next->conf, l, sizeof l), TIME(next->time.total_s),
-                100 * (next->time.total_s / best->time.total_s - 1));
+        fprintf(x->out, "; next is %s with %s (+%.1f%%)", cp_conf_text(&next->conf, l, sizeof l),
+                TIME(next->time.total_s), 100 * (next->time.total_s / best->time.total_s - 1));
     fprintf(x->out, "; %d compared, %d refused by memory.\n", c->tried, c->refused);
     explain_classes(x, best, next);
 }
@@ -53,8 +75,8 @@ static void explain_winner(const struct explain *x, const struct plan_compared *
 /* ---- heads ---- */
 
 /* Largest sum of keeps on a head rank over the mean. */
-static double skew(const struct sparsity *s, int block, const struct cp_piece *p, int pieces, int head_groups,
-                   struct arena *a)
+static double skew(const struct sparsity *s, int block, const struct cp_piece *p, int pieces,
+                   int head_groups, struct arena *a)
 {
     double *load = ARENA_ARRAY(a, double, head_groups), sum = 0, most = 0;
     for (int i = 0; i < pieces; i++) {
@@ -71,11 +93,13 @@ static void explain_heads(const struct explain *x, int block, const struct cp_co
     const struct sparsity *s = x->r->c.sparsity;
     if (conf->head_groups < 2 || !conf->sparse)
         return;
-    double even = skew(s, block, cp_pieces_even(s->heads, conf->head_groups, x->scratch), s->heads, conf->head_groups,
-                       x->scratch);
+    double even = skew(s, block, cp_pieces_even(s->heads, conf->head_groups, x->scratch), s->heads,
+                       conf->head_groups, x->scratch);
     double chosen = skew(s, block, conf->pieces, conf->piece_count, conf->head_groups, x->scratch);
     int split = conf->piece_count - s->heads;
-    fprintf(x->out, "  Heads: the busiest head rank has %.2fx the mean work (%.2fx with heads in order)", chosen, even);
+    fprintf(x->out,
+            "  Heads: the busiest head rank has %.2fx the mean work (%.2fx with heads in order)",
+            chosen, even);
     if (split > 0)
         fprintf(x->out, ", %d extra piece%s from split heads", split, split > 1 ? "s" : "");
     if (conf->assign_gap > 0)
@@ -87,7 +111,8 @@ static void explain_heads(const struct explain *x, int block, const struct cp_co
 
 static bool fetches_rows(const struct plan_candidate *c)
 {
-    return c->conf.sparse && c->conf.seq_groups > 1 && cp_strategies[c->conf.strategy].move == MOVE_ROWS;
+    return c->conf.sparse && c->conf.seq_groups > 1 &&
+           cp_strategies[c->conf.strategy].move == MOVE_ROWS;
 }
 
 /* Does a configuration that fetches rows win if every head's union is `u`? */
@@ -100,7 +125,8 @@ static bool rows_win(const struct explain *x, int block, double u)
     s.model = (struct union_model){.kind = UNION_FIXED, .fixed = u};
     r.c.sparsity = &s;
     r.keep_candidates = 1;
-    return plan_compare_block(&r, x->f->plan->cp, block, &c, x->scratch, &e) && c.count > 0 && fetches_rows(&c.best[0]);
+    return plan_compare_block(&r, x->f->plan->cp, block, &c, x->scratch, &e) && c.count > 0 &&
+           fetches_rows(&c.best[0]);
 }
 
 static double mean_union(const struct explain *x, int block, int seq_groups)
@@ -109,7 +135,8 @@ static double mean_union(const struct explain *x, int block, int seq_groups)
     int64_t tokens = dit_attention_tokens(c->model, block, c->video_tokens);
     double sum = 0;
     for (int h = 0; h < c->model->heads; h++)
-        sum += sparsity_union(c->sparsity, block, h, tokens, c->grid, seq_groups, x->r->query_group);
+        sum +=
+            sparsity_union(c->sparsity, block, h, tokens, c->grid, seq_groups, x->r->query_group);
     return sum / c->model->heads;
 }
 
@@ -128,8 +155,11 @@ static void explain_union(const struct explain *x, int block)
     double low = mean_keep(x->r->c.sparsity, block), high = 1;
     if (cp < 2 || low >= 1)
         return;
-    fprintf(x->out, "  Union: heads keep %.1f%% of their keys, but a rank of %d would fetch %.1f%% of the others' rows (%s).\n",
-            100 * low, cp, 100 * mean_union(x, block, cp), union_text(&x->r->c.sparsity->model, model, sizeof model));
+    fprintf(x->out,
+            "  Union: heads keep %.1f%% of their keys, but a rank of %d would fetch %.1f%% of the "
+            "others' rows (%s).\n",
+            100 * low, cp, 100 * mean_union(x, block, cp),
+            union_text(&x->r->c.sparsity->model, model, sizeof model));
     if (!rows_win(x, block, low)) {
         fputs("    Fetching only needed rows does not win at any union.\n", x->out);
         return;
@@ -153,12 +183,20 @@ static struct dsv_case dsv_case_of(const struct explain *x, int block, double *s
     const struct dit_model *m = x->r->c.model;
     for (int h = 0; h < m->heads; h++)
         sparsity[h] = 1 - sparsity_keep(x->r->c.sparsity, block, h);
-    return (struct dsv_case){.flop_per_s = 2 * k->gpu.bf16_flop_per_s, /* its tests give the 2:4 sparse peak */
-                             .compute_efficiency = 0.3, .comm_efficiency = 0.7, .near_bytes_per_s = k->nvlink.bytes_per_s,
-                             .far_bytes_per_s = k->nic.bytes_per_s, .scp_overhead_s = 0.5e-3,
-                             .memory_bytes = 0.8 * k->gpu.memory_bytes, .gpus = x->f->plan->cp,
-                             .gpus_per_node = k->gpus_per_node, .heads = m->heads, .head_dim = m->head_dim,
-                             .tokens = dit_attention_tokens(m, block, x->r->c.video_tokens), .sparsity = sparsity};
+    return (struct dsv_case){
+        .flop_per_s = 2 * k->gpu.bf16_flop_per_s, /* its tests give the 2:4 sparse peak */
+        .compute_efficiency = 0.3,
+        .comm_efficiency = 0.7,
+        .near_bytes_per_s = k->nvlink.bytes_per_s,
+        .far_bytes_per_s = k->nic.bytes_per_s,
+        .scp_overhead_s = 0.5e-3,
+        .memory_bytes = 0.8 * k->gpu.memory_bytes,
+        .gpus = x->f->plan->cp,
+        .gpus_per_node = k->gpus_per_node,
+        .heads = m->heads,
+        .head_dim = m->head_dim,
+        .tokens = dit_attention_tokens(m, block, x->r->c.video_tokens),
+        .sparsity = sparsity};
 }
 
 /* What our evaluator says of its pick; 0 when there is no such configuration. */
@@ -178,26 +216,33 @@ static double price_of_pick(const struct explain *x, int block, const struct dsv
     return c.best[0].time.total_s;
 }
 
-static void explain_dsv_defects(const struct explain *x, int block, const struct dsv_case *d, const struct dsv_pick *pick)
+static void explain_dsv_defects(const struct explain *x, int block, const struct dsv_case *d,
+                                const struct dsv_pick *pick)
 {
     FILE *out = x->out;
     if (pick->seq_groups > 1)
-        fprintf(out, "    - it prices fetched rows by the keep ratio, %.1f%%; the union is %.1f%%\n",
-                100 * mean_keep(x->r->c.sparsity, block), 100 * mean_union(x, block, pick->seq_groups));
+        fprintf(
+            out, "    - it prices fetched rows by the keep ratio, %.1f%%; the union is %.1f%%\n",
+            100 * mean_keep(x->r->c.sparsity, block), 100 * mean_union(x, block, pick->seq_groups));
     if (d->gpus <= d->gpus_per_node) {
         struct dsv_case mended = *d;
         mended.mended = true;
         for (int g = 2; g < d->gpus; g++)
             if (d->gpus % g == 0) {
-                double as_is = dsv_estimate(d, g, d->gpus / g).comm_s, right = dsv_estimate(&mended, g, d->gpus / g).comm_s;
-                fprintf(out, "    - it bills %dx%d inside one node at NIC rate: %s of exchange where its own formulas give %s\n",
+                double as_is = dsv_estimate(d, g, d->gpus / g).comm_s,
+                       right = dsv_estimate(&mended, g, d->gpus / g).comm_s;
+                fprintf(out,
+                        "    - it bills %dx%d inside one node at NIC rate: %s of exchange where "
+                        "its own formulas give %s\n",
                         g, d->gpus / g, TIME(as_is), TIME(right));
                 break;
             }
     }
     if ((double)d->tokens * d->heads * d->head_dim > 2147483647.0)
         fputs("    - tokens x heads x width passes 2^31 and wraps in its 32-bit volume\n", out);
-    fputs("    - it counts the forward only: no backward, recompute, selection, packing or latency\n", out);
+    fputs(
+        "    - it counts the forward only: no backward, recompute, selection, packing or latency\n",
+        out);
     fprintf(out, "    - it takes %s for compute; this profile's sparse kernels reach %s forward\n",
             qty_text(d->flop_per_s * d->compute_efficiency, QTY_FLOP_PER_S, QTY_BUF),
             qty_text(4.0 * 128 / x->r->c.kernels->sparse.forward_pair_s, QTY_FLOP_PER_S, QTY_BUF));
@@ -212,15 +257,19 @@ static void explain_dsv(const struct explain *x, int block)
     struct dsv_pick pick = dsv_choose(&d);
     const struct plan_block *b = &x->f->plan->blocks[block];
     if (pick.head_groups == 0) {
-        fputs("  DSV's released solver finds no configuration: its memory formula lacks /g_s and /N.\n", x->out);
+        fputs("  DSV's released solver finds no configuration: its memory formula lacks /g_s and "
+              "/N.\n",
+              x->out);
         return;
     }
-    bool same = pick.head_groups == b->conf.head_groups && pick.seq_groups == b->conf.seq_groups && b->conf.sparse;
+    bool same = pick.head_groups == b->conf.head_groups && pick.seq_groups == b->conf.seq_groups &&
+                b->conf.sparse;
     double price = price_of_pick(x, block, &pick);
     fprintf(x->out, "  DSV's released solver would take %dx%d%s and expect %s of attention forward",
             pick.head_groups, pick.seq_groups, same ? " too" : "", TIME(pick.total_s));
     if (price > 0)
-        fprintf(x->out, "; by our costs that takes %s, %.2fx the plan's", TIME(price), price / b->time.total_s);
+        fprintf(x->out, "; by our costs that takes %s, %.2fx the plan's", TIME(price),
+                price / b->time.total_s);
     fputs(":\n", x->out);
     explain_dsv_defects(x, block, &d, &pick);
 }
@@ -234,14 +283,17 @@ static void explain_breakeven(const struct explain *x)
     bool again = c->options.checkpointing == CHECKPOINT_FULL;
     const struct kern_dense *dense[2] = {&c->kernels->dense, &c->kernels->best};
     for (int i = 0; i < 2; i++) {
-        double s = kern_breakeven(c->kernels, dense[i], &c->cluster->gpu, tokens, c->model->head_dim, x->r->query_group, again);
+        double s = kern_breakeven(c->kernels, dense[i], &c->cluster->gpu, tokens,
+                                  c->model->head_dim, x->r->query_group, again);
         if (i == 1 && strcmp(dense[0]->name, dense[1]->name) == 0)
             break;
         if (s <= 1)
-            fprintf(x->out, "Break-even: %s beats dense %s above %.1f%% sparsity, exchanges aside.\n", c->kernels->sparse.name,
-                    dense[i]->name, 100 * s);
+            fprintf(x->out,
+                    "Break-even: %s beats dense %s above %.1f%% sparsity, exchanges aside.\n",
+                    c->kernels->sparse.name, dense[i]->name, 100 * s);
         else
-            fprintf(x->out, "Break-even: %s never beats dense %s.\n", c->kernels->sparse.name, dense[i]->name);
+            fprintf(x->out, "Break-even: %s never beats dense %s.\n", c->kernels->sparse.name,
+                    dense[i]->name);
     }
 }
 
@@ -260,7 +312,8 @@ static bool explained_before(const struct plan *p, int block)
     return false;
 }
 
-void plan_explain(const struct plan_request *r, const struct plan_found *f, FILE *out, struct arena *scratch)
+void plan_explain(const struct plan_request *r, const struct plan_found *f, FILE *out,
+                  struct arena *scratch)
 {
     struct explain x = {r, f, out, scratch};
     explain_breakeven(&x);

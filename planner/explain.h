@@ -1,5 +1,6 @@
-/* Says why: the winner against the runner-up phase by phase, what the union would have to be for the choice to flip, what
- * head balancing gains, break-even sparsity, and where DSV's published solver would have gone wrong. */
+/* Says why: the winner against the runner-up phase by phase, what the union would have to be for
+ * the choice to flip, what head balancing gains, break-even sparsity, and where DSV's published
+ * solver would have gone wrong. */
 #ifndef PLANNER_EXPLAIN_H
 #define PLANNER_EXPLAIN_H
 
@@ -8,6 +9,7 @@
 #include "planner/search.h"
 
 /* Prose and small tables for people, one section for each distinct configuration of the plan. */
-void plan_explain(const struct plan_request *r, const struct plan_found *f, FILE *out, struct arena *scratch);
+void plan_explain(const struct plan_request *r, const struct plan_found *f, FILE *out,
+                  struct arena *scratch);
 
 #endif

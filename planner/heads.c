@@ -6,8 +6,8 @@
 
 /* How often each kind of tensor changes sides in one step, counted in shards of one head. */
 struct trips {
-    double q_in, kv_in; /* to the heads: Q and dO; K and V */
-    double q_out, kv_out; /* back to the tokens: O and dQ; dK and dV */
+    double q_in, kv_in;         /* to the heads: Q and dO; K and V */
+    double q_out, kv_out;       /* back to the tokens: O and dQ; dK and dV */
     double forwards, backwards; /* times that attention runs */
 };
 
@@ -16,8 +16,12 @@ static struct trips trips_of(const struct cp_options *o)
     if (o->inference)
         return (struct trips){.q_in = 1, .kv_in = 2, .q_out = 1, .forwards = 1};
     bool again = o->checkpointing != CHECKPOINT_NONE, full = o->checkpointing == CHECKPOINT_FULL;
-    return (struct trips){.q_in = 2 + again, .kv_in = 2 + 2 * again, .q_out = 2 + full, .kv_out = 2,
-                          .forwards = 1 + full, .backwards = 1};
+    return (struct trips){.q_in = 2 + again,
+                          .kv_in = 2 + 2 * again,
+                          .q_out = 2 + full,
+                          .kv_out = 2,
+                          .forwards = 1 + full,
+                          .backwards = 1};
 }
 
 /* Seconds of one head on one rank: its share of the sequence as queries, all keys. */
@@ -27,9 +31,12 @@ static double head_work_s(const struct cp_case *c, int block, int head, const st
     double tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
     double rows = tokens / conf->seq_groups * c->samples;
     if (!conf->sparse)
-        return t.forwards * kern_dense_s(c->kernels, &c->cluster->gpu, false, rows, tokens, c->model->head_dim) +
-               t.backwards * kern_dense_s(c->kernels, &c->cluster->gpu, true, rows, tokens, c->model->head_dim);
-    double keys = fmin(kern_tiled(c->kernels, sparsity_keep(c->sparsity, block, head) * tokens), tokens);
+        return t.forwards * kern_dense_s(c->kernels, &c->cluster->gpu, false, rows, tokens,
+                                         c->model->head_dim) +
+               t.backwards * kern_dense_s(c->kernels, &c->cluster->gpu, true, rows, tokens,
+                                          c->model->head_dim);
+    double keys =
+        fmin(kern_tiled(c->kernels, sparsity_keep(c->sparsity, block, head) * tokens), tokens);
     return kern_select_s(c->kernels, rows / conf->query_group * tokens) +
            t.forwards * kern_sparse_s(c->kernels, false, rows, rows * keys, c->model->head_dim) +
            t.backwards * kern_sparse_s(c->kernels, true, rows, rows * keys, c->model->head_dim);
@@ -42,21 +49,25 @@ static int row_in_node(const struct cp_conf *conf, int per_node)
     return near < 1 ? 1 : near < conf->head_groups ? near : conf->head_groups;
 }
 
-/* Seconds that the shard of one head takes to each peer of a row, NVLink and NIC working side by side. */
+/* Seconds that the shard of one head takes to each peer of a row, NVLink and NIC working side by
+ * side. */
 static double shard_s(const struct cp_case *c, int block, const struct cp_conf *conf)
 {
     double tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens) / cp_ranks(conf);
     double bytes = tokens * c->model->head_dim * 2 * c->samples;
     int r = conf->head_groups, near = row_in_node(conf, c->cluster->gpus_per_node);
-    double near_s = (near - 1) / hw_nvlink_bytes_per_s(c->cluster), far_s = (r - near) / hw_nic_bytes_per_s(c->cluster);
+    double near_s = (near - 1) / hw_nvlink_bytes_per_s(c->cluster),
+           far_s = (r - near) / hw_nic_bytes_per_s(c->cluster);
     return bytes * fmax(near_s, far_s) / (r - 1);
 }
 
 /* The exact search's problem: units are whole KV groups, so that K and V travel once. */
-static struct assign_problem problem_of(const struct cp_case *c, int block, const struct cp_conf *conf, struct arena *a)
+static struct assign_problem problem_of(const struct cp_case *c, int block,
+                                        const struct cp_conf *conf, struct arena *a)
 {
     const struct dit_model *m = c->model;
-    int per_kv = m->heads / m->kv_heads, units = conf->head_groups <= m->kv_heads ? m->kv_heads : m->heads;
+    int per_kv = m->heads / m->kv_heads,
+        units = conf->head_groups <= m->kv_heads ? m->kv_heads : m->heads;
     double *work = ARENA_ARRAY(a, double, m->heads), *in = ARENA_ARRAY(a, double, units + 1);
     double *out = ARENA_ARRAY(a, double, units + 1);
     int *unit = ARENA_ARRAY(a, int, m->heads);
@@ -66,14 +77,19 @@ static struct assign_problem problem_of(const struct cp_case *c, int block, cons
     }
     struct trips t = trips_of(&c->options);
     double s = shard_s(c, block, conf);
-    struct assign_wire wire = {.q_s = t.q_in * s, .kv_s = t.kv_in * s, .o_s = (t.q_out + t.kv_out) * s};
+    struct assign_wire wire = {
+        .q_s = t.q_in * s, .kv_s = t.kv_in * s, .o_s = (t.q_out + t.kv_out) * s};
     assign_wire_fill(&wire, conf->head_groups, units, m->heads / units, in, out);
-    return (struct assign_problem){.heads = m->heads, .ranks = conf->head_groups, .work_s = work, .unit_of_head = unit,
-                                   .in_s = in, .out_s = out};
+    return (struct assign_problem){.heads = m->heads,
+                                   .ranks = conf->head_groups,
+                                   .work_s = work,
+                                   .unit_of_head = unit,
+                                   .in_s = in,
+                                   .out_s = out};
 }
 
-bool plan_assign_heads(const struct cp_case *c, int block, int64_t nodes, struct cp_conf *conf, struct arena *a,
-                       struct arena *scratch, struct err *e)
+bool plan_assign_heads(const struct cp_case *c, int block, int64_t nodes, struct cp_conf *conf,
+                       struct arena *a, struct arena *scratch, struct err *e)
 {
     int heads = c->model->heads;
     conf->piece_count = heads;

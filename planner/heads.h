@@ -1,14 +1,15 @@
-/* Puts the heads of a block onto the head ranks of a configuration: evenly, or balanced by what they cost. */
+/* Puts the heads of a block onto the head ranks of a configuration: evenly, or balanced by what
+ * they cost. */
 #ifndef PLANNER_HEADS_H
 #define PLANNER_HEADS_H
 
 #include "base/err.h"
 #include "model/program.h"
 
-/* Fills conf->pieces (in `a`), piece_count and assign_gap from the other fields of *conf. Balanced strategies minimise
- * max_r(exchange in + attention) + max_r(exchange out) over forward, recompute and backward together. nodes: limit of the
- * exact search, 0 = the default. */
-bool plan_assign_heads(const struct cp_case *c, int block, int64_t nodes, struct cp_conf *conf, struct arena *a,
-                       struct arena *scratch, struct err *e);
+/* Fills conf->pieces (in `a`), piece_count and assign_gap from the other fields of *conf. Balanced
+ * strategies minimise max_r(exchange in + attention) + max_r(exchange out) over forward, recompute
+ * and backward together. nodes: limit of the exact search, 0 = the default. */
+bool plan_assign_heads(const struct cp_case *c, int block, int64_t nodes, struct cp_conf *conf,
+                       struct arena *a, struct arena *scratch, struct err *e);
 
 #endif

@@ -15,7 +15,7 @@ struct search {
     struct cp_case c;
     struct mem_options memory;
     int cp;
-    double limit; /* bytes of one GPU */
+    double limit;        /* bytes of one GPU */
     struct arena *a;     /* results */
     struct arena *block; /* candidates of the block at hand */
     struct arena *scratch;
@@ -24,8 +24,9 @@ struct search {
 
 /* ---- which configurations there are ---- */
 
-/* Dense and sparse kernels make sense for a strategy: fetching needed rows only is what "sparse" is for, and balanced heads
- * without sequence groups are Ulysses when work is equal and heads divide. */
+/* Dense and sparse kernels make sense for a strategy: fetching needed rows only is what "sparse" is
+ * for, and balanced heads without sequence groups are Ulysses when work is equal and heads divide.
+ */
 static bool dispatch_fits(const struct search *s, enum cp_strategy strategy, int g_h, bool sparse)
 {
     if (s->r->dispatch != DISPATCH_AUTO && sparse != (s->r->dispatch == DISPATCH_SPARSE))
@@ -68,7 +69,8 @@ static int exchanges(const struct plan_candidate *c)
     return c->conf.head_groups > 1 ? (c->conf.seq_groups > 1 ? 2 : 1) : c->conf.seq_groups > 1;
 }
 
-/* Time, then the documented order: fewer kinds of exchange, larger head_groups, heads inside, dense, enum order. */
+/* Time, then the documented order: fewer kinds of exchange, larger head_groups, heads inside,
+ * dense, enum order. */
 static bool better(const struct plan_candidate *a, const struct plan_candidate *b)
 {
     double slack = 1e-12 * (a->time.total_s + b->time.total_s);
@@ -111,16 +113,22 @@ static bool try_conf(struct search *s, int block, const struct cp_conf *conf, st
     return true;
 }
 
-static bool try_degrees(struct search *s, int block, enum cp_strategy strategy, int g_h, int g_s, struct found *f)
+static bool try_degrees(struct search *s, int block, enum cp_strategy strategy, int g_h, int g_s,
+                        struct found *f)
 {
     for (int sparse = 0; sparse < 2; sparse++)
         for (int place = 0; place < placements(s, g_h, g_s); place++) {
             if (!dispatch_fits(s, strategy, g_h, sparse))
                 continue;
-            struct cp_conf conf = {.strategy = strategy, .head_groups = g_h, .seq_groups = g_s, .heads_inside = !place,
-                                   .sparse = sparse, .query_group = s->r->query_group};
+            struct cp_conf conf = {.strategy = strategy,
+                                   .head_groups = g_h,
+                                   .seq_groups = g_s,
+                                   .heads_inside = !place,
+                                   .sparse = sparse,
+                                   .query_group = s->r->query_group};
             arena_reset(s->scratch);
-            if (!plan_assign_heads(&s->c, block, s->r->assign_nodes, &conf, s->block, s->scratch, s->e) ||
+            if (!plan_assign_heads(&s->c, block, s->r->assign_nodes, &conf, s->block, s->scratch,
+                                   s->e) ||
                 !try_conf(s, block, &conf, f))
                 return false;
         }
@@ -174,15 +182,26 @@ static bool search_block(struct search *s, int block, struct plan_compared *out)
         own(&f.best[i], f.best[i].time.phase_count, s->a);
     if (f.refused > 0)
         own(&f.nearest, 0, s->a);
-    *out = (struct plan_compared){.count = f.count, .tried = f.tried, .refused = f.refused, .best = f.best,
+    *out = (struct plan_compared){.count = f.count,
+                                  .tried = f.tried,
+                                  .refused = f.refused,
+                                  .best = f.best,
                                   .nearest = f.nearest};
     return true;
 }
 
-static struct search search_new(const struct plan_request *r, int cp, struct arena *a, struct err *e)
+static struct search search_new(const struct plan_request *r, int cp, struct arena *a,
+                                struct err *e)
 {
-    struct search s = {.r = r, .c = r->c, .memory = r->memory, .cp = cp, .limit = r->c.cluster->gpu.memory_bytes,
-                       .a = a, .block = arena_new(), .scratch = arena_new(), .e = e};
+    struct search s = {.r = r,
+                       .c = r->c,
+                       .memory = r->memory,
+                       .cp = cp,
+                       .limit = r->c.cluster->gpu.memory_bytes,
+                       .a = a,
+                       .block = arena_new(),
+                       .scratch = arena_new(),
+                       .e = e};
     s.c.linear = r->phase != PLAN_ATTENTION;
     return s;
 }
@@ -193,8 +212,8 @@ static void search_free(struct search *s)
     arena_free(s->scratch);
 }
 
-bool plan_compare_block(const struct plan_request *r, int cp, int block, struct plan_compared *out, struct arena *a,
-                        struct err *e)
+bool plan_compare_block(const struct plan_request *r, int cp, int block, struct plan_compared *out,
+                        struct arena *a, struct err *e)
 {
     struct search s = search_new(r, cp, a, e);
     bool ok = search_block(&s, block, out);
@@ -210,8 +229,10 @@ static int same_block_before(const struct cp_case *c, int block)
     const struct sparsity *s = c->sparsity;
     size_t row = (size_t)s->heads;
     for (int b = 0; b < block; b++)
-        if (dit_is_joint(c->model, b) == dit_is_joint(c->model, block) && s->model.kind != UNION_MEASURED &&
-            memcmp(&s->keep[(size_t)b * row], &s->keep[(size_t)block * row], row * sizeof *s->keep) == 0)
+        if (dit_is_joint(c->model, b) == dit_is_joint(c->model, block) &&
+            s->model.kind != UNION_MEASURED &&
+            memcmp(&s->keep[(size_t)b * row], &s->keep[(size_t)block * row],
+                   row * sizeof *s->keep) == 0)
             return b;
     return -1;
 }
@@ -220,15 +241,18 @@ static bool no_plan(const struct search *s, int block, const struct plan_compare
 {
     if (c->tried == 0)
         return err_set(s->e, ERR_INPUT, err_at_name(NULL),
-                       "no configuration of %d ranks is left for %s with %d heads by the strategies and degrees asked for",
+                       "no configuration of %d ranks is left for %s with %d heads by the "
+                       "strategies and degrees asked for",
                        s->cp, s->c.model->name, s->c.model->heads);
     const struct mem_use *m = &c->nearest.memory;
     char conf[96];
     return err_set(s->e, ERR_INFEASIBLE, err_at_name(NULL),
-                   "does not fit with CP %d on %s of %s: %s short on rank %d at block %d, largest part %s (%s); nearest: %s", s->cp,
-                   s->c.cluster->gpu.name, qty_text(s->limit, QTY_BYTES, QTY_BUF),
+                   "does not fit with CP %d on %s of %s: %s short on rank %d at block %d, largest "
+                   "part %s (%s); nearest: %s",
+                   s->cp, s->c.cluster->gpu.name, qty_text(s->limit, QTY_BYTES, QTY_BUF),
                    qty_text(m->total - s->limit, QTY_BYTES, QTY_BUF), m->rank, block,
-                   mem_part_names[mem_limiting(m)], qty_text(m->part[mem_limiting(m)], QTY_BYTES, QTY_BUF),
+                   mem_part_names[mem_limiting(m)],
+                   qty_text(m->part[mem_limiting(m)], QTY_BYTES, QTY_BUF),
                    cp_conf_text(&c->nearest.conf, conf, sizeof conf));
 }
 
@@ -243,8 +267,8 @@ static bool search_blocks(struct search *s, struct plan *p, struct plan_compared
         if (compared[b].count == 0)
             return no_plan(s, b, &compared[b]);
         const struct plan_candidate *w = &compared[b].best[0];
-        p->blocks[b] = (struct plan_block){.conf = w->conf, .time = w->time, .memory = w->memory,
-                                           .candidates = compared[b].tried};
+        p->blocks[b] = (struct plan_block){
+            .conf = w->conf, .time = w->time, .memory = w->memory, .candidates = compared[b].tried};
         p->blocks[b].memory.block = b;
         p->blocks_s += w->time.total_s;
         if (w->memory.total > p->memory_peak.total)
@@ -255,8 +279,8 @@ static bool search_blocks(struct search *s, struct plan *p, struct plan_compared
 
 /* ---- the step around the blocks ---- */
 
-/* Seconds to all-gather or reduce-scatter `bytes` over the sharding ranks: NVLink carries all of it, the node's NICs
- * together carry what comes from other nodes. */
+/* Seconds to all-gather or reduce-scatter `bytes` over the sharding ranks: NVLink carries all of
+ * it, the node's NICs together carry what comes from other nodes. */
 static double shard_exchange_s(const struct hw_cluster *c, int ranks, double bytes)
 {
     double share = (double)(ranks - 1) / ranks, nvlink = hw_nvlink_bytes_per_s(c);
@@ -268,13 +292,15 @@ static double shard_exchange_s(const struct hw_cluster *c, int ranks, double byt
     return bytes * share / fmin(nvlink, nics) + c->nic.latency_s;
 }
 
-/* FSDP: weights of the next block come in under this one, in the forward and again in the backward; gradients leave under the
- * backward. Others: gradients are all-reduced under the whole backward. What does not fit under is exposed. */
+/* FSDP: weights of the next block come in under this one, in the forward and again in the backward;
+ * gradients leave under the backward. Others: gradients are all-reduced under the whole backward.
+ * What does not fit under is exposed. */
 static double exposed_fsdp_s(const struct search *s, const struct plan *p)
 {
     int n = s->memory.shard_ranks, grad = s->c.options.grad_fp32 ? 4 : 2;
     double block = dit_block_params(s->c.model), exposed = 0, backward = 0;
-    double gather = shard_exchange_s(s->c.cluster, n, 2 * block), scatter = shard_exchange_s(s->c.cluster, n, grad * block);
+    double gather = shard_exchange_s(s->c.cluster, n, 2 * block),
+           scatter = shard_exchange_s(s->c.cluster, n, grad * block);
     for (int b = 0; b < p->block_count; b++) {
         const double *pass = p->blocks[b].time.pass_s;
         backward += pass[PASS_RECOMPUTE] + pass[PASS_BACKWARD];
@@ -289,11 +315,14 @@ static double exposed_fsdp_s(const struct search *s, const struct plan *p)
     return fmax(0, 2 * shard_exchange_s(s->c.cluster, n, grad * s->c.model->params) - backward);
 }
 
-/* Adam reads weights, gradients and moments and writes all but the gradients: 28 B for each parameter it owns. */
+/* Adam reads weights, gradients and moments and writes all but the gradients: 28 B for each
+ * parameter it owns. */
 static double optimizer_s(const struct search *s)
 {
     double owners = s->memory.sharding == SHARD_DDP ? 1 : s->memory.shard_ranks;
-    return s->c.options.inference ? 0 : 28 * s->c.model->params / owners / s->c.cluster->gpu.hbm_bytes_per_s;
+    return s->c.options.inference
+               ? 0
+               : 28 * s->c.model->params / owners / s->c.cluster->gpu.hbm_bytes_per_s;
 }
 
 static void finish_step(const struct search *s, struct plan *p)
@@ -306,13 +335,21 @@ static void finish_step(const struct search *s, struct plan *p)
     p->step_s += p->fsdp_s + p->optimizer_s;
 }
 
-static bool search_degree(const struct plan_request *r, int cp, struct plan_found *out, struct arena *a, struct err *e)
+static bool search_degree(const struct plan_request *r, int cp, struct plan_found *out,
+                          struct arena *a, struct err *e)
 {
     struct search s = search_new(r, cp, a, e);
     struct plan *p = ARENA_NEW(a, struct plan);
     int gpus = hw_gpus(r->c.cluster), blocks = dit_blocks(r->c.model);
-    *p = (struct plan){.c = s.c, .memory = s.memory, .phase = r->phase, .evaluator = r->eval->name, .gpus = gpus, .cp = cp,
-                       .replicas = gpus / cp, .block_count = blocks, .blocks = ARENA_ARRAY(a, struct plan_block, blocks)};
+    *p = (struct plan){.c = s.c,
+                       .memory = s.memory,
+                       .phase = r->phase,
+                       .evaluator = r->eval->name,
+                       .gpus = gpus,
+                       .cp = cp,
+                       .replicas = gpus / cp,
+                       .block_count = blocks,
+                       .blocks = ARENA_ARRAY(a, struct plan_block, blocks)};
     out->compared = ARENA_ARRAY(a, struct plan_compared, blocks);
     bool ok = search_blocks(&s, p, out->compared);
     if (ok)
@@ -331,17 +368,20 @@ static bool request_check(const struct plan_request *r, struct err *e)
     if (r->cp < 0 || r->cp > gpus || (r->cp > 0 && gpus % r->cp != 0))
         return err_set(e, ERR_INPUT, cp, "%d does not divide the %d GPUs", r->cp, gpus);
     if (r->cp > r->c.cluster->gpus_per_node && r->cp % r->c.cluster->gpus_per_node != 0)
-        return err_set(e, ERR_INPUT, cp, "%d is more than one node of %d GPUs but not whole nodes", r->cp,
-                       r->c.cluster->gpus_per_node);
+        return err_set(e, ERR_INPUT, cp, "%d is more than one node of %d GPUs but not whole nodes",
+                       r->cp, r->c.cluster->gpus_per_node);
     if (r->head_groups && r->cp && (int64_t)r->head_groups * r->seq_groups != r->cp)
-        return err_set(e, ERR_INPUT, err_at_name("--degrees"), "%dx%d is not the CP degree %d", r->head_groups,
-                       r->seq_groups, r->cp);
-    if (r->c.sparsity->blocks != dit_blocks(r->c.model) || r->c.sparsity->heads != r->c.model->heads)
-        return err_set(e, ERR_INPUT, err_at_name("--trace"), "%d blocks of %d heads; %s has %d of %d",
-                       r->c.sparsity->blocks, r->c.sparsity->heads, r->c.model->name, dit_blocks(r->c.model),
+        return err_set(e, ERR_INPUT, err_at_name("--degrees"), "%dx%d is not the CP degree %d",
+                       r->head_groups, r->seq_groups, r->cp);
+    if (r->c.sparsity->blocks != dit_blocks(r->c.model) ||
+        r->c.sparsity->heads != r->c.model->heads)
+        return err_set(e, ERR_INPUT, err_at_name("--trace"),
+                       "%d blocks of %d heads; %s has %d of %d", r->c.sparsity->blocks,
+                       r->c.sparsity->heads, r->c.model->name, dit_blocks(r->c.model),
                        r->c.model->heads);
     if ((int64_t)r->query_group > dit_attention_tokens(r->c.model, 0, r->c.video_tokens))
-        return err_set(e, ERR_INPUT, err_at_name("--group"), "%d queries are more than the sequence", r->query_group);
+        return err_set(e, ERR_INPUT, err_at_name("--group"),
+                       "%d queries are more than the sequence", r->query_group);
     return true;
 }
 
@@ -353,7 +393,8 @@ static bool degree_possible(const struct plan_request *r, int cp)
            (!r->head_groups || r->head_groups * r->seq_groups == cp);
 }
 
-static void degree_add(struct plan_found *out, int cp, const struct plan_found *f, bool ok, const struct plan_request *r)
+static void degree_add(struct plan_found *out, int cp, const struct plan_found *f, bool ok,
+                       const struct plan_request *r)
 {
     int replicas = hw_gpus(r->c.cluster) / cp;
     struct degree_row row = {.cp = cp, .replicas = replicas, .fits = ok};
@@ -365,9 +406,10 @@ static void degree_add(struct plan_found *out, int cp, const struct plan_found *
     out->degrees[out->degree_count++] = row;
 }
 
-/* Every degree; the best throughput wins, the smaller degree on a tie. The error kept when none fits is the last one's: the
- * largest degree comes nearest. Bad input ends it. */
-static bool search_degrees(const struct plan_request *r, struct plan_found *out, struct arena *a, struct err *e)
+/* Every degree; the best throughput wins, the smaller degree on a tie. The error kept when none
+ * fits is the last one's: the largest degree comes nearest. Bad input ends it. */
+static bool search_degrees(const struct plan_request *r, struct plan_found *out, struct arena *a,
+                           struct err *e)
 {
     struct err last = {0};
     double best = 0;
@@ -392,14 +434,16 @@ static bool search_degrees(const struct plan_request *r, struct plan_found *out,
         }
     }
     if (!out->plan && last.code == ERR_NONE)
-        err_set(&last, ERR_INPUT, err_at_name("--degrees"), "%dx%d is no CP degree of %d GPUs in nodes of %d",
-                r->head_groups, r->seq_groups, gpus, r->c.cluster->gpus_per_node);
+        err_set(&last, ERR_INPUT, err_at_name("--degrees"),
+                "%dx%d is no CP degree of %d GPUs in nodes of %d", r->head_groups, r->seq_groups,
+                gpus, r->c.cluster->gpus_per_node);
     if (!out->plan)
         *e = last;
     return out->plan != NULL;
 }
 
-bool plan_search(const struct plan_request *r, struct plan_found *out, struct arena *a, struct err *e)
+bool plan_search(const struct plan_request *r, struct plan_found *out, struct arena *a,
+                 struct err *e)
 {
     *out = (struct plan_found){.degrees = ARENA_ARRAY(a, struct degree_row, hw_gpus(r->c.cluster))};
     if (!request_check(r, e))

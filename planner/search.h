@@ -1,4 +1,5 @@
-/* Chooses: for every block, the configuration whose slowest rank finishes first and whose memory fits. */
+/* Chooses: for every block, the configuration whose slowest rank finishes first and whose memory
+ * fits. */
 #ifndef PLANNER_SEARCH_H
 #define PLANNER_SEARCH_H
 
@@ -12,14 +13,14 @@ struct plan_request {
     struct cp_case c; /* the cluster holds exactly the GPUs of the job */
     struct mem_options memory;
     enum plan_phase phase;
-    int cp;                     /* degree; 0: every divisor of the GPUs is tried, best throughput wins */
-    const bool *strategies;     /* [CP_STRATEGIES]; NULL: all */
+    int cp; /* degree; 0: every divisor of the GPUs is tried, best throughput wins */
+    const bool *strategies;      /* [CP_STRATEGIES]; NULL: all */
     int head_groups, seq_groups; /* only this degree; 0: all */
     enum dispatch dispatch;
-    int query_group;            /* q */
-    int64_t assign_nodes;       /* search limit of one exact assignment; 0: the default */
+    int query_group;      /* q */
+    int64_t assign_nodes; /* search limit of one exact assignment; 0: the default */
     const struct plan_eval *eval;
-    int keep_candidates;        /* best configurations to report for each block, at least 1 */
+    int keep_candidates; /* best configurations to report for each block, at least 1 */
 };
 
 /* One configuration that was looked at for a block. */
@@ -30,8 +31,9 @@ struct plan_candidate {
     bool fits;
 };
 
-/* What was compared for one block: the best `count` in order (time, then the documented order: fewer phases that
- * communicate, larger head_groups, heads inside). refused counts those that memory ruled out. */
+/* What was compared for one block: the best `count` in order (time, then the documented order:
+ * fewer phases that communicate, larger head_groups, heads inside). refused counts those that
+ * memory ruled out. */
 struct plan_compared {
     int count, tried, refused;
     struct plan_candidate *best;
@@ -46,16 +48,19 @@ struct plan_found {
         bool fits;
         double step_s, samples_per_s;
         struct mem_use memory;
-    } *degrees;
+    } * degrees;
     int degree_count;
 };
 
-/* ERR_INPUT for degrees and strategies that cannot be (heads not divisible, N not a product); ERR_INFEASIBLE with the
- * nearest miss ("14.2 GB short on rank 3 at block 12: gathered KV"). The result lives in `a`. */
-bool plan_search(const struct plan_request *r, struct plan_found *out, struct arena *a, struct err *e);
+/* ERR_INPUT for degrees and strategies that cannot be (heads not divisible, N not a product);
+ * ERR_INFEASIBLE with the nearest miss ("14.2 GB short on rank 3 at block 12: gathered KV"). The
+ * result lives in `a`. */
+bool plan_search(const struct plan_request *r, struct plan_found *out, struct arena *a,
+                 struct err *e);
 
-/* The comparison of one block alone at degree `cp`, with the request's limits; for questions of the kind "what if". */
-bool plan_compare_block(const struct plan_request *r, int cp, int block, struct plan_compared *out, struct arena *a,
-                        struct err *e);
+/* The comparison of one block alone at degree `cp`, with the request's limits; for questions of the
+ * kind "what if". */
+bool plan_compare_block(const struct plan_request *r, int cp, int block, struct plan_compared *out,
+                        struct arena *a, struct err *e);
 
 #endif

@@ -1,5 +1,5 @@
-/* Volumes and times of the closed forms. KAnn: facts/known-answers.txt of the design, each derived there by hand and checked by
- * message enumeration; this test enumerates once more on its own. */
+/* Volumes and times of the closed forms. KAnn: facts/known-answers.txt of the design, each derived
+ * there by hand and checked by message enumeration; this test enumerates once more on its own. */
 #include <gsl/gsl_test.h>
 #include <math.h>
 #include <string.h>
@@ -10,7 +10,8 @@
 static struct arena *arena;
 
 /* Bytes that `rank` receives (or sends) in `pass`, all passes for PASSES. */
-static struct cp_bytes program_bytes(const struct fixture *f, const struct cp_conf *conf, enum cp_pass pass, int rank)
+static struct cp_bytes program_bytes(const struct fixture *f, const struct cp_conf *conf,
+                                     enum cp_pass pass, int rank)
 {
     struct cp_program p = cp_program_of(&f->c, 0, conf, arena);
     struct cp_bytes *bytes = ARENA_ARRAY(arena, struct cp_bytes, p.ranks);
@@ -18,7 +19,8 @@ static struct cp_bytes program_bytes(const struct fixture *f, const struct cp_co
     return bytes[rank];
 }
 
-static struct cp_bytes phase_bytes(const struct fixture *f, const struct cp_conf *conf, const char *name, int rank)
+static struct cp_bytes phase_bytes(const struct fixture *f, const struct cp_conf *conf,
+                                   const char *name, int rank)
 {
     struct cp_program p = cp_program_of(&f->c, 0, conf, arena);
     struct cp_bytes *bytes = ARENA_ARRAY(arena, struct cp_bytes, p.ranks);
@@ -35,12 +37,17 @@ static void even_ulysses_moves_what_enumeration_says(void)
     struct fixture f;
     fixture_init(&f, 16, 16, 64000, 1, 4, 1, 1, arena);
     struct cp_conf u = fixture_conf(CP_ULYSSES, 4, 1, false, 16, arena);
-    gsl_test_rel(phase_bytes(&f, &u, "o all-to-all", 0).recv_near, 49152000, 1e-12, "KA01a per tensor");
-    gsl_test_rel(phase_bytes(&f, &u, "o all-to-all", 0).recv_near / 3, 16384000, 1e-12, "KA01b one message");
-    gsl_test_rel(program_bytes(&f, &u, PASS_FORWARD, 0).recv_near, 196608000, 1e-12, "KA01c forward");
-    gsl_test_rel(program_bytes(&f, &u, PASSES, 0).recv_near, 393216000, 1e-12, "KA01d forward + backward");
+    gsl_test_rel(phase_bytes(&f, &u, "o all-to-all", 0).recv_near, 49152000, 1e-12,
+                 "KA01a per tensor");
+    gsl_test_rel(phase_bytes(&f, &u, "o all-to-all", 0).recv_near / 3, 16384000, 1e-12,
+                 "KA01b one message");
+    gsl_test_rel(program_bytes(&f, &u, PASS_FORWARD, 0).recv_near, 196608000, 1e-12,
+                 "KA01c forward");
+    gsl_test_rel(program_bytes(&f, &u, PASSES, 0).recv_near, 393216000, 1e-12,
+                 "KA01d forward + backward");
     f.c.options.checkpointing = CHECKPOINT_FULL;
-    gsl_test_rel(program_bytes(&f, &u, PASSES, 0).recv_near, 589824000, 1e-12, "KA01e with recompute");
+    gsl_test_rel(program_bytes(&f, &u, PASSES, 0).recv_near, 589824000, 1e-12,
+                 "KA01e with recompute");
 }
 
 static void grouped_queries_move_fewer_keys(void)
@@ -48,10 +55,12 @@ static void grouped_queries_move_fewer_keys(void)
     struct fixture f;
     fixture_init(&f, 64, 8, 8 * 8192, 1, 8, 1, 1, arena);
     struct cp_conf u = fixture_conf(CP_ULYSSES, 8, 1, false, 64, arena);
-    gsl_test_rel(program_bytes(&f, &u, PASS_FORWARD, 3).recv_near, 264241152, 1e-12, "KA02a 64:8 heads on 8");
+    gsl_test_rel(program_bytes(&f, &u, PASS_FORWARD, 3).recv_near, 264241152, 1e-12,
+                 "KA02a 64:8 heads on 8");
     fixture_init(&f, 64, 8, 16 * 8192, 1, 16, 1, 1, arena);
     struct cp_conf w = fixture_conf(CP_ULYSSES, 16, 1, false, 64, arena);
-    gsl_test_rel(program_bytes(&f, &w, PASS_FORWARD, 3).recv_near, 314572800, 1e-12, "KA02b KV replicated to 16");
+    gsl_test_rel(program_bytes(&f, &w, PASS_FORWARD, 3).recv_near, 314572800, 1e-12,
+                 "KA02b KV replicated to 16");
 }
 
 static void uneven_heads_send_and_receive_differently(void)
@@ -61,19 +70,24 @@ static void uneven_heads_send_and_receive_differently(void)
     struct cp_conf c = fixture_conf(CP_HCP, 4, 1, false, 16, arena);
     struct cp_piece pieces[16];
     for (int h = 0; h < 16; h++)
-        pieces[h] = (struct cp_piece){.head = h, .head_rank = h < 7 ? 0 : 1 + (h - 7) / 3, .share = 1};
+        pieces[h] =
+            (struct cp_piece){.head = h, .head_rank = h < 7 ? 0 : 1 + (h - 7) / 3, .share = 1};
     c.pieces = pieces;
-    struct cp_bytes r0 = phase_bytes(&f, &c, "qkv all-to-all", 0), r1 = phase_bytes(&f, &c, "qkv all-to-all", 1);
+    struct cp_bytes r0 = phase_bytes(&f, &c, "qkv all-to-all", 0),
+                    r1 = phase_bytes(&f, &c, "qkv all-to-all", 1);
     gsl_test_rel(r0.send_near / 6, 18432000, 1e-12, "KA03a elements that rank 0 sends, per tensor");
     gsl_test_rel(r0.recv_near / 6, 43008000, 1e-12, "KA03b receives");
     gsl_test_rel(r1.send_near / 6, 26624000, 1e-12, "KA03c rank 1 sends");
     gsl_test_rel(r1.recv_near / 6, 18432000, 1e-12, "KA03d receives");
     gsl_test_rel(cost_dsv_v3_hcp(7, 16, 4, 64000, 128), 172032000, 1e-12, "KA03e DSV v3");
-    gsl_test_rel(cost_dsv_v1_hcp(7, 4, 64000, 128), 43008000, 1e-12, "KA03f DSV v1, too small by N");
+    gsl_test_rel(cost_dsv_v1_hcp(7, 4, 64000, 128), 43008000, 1e-12,
+                 "KA03f DSV v1, too small by N");
     gsl_test_rel(cost_dsv_v3_hcp(3, 16, 4, 64000, 128), 106496000, 1e-12, "KA03g DSV v3, rank 1");
-    /* our four tensors: three in one direction, one in the other; v3 takes the larger direction of each */
-    gsl_test_rel((3 * fmax(r0.send_near, r0.recv_near) / 3 + fmax(r0.send_near, r0.recv_near) / 3) / 2, 172032000, 1e-12,
-                 "v3 is ours for rank 0");
+    /* our four tensors: three in one direction, one in the other; v3 takes the larger direction of
+     * each */
+    gsl_test_rel((3 * fmax(r0.send_near, r0.recv_near) / 3 + fmax(r0.send_near, r0.recv_near) / 3) /
+                     2,
+                 172032000, 1e-12, "v3 is ours for rank 0");
 }
 
 static void the_fullest_rank_of_an_uneven_alltoall_sets_the_pace(void)
@@ -94,7 +108,8 @@ static void the_fullest_rank_of_an_uneven_alltoall_sets_the_pace(void)
     }
     gsl_test_rel(most, 43008000, 1e-12, "KA22 bottleneck per tensor");
     struct cp_conf even = fixture_conf(CP_ULYSSES, 8, 1, false, 16, arena);
-    gsl_test_rel(phase_bytes(&f, &even, "o all-to-all", 5).recv_near, 28672000, 1e-12, "KA22b even heads");
+    gsl_test_rel(phase_bytes(&f, &even, "o all-to-all", 5).recv_near, 28672000, 1e-12,
+                 "KA22b even heads");
 }
 
 static void selective_gather_moves_the_union(void)
@@ -104,17 +119,22 @@ static void selective_gather_moves_the_union(void)
     struct cp_conf dense = fixture_conf(CP_SCP_DENSE, 1, 4, true, 16, arena);
     struct cp_conf rows = fixture_conf(CP_SCP, 1, 4, true, 16, arena);
     struct cp_conf all = fixture_conf(CP_ALLGATHER, 1, 4, true, 16, arena);
-    gsl_test_rel(phase_bytes(&f, &dense, "kv gather", 0).recv_near, 1572864000, 1e-12, "KA05a dense K+V");
-    gsl_test_rel(phase_bytes(&f, &all, "kv all-gather", 0).recv_near, 1572864000, 1e-12, "KA05a by all-gather");
-    gsl_test_rel(phase_bytes(&f, &rows, "kv gather", 0).recv_near, 125829120, 1e-12, "KA05b union 8%%");
-    gsl_test_rel(phase_bytes(&f, &rows, "index exchange", 0).recv_near, 384000, 1e-12, "KA05d bitmap");
+    gsl_test_rel(phase_bytes(&f, &dense, "kv gather", 0).recv_near, 1572864000, 1e-12,
+                 "KA05a dense K+V");
+    gsl_test_rel(phase_bytes(&f, &all, "kv all-gather", 0).recv_near, 1572864000, 1e-12,
+                 "KA05a by all-gather");
+    gsl_test_rel(phase_bytes(&f, &rows, "kv gather", 0).recv_near, 125829120, 1e-12,
+                 "KA05b union 8%%");
+    gsl_test_rel(phase_bytes(&f, &rows, "index exchange", 0).recv_near, 384000, 1e-12,
+                 "KA05d bitmap");
     f.c.options.checkpointing = CHECKPOINT_FULL;
     struct cp_program p = cp_program_of(&f.c, 0, &rows, arena);
     double payload = 0;
     for (int i = 0; i < p.phase_count; i++) {
         struct cp_bytes b[4];
         cost_phase_bytes(&p.phases[i], &rows, 4, b);
-        if (strcmp(p.phases[i].name, "kv gather") == 0 || strcmp(p.phases[i].name, "dkv return") == 0)
+        if (strcmp(p.phases[i].name, "kv gather") == 0 ||
+            strcmp(p.phases[i].name, "dkv return") == 0)
             payload += b[0].recv_near;
     }
     gsl_test_rel(payload, 377487360, 1e-12, "KA26a forward + recompute + gradients");
@@ -125,12 +145,14 @@ static void a_hybrid_lies_between_its_ends(void)
     struct fixture f;
     fixture_init(&f, 16, 16, 64000, 1, 4, 1, 1, arena);
     struct cp_conf h = fixture_conf(CP_HYBRID_DENSE, 2, 2, false, 16, arena);
-    double gather = phase_bytes(&f, &h, "kv gather", 0).recv_near, all = program_bytes(&f, &h, PASS_FORWARD, 0).recv_near;
+    double gather = phase_bytes(&f, &h, "kv gather", 0).recv_near,
+           all = program_bytes(&f, &h, PASS_FORWARD, 0).recv_near;
     gsl_test_rel(all - gather, 131072000, 1e-12, "KA06a all-to-all part");
     gsl_test_rel(gather, 131072000, 1e-12, "KA06b gather part");
     gsl_test_rel(all, 262144000, 1e-12, "KA06c together");
     struct cp_conf scp = fixture_conf(CP_SCP_DENSE, 1, 4, false, 16, arena);
-    gsl_test_rel(program_bytes(&f, &scp, PASS_FORWARD, 0).recv_near, 393216000, 1e-12, "KA06e pure SCP, dense");
+    gsl_test_rel(program_bytes(&f, &scp, PASS_FORWARD, 0).recv_near, 393216000, 1e-12,
+                 "KA06e pure SCP, dense");
 }
 
 static void a_ring_passes_everything_on(void)
@@ -140,12 +162,16 @@ static void a_ring_passes_everything_on(void)
     struct cp_conf r = fixture_conf(CP_RING, 1, 4, false, 16, arena);
     struct cp_program p = cp_program_of(&f.c, 0, &r, arena);
     gsl_test_rel(fixture_phase(&p, "attention")->from[0], 131072000, 1e-12, "KA12a one hop");
-    gsl_test_rel(program_bytes(&f, &r, PASS_FORWARD, 2).recv_near, 393216000, 1e-12, "KA12b forward");
-    gsl_test_rel(program_bytes(&f, &r, PASS_BACKWARD, 2).recv_near, 786432000, 1e-12, "KA12c backward in bf16");
+    gsl_test_rel(program_bytes(&f, &r, PASS_FORWARD, 2).recv_near, 393216000, 1e-12,
+                 "KA12b forward");
+    gsl_test_rel(program_bytes(&f, &r, PASS_BACKWARD, 2).recv_near, 786432000, 1e-12,
+                 "KA12c backward in bf16");
     f.c.options.checkpointing = CHECKPOINT_FULL;
-    gsl_test_rel(program_bytes(&f, &r, PASSES, 2).recv_near, 1572864000, 1e-12, "KA26b with recompute");
+    gsl_test_rel(program_bytes(&f, &r, PASSES, 2).recv_near, 1572864000, 1e-12,
+                 "KA26b with recompute");
     f.c.options.grad_fp32 = true;
-    gsl_test_rel(program_bytes(&f, &r, PASS_BACKWARD, 2).recv_near, 1441792000, 1e-12, "KA12d backward in fp32");
+    gsl_test_rel(program_bytes(&f, &r, PASS_BACKWARD, 2).recv_near, 1441792000, 1e-12,
+                 "KA12d backward in fp32");
 }
 
 static void bytes_divide_between_nvlink_and_nics(void)
@@ -153,7 +179,8 @@ static void bytes_divide_between_nvlink_and_nics(void)
     struct fixture f;
     fixture_init(&f, 16, 16, 128000, 2, 8, 1, 1, arena);
     struct cp_conf u = fixture_conf(CP_ULYSSES, 16, 1, false, 16, arena);
-    struct cp_bytes b = program_bytes(&f, &u, PASS_FORWARD, 0), far = {.recv_far = b.recv_far}, near = {.recv_near = b.recv_near};
+    struct cp_bytes b = program_bytes(&f, &u, PASS_FORWARD, 0), far = {.recv_far = b.recv_far},
+                    near = {.recv_near = b.recv_near};
     gsl_test_rel(b.recv_far, 65536000, 1e-12, "KA13a NIC");
     gsl_test_rel(b.recv_near, 57344000, 1e-12, "KA13b NVLink");
     gsl_test_rel(cost_exchange_s(&f.cluster, far, 1), 2.62144e-3, 1e-12, "KA13c own NIC");
@@ -162,7 +189,8 @@ static void bytes_divide_between_nvlink_and_nics(void)
     gsl_test_rel(cost_exchange_s(&f.cluster, far, 1), 20.97152e-3, 1e-12, "KA13d eight share one");
 }
 
-/* Far bytes of the fullest direction: SCP across 4 nodes with heads inside, against heads across with the sequence inside. */
+/* Far bytes of the fullest direction: SCP across 4 nodes with heads inside, against heads across
+ * with the sequence inside. */
 static void heads_across_nodes_move_less_than_rows_across(void)
 {
     struct fixture f;
@@ -170,24 +198,28 @@ static void heads_across_nodes_move_less_than_rows_across(void)
     struct cp_conf rows = fixture_conf(CP_HYBRID_DENSE, 8, 4, false, 32, arena);
     struct cp_conf heads = fixture_conf(CP_HYBRID_DENSE, 4, 8, false, 32, arena);
     heads.heads_inside = false;
-    gsl_test_rel(program_bytes(&f, &rows, PASS_FORWARD, 0).recv_far / program_bytes(&f, &heads, PASS_FORWARD, 0).recv_far, 2,
-                 1e-12, "KA14a n/2, forward");
+    gsl_test_rel(program_bytes(&f, &rows, PASS_FORWARD, 0).recv_far /
+                     program_bytes(&f, &heads, PASS_FORWARD, 0).recv_far,
+                 2, 1e-12, "KA14a n/2, forward");
     f.c.options.keep_kv = false;
-    gsl_test_rel(program_bytes(&f, &rows, PASSES, 0).recv_far / program_bytes(&f, &heads, PASSES, 0).recv_far, 3, 1e-12,
-                 "KA14b 3n/4, with the KV gathered again");
+    gsl_test_rel(program_bytes(&f, &rows, PASSES, 0).recv_far /
+                     program_bytes(&f, &heads, PASSES, 0).recv_far,
+                 3, 1e-12, "KA14b 3n/4, with the KV gathered again");
 }
 
 static double far_ratio(struct fixture *f, double u, enum cp_pass pass)
 {
     f->sparsity.model.fixed = u;
-    struct cp_conf rows = fixture_conf(CP_HYBRID, 8, 8, true, 64, arena), heads = fixture_conf(CP_HYBRID, 8, 8, true, 64, arena);
+    struct cp_conf rows = fixture_conf(CP_HYBRID, 8, 8, true, 64, arena),
+                   heads = fixture_conf(CP_HYBRID, 8, 8, true, 64, arena);
     heads.heads_inside = false;
     struct cp_program p = cp_program_of(&f->c, 0, &rows, arena);
     double far[2] = {0, 0};
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < p.phase_count; i++) {
             const struct cp_phase *ph = &p.phases[i];
-            bool lists = strstr(ph->name, "_lr") || strstr(ph->name, "index"); /* not in the formula */
+            bool lists =
+                strstr(ph->name, "_lr") || strstr(ph->name, "index"); /* not in the formula */
             struct cp_bytes b[64];
             cost_phase_bytes(ph, k ? &heads : &rows, 8, b);
             if ((pass == PASSES || ph->pass == pass) && !lists)
@@ -200,9 +232,11 @@ static void the_union_decides_what_goes_across_nodes(void)
 {
     struct fixture f;
     fixture_init(&f, 64, 64, 128000, 8, 8, 0.01, 0.25, arena);
-    gsl_test_rel(far_ratio(&f, 0.25, PASS_FORWARD), 1, 1e-12, "KA14c even at a union of 2/n, forward");
+    gsl_test_rel(far_ratio(&f, 0.25, PASS_FORWARD), 1, 1e-12,
+                 "KA14c even at a union of 2/n, forward");
     f.c.options.keep_kv = false;
-    gsl_test_rel(far_ratio(&f, 1.0 / 6, PASSES), 1, 1e-12, "KA14d even at 4/(3n), with the KV gathered again");
+    gsl_test_rel(far_ratio(&f, 1.0 / 6, PASSES), 1, 1e-12,
+                 "KA14d even at 4/(3n), with the KV gathered again");
 }
 
 static void low_rank_keys_are_a_sixteenth(void)
@@ -212,7 +246,8 @@ static void low_rank_keys_are_a_sixteenth(void)
     struct cp_conf c = fixture_conf(CP_SCP, 1, 8, true, 16, arena);
     double klr = phase_bytes(&f, &c, "k_lr all-gather", 0).recv_near;
     gsl_test_rel(klr, 57344000, 1e-12, "KA15a");
-    gsl_test_rel(klr / phase_bytes(&f, &c, "kv gather", 0).recv_near, 0.0625, 1e-12, "KA15b of a dense gather");
+    gsl_test_rel(klr / phase_bytes(&f, &c, "kv gather", 0).recv_near, 0.0625, 1e-12,
+                 "KA15b of a dense gather");
 }
 
 static void hot_rows_cost_their_owner(void)
@@ -262,7 +297,12 @@ static void the_ring_recurrence_is_exact(void)
     gsl_test_rel(ring_of(two, 2, 2), 5, 1e-12, "KA09e");
     gsl_test_rel(ring_of(two, 2, 4), 7, 1e-12, "KA09f");
     for (int p = 0; p < 4; p++)
-        gsl_test_rel(ring_of(four, 4, p), p == 0 ? 9 : p == 1 ? 10 : p == 2 ? 12 : 14, 1e-12, "KA09g-j, hop %d", p);
+        gsl_test_rel(ring_of(four, 4, p),
+                     p == 0   ? 9
+                     : p == 1 ? 10
+                     : p == 2 ? 12
+                              : 14,
+                     1e-12, "KA09g-j, hop %d", p);
 }
 
 /* ---- the volumes once more, element by element ---- */
@@ -274,9 +314,11 @@ struct place {
 
 static struct place holds(const struct cp_conf *c, int rank, int heads, int tokens, bool at_heads)
 {
-    int h = cp_head_rank(c, rank), s = cp_seq_rank(c, rank), shard = tokens / c->seq_groups, local = shard / c->head_groups;
+    int h = cp_head_rank(c, rank), s = cp_seq_rank(c, rank), shard = tokens / c->seq_groups,
+        local = shard / c->head_groups;
     if (at_heads)
-        return (struct place){h * heads / c->head_groups, (h + 1) * heads / c->head_groups, s * shard, (s + 1) * shard};
+        return (struct place){h * heads / c->head_groups, (h + 1) * heads / c->head_groups,
+                              s * shard, (s + 1) * shard};
     return (struct place){0, heads, s * shard + h * local, s * shard + (h + 1) * local};
 }
 
@@ -289,11 +331,14 @@ static int overlap(int lo, int hi, int lo2, int hi2)
 /* (head, token) elements of one tensor that `from` has before and `to` needs after. */
 static double moved(const struct cp_conf *c, int from, int to, int heads, int tokens, bool to_heads)
 {
-    struct place a = holds(c, from, heads, tokens, !to_heads), b = holds(c, to, heads, tokens, to_heads);
-    return (double)overlap(a.head_lo, a.head_hi, b.head_lo, b.head_hi) * overlap(a.tok_lo, a.tok_hi, b.tok_lo, b.tok_hi);
+    struct place a = holds(c, from, heads, tokens, !to_heads),
+                 b = holds(c, to, heads, tokens, to_heads);
+    return (double)overlap(a.head_lo, a.head_hi, b.head_lo, b.head_hi) *
+           overlap(a.tok_lo, a.tok_hi, b.tok_lo, b.tok_hi);
 }
 
-static void check_enumeration(const struct fixture *f, const struct cp_conf *c, const char *phase, bool to_heads, int tensors)
+static void check_enumeration(const struct fixture *f, const struct cp_conf *c, const char *phase,
+                              bool to_heads, int tensors)
 {
     int n = cp_ranks(c), node = f->cluster.gpus_per_node;
     for (int r = 0; r < n; r++) {
@@ -307,9 +352,10 @@ static void check_enumeration(const struct fixture *f, const struct cp_conf *c, 
             *(o / node == r / node ? &want.send_near : &want.send_far) += out;
         }
         gsl_test(fabs(want.recv_near - got.recv_near) + fabs(want.recv_far - got.recv_far) +
-                         fabs(want.send_near - got.send_near) + fabs(want.send_far - got.send_far) > 1e-6,
-                 "%s on rank %d of %dx%d, %s: enumeration agrees", phase, r, c->head_groups, c->seq_groups,
-                 c->heads_inside ? "heads inside" : "sequence inside");
+                         fabs(want.send_near - got.send_near) + fabs(want.send_far - got.send_far) >
+                     1e-6,
+                 "%s on rank %d of %dx%d, %s: enumeration agrees", phase, r, c->head_groups,
+                 c->seq_groups, c->heads_inside ? "heads inside" : "sequence inside");
     }
 }
 
@@ -320,7 +366,8 @@ static void closed_forms_equal_enumeration(void)
     for (int g_h = 2; g_h <= 16; g_h *= 2)
         for (int inside = 0; inside < 2; inside++) {
             int g_s = 16 / g_h;
-            struct cp_conf c = fixture_conf(g_s > 1 ? CP_HYBRID_DENSE : CP_ULYSSES, g_h, g_s, false, 16, arena);
+            struct cp_conf c =
+                fixture_conf(g_s > 1 ? CP_HYBRID_DENSE : CP_ULYSSES, g_h, g_s, false, 16, arena);
             c.heads_inside = inside;
             check_enumeration(&f, &c, "qkv all-to-all", true, 3);
             check_enumeration(&f, &c, "o all-to-all", false, 1);
@@ -342,9 +389,10 @@ static void check_conservation(const struct fixture *f, const struct cp_conf *c)
             sent_far += b[r].send_far;
             got_far += b[r].recv_far;
         }
-        gsl_test(fabs(sent_near - got_near) > 1e-9 * (1 + sent_near) || fabs(sent_far - got_far) > 1e-9 * (1 + sent_far),
-                 "%s of %s %dx%d: what is sent is received", p.phases[i].name, cp_strategies[c->strategy].name, c->head_groups,
-                 c->seq_groups);
+        gsl_test(fabs(sent_near - got_near) > 1e-9 * (1 + sent_near) ||
+                     fabs(sent_far - got_far) > 1e-9 * (1 + sent_far),
+                 "%s of %s %dx%d: what is sent is received", p.phases[i].name,
+                 cp_strategies[c->strategy].name, c->head_groups, c->seq_groups);
     }
 }
 
@@ -356,12 +404,19 @@ static void what_is_sent_is_received(void)
     struct rng rng = rng_stream(1, "conservation", 0, 0, 0);
     for (int s = 0; s < CP_STRATEGIES; s++) {
         const struct cp_strategy_info *i = &cp_strategies[s];
-        int g_h = s == CP_SINGLE ? 1 : i->rows ? (i->columns ? 4 : 8) : 1, g_s = s == CP_SINGLE ? 1 : i->columns ? 4 : 1;
+        int g_h = s == CP_SINGLE ? 1
+                  : i->rows      ? (i->columns ? 4 : 8)
+                                 : 1,
+            g_s = s == CP_SINGLE ? 1
+                  : i->columns   ? 4
+                                 : 1;
         struct cp_conf c = fixture_conf((enum cp_strategy)s, g_h, g_s, true, 24, arena);
         struct cp_piece pieces[24];
         for (int h = 0; h < 24; h++)
-            pieces[h] = (struct cp_piece){.head = h, .head_rank = i->balanced ? (int)rng_below(&rng, (uint64_t)g_h) : h * g_h / 24,
-                                          .share = 1};
+            pieces[h] = (struct cp_piece){
+                .head = h,
+                .head_rank = i->balanced ? (int)rng_below(&rng, (uint64_t)g_h) : h * g_h / 24,
+                .share = 1};
         c.pieces = pieces;
         for (int inside = 0; inside < 2; inside++) {
             c.heads_inside = inside;
@@ -374,25 +429,33 @@ static void degenerate_hybrids_are_their_ends(void)
 {
     struct fixture f;
     fixture_init(&f, 16, 16, 64000, 2, 4, 0.1, 0.4, arena);
-    struct cp_conf h81 = fixture_conf(CP_HYBRID, 8, 1, true, 16, arena), hcp = fixture_conf(CP_HCP, 8, 1, true, 16, arena);
-    struct cp_conf h18 = fixture_conf(CP_HYBRID, 1, 8, true, 16, arena), scp = fixture_conf(CP_SCP, 1, 8, true, 16, arena);
-    struct cp_program p[4] = {cp_program_of(&f.c, 0, &h81, arena), cp_program_of(&f.c, 0, &hcp, arena),
-                              cp_program_of(&f.c, 0, &h18, arena), cp_program_of(&f.c, 0, &scp, arena)};
+    struct cp_conf h81 = fixture_conf(CP_HYBRID, 8, 1, true, 16, arena),
+                   hcp = fixture_conf(CP_HCP, 8, 1, true, 16, arena);
+    struct cp_conf h18 = fixture_conf(CP_HYBRID, 1, 8, true, 16, arena),
+                   scp = fixture_conf(CP_SCP, 1, 8, true, 16, arena);
+    struct cp_program p[4] = {
+        cp_program_of(&f.c, 0, &h81, arena), cp_program_of(&f.c, 0, &hcp, arena),
+        cp_program_of(&f.c, 0, &h18, arena), cp_program_of(&f.c, 0, &scp, arena)};
     gsl_test_rel(cost_program_time(&p[0], &h81, &f.cluster, arena, arena).total_s,
-                 cost_program_time(&p[1], &hcp, &f.cluster, arena, arena).total_s, 1e-12, "(N,1) is HCP");
+                 cost_program_time(&p[1], &hcp, &f.cluster, arena, arena).total_s, 1e-12,
+                 "(N,1) is HCP");
     gsl_test_rel(cost_program_time(&p[2], &h18, &f.cluster, arena, arena).total_s,
-                 cost_program_time(&p[3], &scp, &f.cluster, arena, arena).total_s, 1e-12, "(1,N) is SCP");
+                 cost_program_time(&p[3], &scp, &f.cluster, arena, arena).total_s, 1e-12,
+                 "(1,N) is SCP");
 }
 
 static void fetching_all_rows_is_an_allgather(void)
 {
     struct fixture f;
     fixture_init(&f, 16, 16, 64000, 1, 8, 1, 1, arena);
-    struct cp_conf rows = fixture_conf(CP_SCP, 1, 8, true, 16, arena), all = fixture_conf(CP_ALLGATHER, 1, 8, true, 16, arena);
-    gsl_test_rel(phase_bytes(&f, &rows, "kv gather", 3).recv_near, phase_bytes(&f, &all, "kv all-gather", 3).recv_near, 1e-12,
+    struct cp_conf rows = fixture_conf(CP_SCP, 1, 8, true, 16, arena),
+                   all = fixture_conf(CP_ALLGATHER, 1, 8, true, 16, arena);
+    gsl_test_rel(phase_bytes(&f, &rows, "kv gather", 3).recv_near,
+                 phase_bytes(&f, &all, "kv all-gather", 3).recv_near, 1e-12,
                  "sparsity 0 gathers everything");
-    gsl_test_rel(phase_bytes(&f, &rows, "dkv return", 3).send_near, phase_bytes(&f, &all, "dkv reduce-scatter", 3).send_near,
-                 1e-12, "and returns everything");
+    gsl_test_rel(phase_bytes(&f, &rows, "dkv return", 3).send_near,
+                 phase_bytes(&f, &all, "dkv reduce-scatter", 3).send_near, 1e-12,
+                 "and returns everything");
 }
 
 static void a_collective_waits_for_the_last_member(void)
@@ -402,12 +465,18 @@ static void a_collective_waits_for_the_last_member(void)
     struct cp_conf c = fixture_conf(CP_ULYSSES, 2, 1, false, 2, arena);
     static const double seconds[2] = {1, 3}, from[2] = {400e9, 400e9}, to[2] = {1, 0.5};
     struct cp_phase ph[2] = {{.name = "work", .kind = PHASE_COMPUTE, .seconds = seconds},
-                             {.name = "swap", .kind = PHASE_ALLTOALL, .scope = SCOPE_ROW, .from = from, .to = to, .calls = 1}};
+                             {.name = "swap",
+                              .kind = PHASE_ALLTOALL,
+                              .scope = SCOPE_ROW,
+                              .from = from,
+                              .to = to,
+                              .calls = 1}};
     struct cp_program p = {.ranks = 2, .phase_count = 2, .phases = ph};
     struct program_time t = cost_program_time(&p, &c, &f.cluster, arena, arena);
     gsl_test_rel(t.total_s, 4, 1e-12, "3 s of work, then 400 GB at 400 GB/s");
     gsl_test_rel(t.wait_s[0], 2, 1e-12, "the fast rank waits for the slow one");
-    gsl_test_rel(t.phase[0].critical_s + t.phase[1].critical_s, t.total_s, 1e-12, "critical shares add up");
+    gsl_test_rel(t.phase[0].critical_s + t.phase[1].critical_s, t.total_s, 1e-12,
+                 "critical shares add up");
 }
 
 static void configurations_are_checked(void)
@@ -416,9 +485,11 @@ static void configurations_are_checked(void)
     struct err e = {0};
     gsl_test(cp_conf_check(&c, 8, 16, err_at_name("x"), &e), "ulysses has no sequence groups");
     c = fixture_conf(CP_ULYSSES, 3, 1, false, 16, arena);
-    gsl_test(cp_conf_check(&c, 3, 16, err_at_name("x"), &(struct err){0}), "3 does not divide 16 heads");
+    gsl_test(cp_conf_check(&c, 3, 16, err_at_name("x"), &(struct err){0}),
+             "3 does not divide 16 heads");
     c = fixture_conf(CP_HCP, 32, 1, false, 16, arena);
-    gsl_test(cp_conf_check(&c, 32, 16, err_at_name("x"), &(struct err){0}), "more head groups than heads");
+    gsl_test(cp_conf_check(&c, 32, 16, err_at_name("x"), &(struct err){0}),
+             "more head groups than heads");
     c = fixture_conf(CP_HYBRID, 4, 2, true, 16, arena);
     gsl_test(cp_conf_check(&c, 6, 16, err_at_name("x"), &(struct err){0}), "4x2 is not 6");
     gsl_test(!cp_conf_check(&c, 8, 16, err_at_name("x"), &(struct err){0}), "4x2 is 8");

@@ -1,4 +1,5 @@
-/* Memory of one GPU. KAnn: facts/known-answers.txt; the others are published or by hand, as they say. */
+/* Memory of one GPU. KAnn: facts/known-answers.txt; the others are published or by hand, as they
+ * say. */
 #include <gsl/gsl_test.h>
 #include <math.h>
 #include <string.h>
@@ -13,9 +14,12 @@ static void attention_buffers_have_their_known_sizes(void)
     fixture_init(&f, 16, 16, 128000, 1, 8, 1, 1, arena);
     f.c.options.inference = true; /* the known answers count the forward's tensors */
     struct mem_options o = mem_options_default(8);
-    struct cp_conf hcp = fixture_conf(CP_ULYSSES, 8, 1, false, 16, arena), scp = fixture_conf(CP_SCP_DENSE, 1, 8, false, 16, arena);
-    gsl_test_rel(mem_of_block(&f.c, &o, 0, &hcp, arena).part[MEM_ATTENTION], 262144000, 1e-12, "KA20a Q, K, V, O of two heads");
-    gsl_test_rel(mem_of_block(&f.c, &o, 0, &scp, arena).part[MEM_KV], 1048576000, 1e-12, "KA20b all KV gathered");
+    struct cp_conf hcp = fixture_conf(CP_ULYSSES, 8, 1, false, 16, arena),
+                   scp = fixture_conf(CP_SCP_DENSE, 1, 8, false, 16, arena);
+    gsl_test_rel(mem_of_block(&f.c, &o, 0, &hcp, arena).part[MEM_ATTENTION], 262144000, 1e-12,
+                 "KA20a Q, K, V, O of two heads");
+    gsl_test_rel(mem_of_block(&f.c, &o, 0, &scp, arena).part[MEM_KV], 1048576000, 1e-12,
+                 "KA20b all KV gathered");
 }
 
 static void index_lists_are_two_gigabytes_a_block(void)
@@ -25,9 +29,11 @@ static void index_lists_are_two_gigabytes_a_block(void)
     struct mem_options o = mem_options_default(1);
     struct cp_conf c = fixture_conf(CP_SINGLE, 1, 1, true, 16, arena);
     c.query_group = 16;
-    gsl_test_rel(mem_of_block(&f.c, &o, 0, &c, arena).part[MEM_INDEX], 2 * 2e9, 1e-12, "KA15c, two blocks at hand");
+    gsl_test_rel(mem_of_block(&f.c, &o, 0, &c, arena).part[MEM_INDEX], 2 * 2e9, 1e-12,
+                 "KA15c, two blocks at hand");
     o.index_bitmap = true;
-    gsl_test_rel(mem_of_block(&f.c, &o, 0, &c, arena).part[MEM_INDEX], 2 * 16 * (50000 / 16.0) * 50000 / 8, 1e-12, "one bit a key");
+    gsl_test_rel(mem_of_block(&f.c, &o, 0, &c, arena).part[MEM_INDEX],
+                 2 * 16 * (50000 / 16.0) * 50000 / 8, 1e-12, "one bit a key");
 }
 
 static void states_follow_the_sharding(void)
@@ -35,16 +41,19 @@ static void states_follow_the_sharding(void)
     struct fixture f;
     fixture_init(&f, 16, 16, 1000, 1, 8, 1, 1, arena);
     struct cp_conf c = fixture_conf(CP_ULYSSES, 8, 1, false, 16, arena);
-    static const double want[] = {16, 4 + 12 / 8.0, 2 + 14 / 8.0, 16 / 8.0}; /* bytes a parameter: ZeRO paper, section 3 */
+    static const double want[] = {16, 4 + 12 / 8.0, 2 + 14 / 8.0,
+                                  16 / 8.0}; /* bytes a parameter: ZeRO paper, section 3 */
     for (int s = SHARD_DDP; s <= SHARD_FSDP; s++) {
         struct mem_options o = mem_options_default(8);
         o.sharding = (enum sharding)s;
-        gsl_test_rel(mem_of_block(&f.c, &o, 0, &c, arena).part[MEM_STATES], want[s] * 1e9, 1e-12, "%s", sharding_names[s]);
+        gsl_test_rel(mem_of_block(&f.c, &o, 0, &c, arena).part[MEM_STATES], want[s] * 1e9, 1e-12,
+                     "%s", sharding_names[s]);
     }
 }
 
-/* FastVideo issue 121: full fine-tuning of HunyuanVideo-13B, 93 frames of 480x848, takes 74.8 GB on 4 GPUs and 47.1 on 8. The
- * part that does not shrink (VAE, text encoder, context) is unknown; the difference, 27.7 GB, is ours to meet. */
+/* FastVideo issue 121: full fine-tuning of HunyuanVideo-13B, 93 frames of 480x848, takes 74.8 GB on
+ * 4 GPUs and 47.1 on 8. The part that does not shrink (VAE, text encoder, context) is unknown; the
+ * difference, 27.7 GB, is ours to meet. */
 static void hunyuanvideo_shrinks_from_4_to_8_gpus_as_reported(void)
 {
     double total[2];
@@ -79,8 +88,10 @@ static void fewer_rows_and_more_ranks_never_need_more(void)
         gsl_test(!(now <= last), "%d ranks", n);
         last = now;
     }
-    struct cp_conf rows = fixture_conf(CP_SCP, 1, 8, true, 16, arena), all = fixture_conf(CP_SCP_DENSE, 1, 8, true, 16, arena);
-    gsl_test(mem_of_block(&f.c, &o, 0, &rows, arena).part[MEM_KV] > mem_of_block(&f.c, &o, 0, &all, arena).part[MEM_KV],
+    struct cp_conf rows = fixture_conf(CP_SCP, 1, 8, true, 16, arena),
+                   all = fixture_conf(CP_SCP_DENSE, 1, 8, true, 16, arena);
+    gsl_test(mem_of_block(&f.c, &o, 0, &rows, arena).part[MEM_KV] >
+                 mem_of_block(&f.c, &o, 0, &all, arena).part[MEM_KV],
              "needed rows against all rows");
 }
 
@@ -92,7 +103,12 @@ static void the_fullest_rank_is_named(void)
     struct cp_conf c = fixture_conf(CP_HCP, 4, 1, true, 16, arena);
     struct cp_piece pieces[16];
     for (int h = 0; h < 16; h++)
-        pieces[h] = (struct cp_piece){.head = h, .head_rank = h < 10 ? 2 : h < 12 ? 0 : h < 14 ? 1 : 3, .share = 1};
+        pieces[h] = (struct cp_piece){.head = h,
+                                      .head_rank = h < 10   ? 2
+                                                   : h < 12 ? 0
+                                                   : h < 14 ? 1
+                                                            : 3,
+                                      .share = 1};
     c.pieces = pieces;
     gsl_test_int(mem_of_block(&f.c, &o, 0, &c, arena).rank, 2, "ten heads on rank 2");
 }

@@ -1,5 +1,6 @@
-/* DSV's released solver, restated: its own figures, read off runs of the original (facts/cp.md section 4, "Solver regression", which leaves the
- * 0.5 ms overhead of g_s > 1 out where this says so), on its second test vector with its test's constants. */
+/* DSV's released solver, restated: its own figures, read off runs of the original (facts/cp.md
+ * section 4, "Solver regression", which leaves the 0.5 ms overhead of g_s > 1 out where this says
+ * so), on its second test vector with its test's constants. */
 #include <gsl/gsl_test.h>
 #include <math.h>
 
@@ -11,10 +12,19 @@ static const double nothing_sparse[16] = {0};
 
 static struct dsv_case test_case(int gpus, const double *sparsity)
 {
-    return (struct dsv_case){.flop_per_s = 1979e12, .compute_efficiency = 0.3, .comm_efficiency = 0.7,
-                             .near_bytes_per_s = 400e9, .far_bytes_per_s = 25e9, .scp_overhead_s = 0.5e-3,
-                             .memory_bytes = 64e9, .gpus = gpus, .gpus_per_node = 8, .heads = 16, .head_dim = 128,
-                             .tokens = 128000, .sparsity = sparsity};
+    return (struct dsv_case){.flop_per_s = 1979e12,
+                             .compute_efficiency = 0.3,
+                             .comm_efficiency = 0.7,
+                             .near_bytes_per_s = 400e9,
+                             .far_bytes_per_s = 25e9,
+                             .scp_overhead_s = 0.5e-3,
+                             .memory_bytes = 64e9,
+                             .gpus = gpus,
+                             .gpus_per_node = 8,
+                             .heads = 16,
+                             .head_dim = 128,
+                             .tokens = 128000,
+                             .sparsity = sparsity};
 }
 
 static void its_pick_on_eight_gpus_is_sequence_only(void)
@@ -35,7 +45,8 @@ static void hybrids_inside_a_node_are_billed_at_nic_rate(void)
     c.mended = true;
     gsl_test_abs(dsv_estimate(&c, 4, 2).comm_s, 1.220e-3, 0.5e-6, "with min(.,1) mended");
     struct dsv_case two = test_case(16, vector2);
-    gsl_test_abs(dsv_estimate(&two, 4, 4).total_s - 0.5e-3, 1.443e-3, 0.5e-6, "16 GPUs, 4x4, overhead left out");
+    gsl_test_abs(dsv_estimate(&two, 4, 4).total_s - 0.5e-3, 1.443e-3, 0.5e-6,
+                 "16 GPUs, 4x4, overhead left out");
     two.mended = true;
     gsl_test_abs(dsv_estimate(&two, 4, 4).total_s - 0.5e-3, 1.302e-3, 0.5e-6, "mended");
 }
@@ -44,7 +55,8 @@ static void a_full_union_turns_its_pick_from_best_to_worst(void)
 {
     struct dsv_case c = test_case(8, nothing_sparse);
     c.mended = true;
-    gsl_test_abs(dsv_estimate(&c, 1, 8).comm_s - 0.5e-3, 3.28e-3, 5e-6, "1x8 exchanges 3.28 ms, overhead left out");
+    gsl_test_abs(dsv_estimate(&c, 1, 8).comm_s - 0.5e-3, 3.28e-3, 5e-6,
+                 "1x8 exchanges 3.28 ms, overhead left out");
     gsl_test(dsv_estimate(&c, 4, 2).comm_s >= dsv_estimate(&c, 1, 8).comm_s, "4x2 exchanges less");
 }
 

@@ -24,15 +24,21 @@ static void request_init(struct fixture *f, struct plan_request *r)
     f->cluster.name = "two nodes";
     f->cluster.source = f->model.source = f->kernels.source = f->cluster.gpu.source = "test";
     f->model.attention = "full";
-    f->model.vae_t = f->model.vae_h = f->model.vae_w = f->model.patch_t = f->model.patch_h = f->model.patch_w = 1;
+    f->model.vae_t = f->model.vae_h = f->model.vae_w = f->model.patch_t = f->model.patch_h =
+        f->model.patch_w = 1;
     f->model.frames = (struct frame_rule){"F", 1, 1, 0};
     f->model.cross_dim = 128;
     f->kernels.name = "test";
     f->kernels.sparse.group = 32;
     f->kernels.launch_s = 1e-6;
     f->c.options = cp_options_default();
-    *r = (struct plan_request){.c = f->c, .memory = mem_options_default(8), .phase = PLAN_ATTENTION, .cp = 8,
-                               .query_group = 32, .eval = &eval_cost, .keep_candidates = 1000};
+    *r = (struct plan_request){.c = f->c,
+                               .memory = mem_options_default(8),
+                               .phase = PLAN_ATTENTION,
+                               .cp = 8,
+                               .query_group = 32,
+                               .eval = &eval_cost,
+                               .keep_candidates = 1000};
     r->memory.aux_bytes = 0;
 }
 
@@ -42,7 +48,8 @@ static double time_of(const struct fixture *f, const struct cp_conf *c)
     return cost_program_time(&p, c, &f->cluster, arena, arena).total_s;
 }
 
-/* Every strategy, degree, placement and dispatch with heads in order, which are the search's own for even strategies. */
+/* Every strategy, degree, placement and dispatch with heads in order, which are the search's own
+ * for even strategies. */
 static void nothing_even_that_can_be_enumerated_is_better(void)
 {
     struct fixture f;
@@ -59,9 +66,11 @@ static void nothing_even_that_can_be_enumerated_is_better(void)
                 const struct cp_strategy_info *i = &cp_strategies[s];
                 if (i->rows != (g_h > 1) || i->columns != (g_h < 8))
                     continue;
-                struct cp_conf c = fixture_conf((enum cp_strategy)s, g_h, 8 / g_h, k & 1, 16, arena);
+                struct cp_conf c =
+                    fixture_conf((enum cp_strategy)s, g_h, 8 / g_h, k & 1, 16, arena);
                 c.heads_inside = k & 2;
-                gsl_test(time_of(&f, &c) < best * (1 - 1e-12), "%s %dx%d is not better than the plan", i->name, g_h, 8 / g_h);
+                gsl_test(time_of(&f, &c) < best * (1 - 1e-12),
+                         "%s %dx%d is not better than the plan", i->name, g_h, 8 / g_h);
             }
 }
 
@@ -76,8 +85,10 @@ static void candidates_come_in_order_and_are_legal(void)
     const struct plan_compared *c = &found.compared[0];
     gsl_test_int(c->count, c->tried - c->refused, "all that fit are kept");
     for (int i = 0; i < c->count; i++) {
-        gsl_test(!cp_conf_check(&c->best[i].conf, 8, 16, err_at_name("candidate"), &e), "legal: %s", e.text);
-        gsl_test(i > 0 && c->best[i].time.total_s < c->best[i - 1].time.total_s * (1 - 1e-9), "candidate %d in order", i);
+        gsl_test(!cp_conf_check(&c->best[i].conf, 8, 16, err_at_name("candidate"), &e), "legal: %s",
+                 e.text);
+        gsl_test(i > 0 && c->best[i].time.total_s < c->best[i - 1].time.total_s * (1 - 1e-9),
+                 "candidate %d in order", i);
     }
 }
 
@@ -109,7 +120,9 @@ static void what_does_not_fit_says_by_how_much_and_where(void)
     f.cluster.gpu.memory_bytes = 1e9;
     gsl_test(plan_search(&r, &found, arena, &e), "1 GB is not enough");
     gsl_test_int(e.code, ERR_INFEASIBLE, "it is an answer, not bad input");
-    gsl_test(!strstr(e.text, "short on rank") || !strstr(e.text, "block 0") || !strstr(e.text, "largest part"), "%s", e.text);
+    gsl_test(!strstr(e.text, "short on rank") || !strstr(e.text, "block 0") ||
+                 !strstr(e.text, "largest part"),
+             "%s", e.text);
 }
 
 static bool refused(void (*spoil)(struct plan_request *), const char *says)
@@ -169,8 +182,9 @@ static void all_degrees_are_tried_and_throughput_decides(void)
     gsl_test(!plan_search(&r, &found, arena, &e), "there is a plan: %s", e.text);
     gsl_test_int(found.degree_count, 4, "1, 2, 4 and 8");
     for (int i = 0; i < found.degree_count; i++)
-        gsl_test(found.degrees[i].samples_per_s > found.plan->replicas * 1.0 / found.plan->step_s * (1 + 1e-9), "degree %d",
-                 found.degrees[i].cp);
+        gsl_test(found.degrees[i].samples_per_s >
+                     found.plan->replicas * 1.0 / found.plan->step_s * (1 + 1e-9),
+                 "degree %d", found.degrees[i].cp);
 }
 
 static char *slurp(const char *path, size_t *n)
@@ -198,12 +212,14 @@ static void plan_files_come_back_the_same_and_refuse_changes(void)
     struct err e = {0};
     size_t n;
     request_init(&f, &r);
-    gsl_test(!plan_search(&r, &found, arena, &e) || !plan_write(found.plan, NULL, path, arena, &e), "written: %s", e.text);
+    gsl_test(!plan_search(&r, &found, arena, &e) || !plan_write(found.plan, NULL, path, arena, &e),
+             "written: %s", e.text);
     struct plan *back = plan_read(path, arena, &e);
     gsl_test(back == NULL, "read back: %s", e.text);
     if (back) {
         gsl_test_rel(back->step_s, found.plan->step_s, 0, "step time, every bit");
-        gsl_test_rel(time_of(&(struct fixture){.cluster = *back->c.cluster, .c = back->c}, &back->blocks[0].conf),
+        gsl_test_rel(time_of(&(struct fixture){.cluster = *back->c.cluster, .c = back->c},
+                             &back->blocks[0].conf),
                      back->blocks[0].time.total_s, 0, "evaluating it again gives the same time");
     }
     char *text = slurp(path, &n), *groups = strstr(text, "\"query_group\": 32");
@@ -211,12 +227,14 @@ static void plan_files_come_back_the_same_and_refuse_changes(void)
     if (groups) {
         groups[16] = '3';
         spill(path, text, n);
-        gsl_test(plan_read(path, arena, &e) != NULL || !strstr(e.text, "signature"), "an edited plan is refused: %s", e.text);
+        gsl_test(plan_read(path, arena, &e) != NULL || !strstr(e.text, "signature"),
+                 "an edited plan is refused: %s", e.text);
     }
     for (size_t cut = 0; cut < n; cut += n / 37 + 1) {
         e = (struct err){0};
         spill(path, text, cut);
-        gsl_test(plan_read(path, arena, &e) != NULL || e.code != ERR_INPUT, "cut after %zu bytes: %s", cut, e.text);
+        gsl_test(plan_read(path, arena, &e) != NULL || e.code != ERR_INPUT,
+                 "cut after %zu bytes: %s", cut, e.text);
     }
     unlink(path);
 }
