@@ -44,15 +44,14 @@ static struct cell *cell_new(struct table *t)
     return &t->cells[t->count++];
 }
 
-/* For asserts. */
-static inline bool comes_next(const struct table *t, enum table_kind kind)
+static const struct table_col *next_col(const struct table *t)
 {
-    return t->cols[t->count % t->width].kind == kind;
+    return &t->cols[t->count % t->width];
 }
 
 void table_str(struct table *t, const char *text)
 {
-    assert(comes_next(t, TABLE_STR) || !text);
+    assert(next_col(t)->kind == TABLE_STR || !text);
     struct cell *c = cell_new(t);
     c->empty = !text;
     if (text)
@@ -61,13 +60,13 @@ void table_str(struct table *t, const char *text)
 
 void table_int(struct table *t, int64_t value)
 {
-    assert(comes_next(t, TABLE_INT));
+    assert(next_col(t)->kind == TABLE_INT);
     *cell_new(t) = (struct cell){.whole = value};
 }
 
 void table_num(struct table *t, double value)
 {
-    assert(comes_next(t, TABLE_QTY) || comes_next(t, TABLE_BAR));
+    assert(next_col(t)->kind == TABLE_QTY || next_col(t)->kind == TABLE_BAR);
     *cell_new(t) = (struct cell){.number = value, .empty = isnan(value)};
 }
 

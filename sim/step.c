@@ -1,0 +1,585 @@
+#include "sim/step.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/coll.h"
+#include "sim/ring.h"
+
+struct sim_options sim_options_default(void)
+{
+    return (struct sim_options){.sm_share = 8.0 / 132, .sync_s = 15e-6};
+}
+
+struct build {
+    struct step *s;
+    struct play_graph *g;
+    const struct hw_cluster *cluster;
+    const struct sim_options *o;
+    const struct cp_conf *conf; /* of the program at hand */
+    const struct cp_program *p;
+    int base;  /* GPU of rank 0 of the replica at hand */
+    int *tail; /* [gpu]: last task, -1 none */
+    int label_room;
+    bool by_place; /* labels are places in the program */
+    bool record;   /* fill spans */
+    struct arena *a, *scratch;
+};
+
+/* ---- labels ---- */
+
+static int label_of(struct build *b, const char *name, enum cp_pass pass, enum cost_class cost,
+                    bool exchange)
+{
+    struct step *s = b->s;
+    for (int i = 0; i < s->label_count; i++)
+        if (s->labels[i].pass == pass && strcmp(s->labels[i].name, name) == 0)
+            return i;
+    if (s->label_count == b->label_room) {
+        b->label_room = b->label_room ? 2 * b->label_room : 64;
+        struct step_label *more = ARENA_ARRAY(b->a, struct step_label, b->label_room);
+        for (int i = 0; i < s->label_count; i++)
+            more[i] = s->labels[i];
+        s->labels = more;
+    }
+    s->labels[s->label_count] = (struct step_label){arena_strdup(b->a, name), pass, cost, exchange};
+    return s->label_count++;
+}
+
+/* Labels of a phase: its own, its hops', its sync's. */
+struct labels {
+    int own, hops, sync;
+};
+
+static struct labels labels_of(struct build *b, int place)
+{
+    const struct cp_phase *p = &b->p->phases[place];
+    int n = b->p->phase_count;
+    if (b->by_place)
+        return (struct labels){place, n + place, 2 * n};
+    struct labels l = {.own = label_of(b, p->name, p->pass, p->cost,
+                                       p->kind != PHASE_COMPUTE && p->kind != PHASE_RING)};
+    if (p->kind == PHASE_RING)
+        l.hops =
+            label_of(b, arena_printf(b->scratch, "%s hops", p->name), p->pass, CLASS_P2P, true);
+    if (strcmp(p->name, "index exchange") == 0)
+        l.sync = label_of(b, "host sync", p->pass, CLASS_SELECT, false);
+    return l;
+}
+
+static void label_places(struct build *b)
+{
+    int n = b->p->phase_count;
+    b->s->label_count = 2 * n + 1;
+    b->s->labels = ARENA_ARRAY(b->a, struct step_label, b->s->label_count);
+    for (int i = 0; i < n; i++) {
+        const struct cp_phase *p = &b->p->phases[i];
+        bool moves = p->kind != PHASE_COMPUTE && p->kind != PHASE_RING;
+        b->s->labels[i] = (struct step_label){p->name, p->pass, p->cost, moves};
+        b->s->labels[n + i] = (struct step_label){p->name, p->pass, CLASS_P2P, true};
+    }
+    b->s->labels[2 * n] = (struct step_label){"host sync", PASS_FORWARD, CLASS_SELECT, false};
+}
+
+/* ---- one rank's chain ---- */
+
+static void span(struct build *b, int place, int rank, int first, int last)
+{
+    if (b->record)
+        b->s->spans[place * b->p->ranks + rank] = (struct step_span){b->base + rank, first, last};
+}
+
+static void chain(struct build *b, int gpu, int first, int last)
+{
+    if (b->tail[gpu] >= 0)
+        play_after(b->g, first, b->tail[gpu]);
+    b->tail[gpu] = last;
+}
+
+static void add_work(struct build *b, int gpu, enum play_lane lane, double seconds, int label)
+{
+    int task = play_work(b->g, gpu, lane, seconds, label);
+    chain(b, gpu, task, task);
+}
+
+/* ---- rows and columns ---- */
+
+static int members_of(const struct build *b, enum phase_scope scope, int rank, int *ranks)
+{
+    int h = cp_head_rank(b->conf, rank), s = cp_seq_rank(b->conf, rank);
+    int n = scope == SCOPE_ROW ? b->conf->head_groups : b->conf->seq_groups;
+    for (int i = 0; i < n; i++)
+        ranks[i] = scope == SCOPE_ROW ? cp_rank_at(b->conf, i, s) : cp_rank_at(b->conf, h, i);
+    return n;
+}
+
+struct members {
+    int n, *ranks, *gpus, *hosts;
+};
+
+static struct members members_new(struct build *b, enum phase_scope scope, int rank)
+{
+    struct members m = {.ranks = ARENA_ARRAY(b->scratch, int, b->p->ranks)};
+    m.n = members_of(b, scope, rank, m.ranks);
+    m.gpus = ARENA_ARRAY(b->scratch, int, m.n);
+    m.hosts = ARENA_ARRAY(b->scratch, int, m.n);
+    for (int i = 0; i < m.n; i++) {
+        m.gpus[i] = b->base + m.ranks[i];
+        m.hosts[i] = m.gpus[i] / b->cluster->gpus_per_node;
+    }
+    return m;
+}
+
+static double *pick(struct build *b, const double *v, const struct members *m)
+{
+    double *out = ARENA_ARRAY(b->a, double, m->n);
+    for (int i = 0; i < m->n; i++)
+        out[i] = v[m->ranks[i]];
+    return out;
+}
+
+static double *pick_matrix(struct build *b, const double *v, const struct members *m)
+{
+    double *out = ARENA_ARRAY(b->a, double, (size_t)m->n *(size_t)m->n);
+    for (int i = 0; i < m->n * m->n; i++)
+        out[i] = v[(size_t)m->ranks[i / m->n] * (size_t)b->p->ranks + (size_t)m->ranks[i % m->n]];
+    return out;
+}
+
+/* With NCCL's regimes: software latency and wire efficiency for the fullest member; the preset's
+ * latency is not added. */
+static double regime(const struct build *b, const struct coll *c, double bytes, double *extra_s)
+{
+    bool far = false;
+    for (int s = 0; s < c->stage_count; s++)
+        far |= c->stage[s].far_steps > 0;
+    *extra_s = 0;
+    if (!b->o->nccl)
+        return 1;
+    double rate = far ? hw_nic_bytes_per_s(b->cluster) : hw_nvlink_bytes_per_s(b->cluster);
+    return 1 / coll_protocol_best(c, bytes, rate, extra_s)->efficiency;
+}
+
+static void scaled(double *v, int count, double scale)
+{
+    for (int i = 0; i < count && scale != 1; i++)
+        v[i] *= scale;
+}
+
+static double most_out(const double *from, const double *to, int n)
+{
+    double sum = 0, most = 0;
+    for (int i = 0; i < n; i++)
+        sum += to[i];
+    for (int i = 0; i < n; i++)
+        most = fmax(most, from[i] * (sum - to[i]));
+    return most;
+}
+
+static int add_alltoall(struct build *b, const struct cp_phase *p, const struct members *m,
+                        int label)
+{
+    struct play_exchange x = {
+        .members = m->n, .gpus = m->gpus, .phase = label, .calls = b->o->nccl ? 0 : p->calls};
+    bool far = m->hosts[0] != m->hosts[m->n - 1];
+    struct coll shape = {
+        .members = m->n, .stage_count = 1, .stage = {{.near_steps = !far, .far_steps = far}}};
+    double scale, extra;
+    if (p->matrix) {
+        double *v = pick_matrix(b, p->matrix, m), sum = 0;
+        for (int i = 0; i < m->n * m->n; i++)
+            sum += v[i] / m->n;
+        scale = regime(b, &shape, sum, &extra);
+        scaled(v, m->n * m->n, scale);
+        x.matrix = v;
+    } else {
+        double *from = pick(b, p->from, m), *to = pick(b, p->to, m);
+        scale = regime(b, &shape, most_out(from, to, m->n), &extra);
+        scaled(from, m->n, scale);
+        x.product_from = from;
+        x.product_to = to;
+    }
+    x.extra_s = extra * p->calls;
+    return play_exchange(b->g, &x);
+}
+
+static struct coll_tasks add_gather(struct build *b, const struct cp_phase *p,
+                                    const struct members *m, int label)
+{
+    const double *share = pick(b, p->from, m);
+    struct coll c = p->kind == PHASE_ALLGATHER
+                        ? coll_allgather(m->n, share, m->hosts, b->scratch)
+                        : coll_reduce_scatter(m->n, share, m->hosts, b->scratch);
+    double extra, scale = regime(b, &c, (m->n - 1) * share[0], &extra);
+    return coll_add(b->g, &c, m->gpus, label, b->o->nccl ? 0 : p->calls, extra * p->calls, scale);
+}
+
+static void add_ring(struct build *b, int place, const struct members *m, struct labels l)
+{
+    const struct cp_phase *p = &b->p->phases[place];
+    int n = m->n, *begin = ARENA_ARRAY(b->scratch, int, n), *end = ARENA_ARRAY(b->scratch, int, n);
+    double *compute = ARENA_ARRAY(b->scratch, double, n *n),
+           *hops = ARENA_ARRAY(b->scratch, double, n);
+    bool back = p->pass == PASS_BACKWARD;
+    for (int i = 0; i < n * n; i++)
+        compute[i] = p->seconds[m->ranks[i / n]];
+    for (int k = 0; k < n;
+         k++) { /* backward: KV first, KV and gradients between, the last gradients home */
+        double kv = p->from[m->ranks[0]], both = back ? p->to[m->ranks[0]] : kv;
+        hops[k] = k == 0 && n > 1 ? kv : k < n - 1 ? both : back ? both - kv : 0;
+    }
+    struct coll shape = coll_shift(n, hops, m->hosts, b->scratch);
+    double extra, scale = regime(b, &shape, hops[0], &extra);
+    scaled(hops, n, scale);
+    struct ring r = {.n = n,
+                     .gpus = m->gpus,
+                     .compute_s = compute,
+                     .hop_bytes = hops,
+                     .calls = b->o->nccl ? 0 : p->calls,
+                     .extra_s = extra * p->calls,
+                     .compute_phase = l.own,
+                     .hop_phase = l.hops};
+    ring_add(b->g, &r, begin, end, b->scratch);
+    for (int i = 0; i < n; i++) {
+        chain(b, m->gpus[i], begin[i], end[i]);
+        span(b, place, m->ranks[i], begin[i], end[i]);
+    }
+}
+
+/* ---- phases ---- */
+
+static void add_group(struct build *b, int place, int rank, struct labels l)
+{
+    const struct cp_phase *p = &b->p->phases[place];
+    struct members m = members_new(b, p->scope, rank);
+    if (m.ranks[0] != rank)
+        return; /* the first member adds its group */
+    if (p->kind == PHASE_RING) {
+        add_ring(b, place, &m, l);
+        return;
+    }
+    if (m.n < 2)
+        return;
+    struct coll_tasks t;
+    if (p->kind == PHASE_ALLTOALL)
+        t.first = t.last = add_alltoall(b, p, &m, l.own);
+    else
+        t = add_gather(b, p, &m, l.own);
+    for (int i = 0; i < m.n; i++) {
+        chain(b, m.gpus[i], t.first + i, t.last + i);
+        span(b, place, m.ranks[i], t.first + i, t.last + i);
+        if (strcmp(p->name, "index exchange") == 0 && b->o->sync_s > 0)
+            add_work(b, m.gpus[i], PLAY_HOST, b->o->sync_s, l.sync);
+    }
+}
+
+static void add_phase(struct build *b, int place)
+{
+    const struct cp_phase *p = &b->p->phases[place];
+    struct labels l = labels_of(b, place);
+    for (int r = 0; r < b->p->ranks; r++) {
+        if (p->kind != PHASE_COMPUTE) {
+            add_group(b, place, r, l);
+        } else if (p->seconds[r] > 0) {
+            int gpu = b->base + r;
+            add_work(b, gpu, p->cost == CLASS_COPY ? PLAY_HBM : PLAY_SM, p->seconds[r], l.own);
+            span(b, place, r, b->tail[gpu], b->tail[gpu]);
+        }
+    }
+}
+
+static void add_passes(struct build *b, const struct cp_program *p, const struct cp_conf *conf,
+                       bool forward)
+{
+    b->p = p;
+    b->conf = conf;
+    for (int i = 0; i < p->phase_count; i++)
+        if ((p->phases[i].pass == PASS_FORWARD) == forward)
+            add_phase(b, i);
+    arena_reset(b->scratch);
+}
+
+static struct build build_new(struct step *s, const struct hw_cluster *cluster,
+                              const struct sim_options *o, int gpus, struct arena *a)
+{
+    *s = (struct step){.graph = play_graph_new(a), .gpus = gpus, .folded = 1};
+    struct build b = {.s = s,
+                      .g = s->graph,
+                      .cluster = cluster,
+                      .o = o,
+                      .a = a,
+                      .scratch = arena_new(),
+                      .tail = ARENA_ARRAY(a, int, gpus)};
+    for (int i = 0; i < gpus; i++)
+        b.tail[i] = -1;
+    return b;
+}
+
+bool step_of_program(const struct cp_program *p, const struct cp_conf *conf,
+                     const struct hw_cluster *cluster, const struct sim_options *o,
+                     struct step *out, struct arena *a, struct err *e)
+{
+    struct hw_cluster used = *cluster;
+    used.nodes = (p->ranks + used.gpus_per_node - 1) / used.gpus_per_node;
+    struct build b = build_new(out, cluster, o, p->ranks, a);
+    out->topo = topo_of_cluster(&used, &o->fabric, a, err_at_name(cluster->name), e);
+    b.by_place = b.record = true;
+    b.p = p;
+    out->ranks = p->ranks;
+    out->span_count = p->phase_count * p->ranks;
+    out->spans = ARENA_ARRAY(a, struct step_span, out->span_count);
+    for (int i = 0; i < out->span_count; i++)
+        out->spans[i] = (struct step_span){-1, -1, -1};
+    label_places(&b);
+    add_passes(&b, p, conf, true);
+    add_passes(&b, p, conf, false);
+    arena_free(b.scratch);
+    play_graph_finish(out->graph);
+    return out->topo != NULL;
+}
+
+/* ---- the step around the blocks ---- */
+
+/* Weights and gradients between the GPUs that share them. Rings as in sim/coll.h: one for each
+ * member of a server. */
+struct shards {
+    int ranks, per_server; /* of one sharding group; members of it in a server */
+    int gpus;              /* simulated */
+    bool folded;
+};
+
+static struct shards shards_of(const struct plan *p, int gpus, bool folded)
+{
+    int n = p->memory.shard_ranks, w = p->c.cluster->gpus_per_node;
+    return (struct shards){n, n <= w ? n : n % w == 0 ? w : 1, gpus, folded};
+}
+
+/* The GPU that GPU i sends to in the next server of its group; i itself when that is its image. */
+static int next_server(const struct shards *s, int i)
+{
+    int group = s->folded ? s->gpus : s->ranks, base = i / group * group;
+    return base + (i - base + s->per_server) % group;
+}
+
+static int next_near(const struct shards *s, int i)
+{
+    int base = i / s->per_server * s->per_server;
+    return base + (i - base + 1) % s->per_server;
+}
+
+/* Adds one ring exchange of `bytes` (the whole, all shards together) for every sharding group; its
+ * member tasks by GPU in task[]. */
+static void add_shard_ring(struct build *b, const struct shards *s, double bytes, int label,
+                           int *task)
+{
+    int group = s->folded || s->ranks > s->gpus ? s->gpus : s->ranks, w = s->per_server;
+    double each = bytes * (s->ranks - 1) / s->ranks;
+    for (int base = 0; base < s->gpus; base += group) {
+        struct play_message *m = ARENA_ARRAY(b->scratch, struct play_message, 2 * group);
+        int *gpus = ARENA_ARRAY(b->scratch, int, group), count = 0;
+        bool far = s->ranks > w;
+        for (int i = 0; i < group; i++) {
+            gpus[i] = base + i;
+            int near = next_near(s, base + i) - base;
+            if (w > 1)
+                m[count++] = (struct play_message){i, near, far ? each * (w - 1) / w : each};
+            if (far)
+                m[count++] = (struct play_message){i, next_server(s, base + i) - base, each / w};
+        }
+        struct play_exchange x = {.members = group,
+                                  .gpus = gpus,
+                                  .phase = label,
+                                  .together = true,
+                                  .calls = 1,
+                                  .messages = m,
+                                  .message_count = count};
+        int first = play_exchange(b->g, &x);
+        for (int i = 0; i < group; i++)
+            task[base + i] = first + i;
+    }
+}
+
+struct weights { /* FSDP's two streams */
+    const struct plan *p;
+    struct shards shards;
+    double gather_bytes, scatter_bytes; /* of one block */
+    int unit;                           /* blocks */
+    int *gathered, *scattered;          /* [gpu]: last of each stream, -1 none */
+    int *old_tail,
+        *older_tail; /* [gpu]: where the last units' compute ended: two units may be gathered */
+    int *task;
+    int gather_label[2], scatter_label;
+};
+
+static void link_stream(struct build *b, int *last, const int *task, const int *also)
+{
+    for (int i = 0; i < b->s->gpus; i++) {
+        if (last[i] >= 0)
+            play_after(b->g, task[i], last[i]);
+        if (also && also[i] >= 0)
+            play_after(b->g, task[i], also[i]);
+        last[i] = task[i];
+    }
+}
+
+/* Compute of this unit waits for its weights, which are asked for when the unit before the last one
+ * is done with its own. */
+static void gather_weights(struct build *b, struct weights *w, int blocks, bool back)
+{
+    if (w->p->memory.sharding != SHARD_FSDP || w->shards.ranks < 2)
+        return;
+    add_shard_ring(b, &w->shards, w->gather_bytes * blocks, w->gather_label[back], w->task);
+    link_stream(b, w->gathered, w->task, w->older_tail);
+    for (int i = 0; i < b->s->gpus; i++) {
+        int mark = play_mark(b->g, i, w->gather_label[back]);
+        play_after(b->g, mark, w->task[i]);
+        w->older_tail[i] = w->old_tail[i];
+        chain(b, i, mark, mark);
+    }
+}
+
+static void unit_done(struct build *b, struct weights *w)
+{
+    for (int i = 0; i < b->s->gpus; i++)
+        w->old_tail[i] = b->tail[i];
+}
+
+static void scatter_gradients(struct build *b, struct weights *w, int blocks)
+{
+    if (w->shards.ranks < 2)
+        return;
+    double times = w->p->memory.sharding == SHARD_DDP ? 2 : 1; /* all-reduce: scatter and gather */
+    add_shard_ring(b, &w->shards, times * w->scatter_bytes * blocks, w->scatter_label, w->task);
+    link_stream(b, w->scattered, w->task, b->tail);
+}
+
+static void finish_training(struct build *b, struct weights *w)
+{
+    int label = label_of(b, "optimizer", PASS_BACKWARD, CLASS_COPY, false);
+    for (int i = 0; i < b->s->gpus; i++) {
+        int task = play_work(b->g, i, PLAY_HBM, w->p->optimizer_s, label);
+        if (w->scattered[i] >= 0)
+            play_after(b->g, task, w->scattered[i]);
+        chain(b, i, task, task);
+    }
+    if (w->p->memory.sharding == SHARD_ZERO1 ||
+        w->p->memory.sharding == SHARD_ZERO2) { /* updated weights go out */
+        add_shard_ring(b, &w->shards, w->gather_bytes * w->p->block_count, w->gather_label[0],
+                       w->task);
+        link_stream(b, w->gathered, w->task, b->tail);
+    }
+}
+
+static int *minus_ones(struct arena *a, int count)
+{
+    int *v = ARENA_ARRAY(a, int, count);
+    for (int i = 0; i < count; i++)
+        v[i] = -1;
+    return v;
+}
+
+static struct weights weights_new(struct build *b, const struct plan *p)
+{
+    double params = dit_block_params(p->c.model);
+    int n = b->s->gpus, unit = p->memory.fsdp_units > 0 ? p->memory.fsdp_units : p->block_count;
+    struct weights w = {.p = p,
+                        .shards = shards_of(p, n, b->s->folded > 1),
+                        .gather_bytes = 2 * params,
+                        .unit = unit,
+                        .scatter_bytes = (p->c.options.grad_fp32 ? 4 : 2) * params,
+                        .gathered = minus_ones(b->a, n),
+                        .scattered = minus_ones(b->a, n),
+                        .task = minus_ones(b->a, n),
+                        .old_tail = minus_ones(b->a, n),
+                        .older_tail = minus_ones(b->a, n)};
+    w.gather_label[0] = label_of(b, "weights all-gather", PASS_FORWARD, CLASS_FSDP, true);
+    if (!p->c.options.inference) {
+        w.gather_label[1] = label_of(b, "weights all-gather", PASS_RECOMPUTE, CLASS_FSDP, true);
+        w.scatter_label = label_of(b, "gradients reduce-scatter", PASS_BACKWARD, CLASS_FSDP, true);
+    }
+    return w;
+}
+
+static void add_block(struct build *b, const struct plan *p, const struct cp_program *programs,
+                      int block, bool forward)
+{
+    for (b->base = 0; b->base < b->s->gpus; b->base += p->cp)
+        add_passes(b, &programs[block], &p->blocks[block].conf, forward);
+}
+
+static void add_forward(struct build *b, const struct plan *p, const struct cp_program *programs,
+                        struct weights *w)
+{
+    for (int first = 0; first < p->block_count; first += w->unit) {
+        int end = first + w->unit < p->block_count ? first + w->unit : p->block_count;
+        gather_weights(b, w, end - first, false);
+        for (int i = first; i < end; i++)
+            add_block(b, p, programs, i, true);
+        unit_done(b, w);
+    }
+}
+
+static void add_backward(struct build *b, const struct plan *p, const struct cp_program *programs,
+                         struct weights *w)
+{
+    int units = (p->block_count + w->unit - 1) / w->unit;
+    for (int u = units - 1; u >= 0; u--) {
+        int first = u * w->unit,
+            end = first + w->unit < p->block_count ? first + w->unit : p->block_count;
+        gather_weights(b, w, end - first, true);
+        for (int i = end - 1; i >= first; i--)
+            add_block(b, p, programs, i, false);
+        unit_done(b, w);
+        scatter_gradients(b, w, end - first);
+    }
+    finish_training(b, w);
+}
+
+/* GPUs to simulate: all, or when replicas are alike, one replica filled up to whole servers. On an
+ * ideal fabric nothing else differs between them; a server's neighbours are then its own image. */
+static int unit_gpus(const struct plan *p, const struct sim_options *o, bool all,
+                     const struct topo *topo)
+{
+    int w = p->c.cluster->gpus_per_node, unit = p->cp < w ? w : p->cp;
+    bool ideal = o->fabric.leaf_nodes == 0 && !o->fabric.rails && !topo;
+    bool fits = unit % w == 0 && unit % p->cp == 0 && p->gpus % unit == 0;
+    bool shared_alike = p->memory.shard_ranks == p->gpus || p->memory.shard_ranks <= w;
+    return !all && ideal && fits && shared_alike && unit < p->gpus ? unit : p->gpus;
+}
+
+static bool topo_fits(const struct plan *p, const struct topo *t, struct err_at at, struct err *e)
+{
+    return t->gpu_count == p->gpus ||
+           err_set(
+               e, ERR_INPUT, at,
+               "has %d GPUs, but the plan is for %d on %s; want a topology of the plan's cluster",
+               t->gpu_count, p->gpus, p->c.cluster->name);
+}
+
+bool step_of_plan(const struct plan *p, const struct sim_options *o, int runs, bool all,
+                  const struct topo *topo, struct step *out, struct arena *a, struct err_at at,
+                  struct err *e)
+{
+    if (topo && !topo_fits(p, topo, at, e))
+        return false;
+    int unit = unit_gpus(p, o, all, topo);
+    struct hw_cluster used = *p->c.cluster;
+    if (unit < p->gpus) /* a second server gives the first one a neighbour to be the image of */
+        used.nodes = unit > used.gpus_per_node ? unit / used.gpus_per_node : 2;
+    struct build b = build_new(out, p->c.cluster, o, unit, a);
+    out->folded = p->gpus / unit;
+    out->topo = topo ? topo : topo_of_cluster(&used, &o->fabric, a, at, e);
+    struct cp_program *programs = ARENA_ARRAY(a, struct cp_program, p->block_count);
+    for (int i = 0; i < p->block_count; i++)
+        programs[i] = cp_program_of(&p->c, i, &p->blocks[i].conf, a);
+    struct weights w = weights_new(&b, p);
+    for (int k = 0; k < (p->c.options.inference ? runs : 1); k++)
+        add_forward(&b, p, programs, &w);
+    if (!p->c.options.inference)
+        add_backward(&b, p, programs, &w);
+    arena_free(b.scratch);
+    play_graph_finish(out->graph);
+    return out->topo != NULL;
+}

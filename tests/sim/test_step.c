@@ -1,0 +1,316 @@
+/* Blocks and steps: against the closed forms where both must agree, bounds, symmetry, and the same
+ * bytes on any threads. */
+#include <gsl/gsl_sort.h>
+#include <gsl/gsl_test.h>
+#include <math.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "sim/eval.h"
+#include "sim/step.h"
+
+struct world {
+    struct arena *a, *scratch;
+    struct err e;
+    struct sparsity sparsity;
+    struct cp_case c;
+};
+
+static struct world world_new(const char *cluster, const char *model)
+{
+    struct world w = {.a = arena_new(), .scratch = arena_new()};
+    struct err_at at = err_at_name("test");
+    w.c = (struct cp_case){.cluster = hw_cluster_load(cluster, at, w.a, &w.e),
+                           .model = dit_load(model, at, w.a, &w.e),
+                           .kernels = kern_load("fa3+dsv", at, w.a, &w.e),
+                           .options = cp_options_default(),
+                           .video_tokens = 64000,
+                           .samples = 1,
+                           .linear = true};
+    gsl_test(w.e.code != ERR_NONE, "presets %s", w.e.text);
+    sparsity_uniform(0.1, dit_blocks(w.c.model), w.c.model->heads, w.a, &w.sparsity, &w.e);
+    w.sparsity.model = (struct union_model){.kind = UNION_FIXED, .fixed = 0.3};
+    return w;
+}
+
+static void world_free(struct world *w)
+{
+    arena_free(w->a);
+    arena_free(w->scratch);
+}
+
+static struct cp_conf conf_of(struct world *w, enum cp_strategy how, int head_groups,
+                              int seq_groups, bool sparse)
+{
+    int heads = w->c.model->heads;
+    w->c.sparsity = &w->sparsity;
+    return (struct cp_conf){.strategy = how,
+                            .head_groups = head_groups,
+                            .seq_groups = seq_groups,
+                            .heads_inside = true,
+                            .sparse = sparse,
+                            .query_group = 32,
+                            .piece_count = heads,
+                            .pieces = cp_pieces_even(heads, head_groups, w->a)};
+}
+
+static struct program_time eval(struct world *w, const struct plan_eval *ev,
+                                const struct cp_conf *conf)
+{
+    struct program_time t = {0};
+    gsl_test(!ev->block(ev, &w->c, 0, conf, &t, w->a, w->scratch, &w->e), "%s: %s", ev->name,
+             w->e.text);
+    return t;
+}
+
+/* Inside one server, ranks alike: nothing contends and nobody waits, so events and closed forms
+ * must say the same. The host's sync (only simulated) is set to zero; SM contention too. */
+static void one_server_of_equal_ranks_agrees_with_the_closed_forms(void)
+{
+    const struct {
+        enum cp_strategy how;
+        int g_h, g_s;
+        bool sparse;
+        const char *what;
+    } cases[] = {{CP_ULYSSES, 8, 1, false, "ulysses 8x1, dense"},
+                 {CP_ULYSSES, 8, 1, true, "ulysses 8x1, sparse"},
+                 {CP_SCP, 1, 8, true, "scp 1x8"},
+                 {CP_SCP_DENSE, 1, 8, true, "scp-dense 1x8"},
+                 {CP_HYBRID, 4, 2, true, "hybrid 4x2"},
+                 {CP_ALLGATHER, 1, 8, false, "all-gather 1x8"}};
+    struct sim_options o = {0};
+    struct plan_eval sim = sim_eval(&o);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world w = world_new("1x8-h100-400g", "hunyuanvideo-13b");
+        struct cp_conf conf =
+            conf_of(&w, cases[i].how, cases[i].g_h, cases[i].g_s, cases[i].sparse);
+        struct program_time cost = eval(&w, &eval_cost, &conf), ours = eval(&w, &sim, &conf);
+        gsl_test_rel(ours.total_s, cost.total_s, 1e-6, "%s: total", cases[i].what);
+        for (int p = 0; p < ours.phase_count; p++)
+            gsl_test_abs(ours.phase[p].critical_s, cost.phase[p].critical_s, 1e-6 * cost.total_s,
+                         "%s: phase %d", cases[i].what, p);
+        double parts = 0;
+        for (int p = 0; p < COST_CLASSES; p++)
+            parts += ours.class_s[p];
+        gsl_test_rel(parts, ours.total_s, 1e-9, "%s: classes add up", cases[i].what);
+        world_free(&w);
+    }
+}
+
+/* Two servers: an all-to-all's NVLink and NIC parts overlap in both; the closed form adds the
+ * larger latency to the larger time, the simulation each to its own: equal within the latencies. */
+static void two_servers_agree_within_the_latencies(void)
+{
+    struct sim_options o = {0};
+    struct plan_eval sim = sim_eval(&o);
+    struct world w = world_new("2x8-h100-400g", "dsv-2.7b");
+    struct cp_conf conf = conf_of(&w, CP_ULYSSES, 16, 1, false);
+    struct program_time cost = eval(&w, &eval_cost, &conf), ours = eval(&w, &sim, &conf);
+    gsl_test_rel(ours.total_s, cost.total_s, 0.01, "ulysses 16x1");
+    conf = conf_of(&w, CP_RING, 1, 16, false);
+    cost = eval(&w, &eval_cost, &conf), ours = eval(&w, &sim, &conf);
+    gsl_test_rel(ours.total_s, cost.total_s, 0.02, "ring 1x16");
+    world_free(&w);
+}
+
+static void a_block_takes_at_least_its_busiest_rank_and_at_most_the_sum(void)
+{
+    struct world w = world_new("2x8-h100-400g", "hunyuanvideo-13b");
+    struct cp_conf conf = conf_of(&w, CP_USP, 4, 4, false);
+    struct plan_eval sim = sim_eval(NULL);
+    struct program_time t = eval(&w, &sim, &conf);
+    double most = 0, serial = 0;
+    for (int r = 0; r < 16; r++)
+        most = fmax(most, t.compute_s[r] + t.comm_s[r]);
+    for (int p = 0; p < t.phase_count; p++)
+        serial += t.phase[p].busy_max_s;
+    gsl_test(t.total_s < most * (1 - 1e-9), "busiest rank %g s, total %g s", most, t.total_s);
+    gsl_test(t.total_s > serial * (1 + 1e-9), "serial sum %g s, total %g s", serial, t.total_s);
+    world_free(&w);
+}
+
+/* ---- whole steps ---- */
+
+static struct plan plan_of(struct world *w, struct cp_conf conf, int blocks)
+{
+    int gpus = hw_gpus(w->c.cluster), cp = cp_ranks(&conf);
+    struct plan p = {.c = w->c,
+                     .memory = mem_options_default(gpus),
+                     .phase = PLAN_STEP,
+                     .evaluator = "cost",
+                     .gpus = gpus,
+                     .cp = cp,
+                     .replicas = gpus / cp,
+                     .block_count = blocks,
+                     .optimizer_s = 1e-3,
+                     .blocks = ARENA_ARRAY(w->a, struct plan_block, blocks)};
+    for (int i = 0; i < blocks; i++)
+        p.blocks[i].conf = conf;
+    return p;
+}
+
+static double step_s(struct world *w, const struct plan *p, const struct sim_options *o, bool all,
+                     int *folded)
+{
+    struct step s;
+    struct play_result r;
+    struct play_what what = {.sm_share = o->sm_share};
+    struct err_at at = err_at_name("test");
+    bool ok = step_of_plan(p, o, 2, all, NULL, &s, w->a, at, &w->e) &&
+              play_run(s.graph, s.topo, &what, &r, w->a, at, &w->e);
+    gsl_test(!ok, "the step runs %s", w->e.text);
+    if (folded)
+        *folded = s.folded;
+    struct step_report report = step_report(&s, &r, w->a);
+    double critical = 0;
+    for (int l = 0; l < s.label_count; l++)
+        critical += report.rows[l].critical_s;
+    gsl_test_rel(critical, report.total_s, 1e-9, "critical parts add up to %g s", report.total_s);
+    for (int l = 0; l < report.link_count; l++)
+        gsl_test(report.links[l].busy_share > 1 + 1e-9, "link %d is busy %g of the time", l,
+                 report.links[l].busy_share);
+    return report.total_s;
+}
+
+/* 4 servers: replicas of 8, of 4 in a server, of 16 over two; FSDP over all 32 GPUs. */
+static void identical_replicas_are_simulated_once_with_the_same_result(void)
+{
+    const int degrees[3][2] = {{8, 1}, {4, 1}, {8, 2}}, folds[] = {4, 4, 2};
+    struct sim_options o = sim_options_default();
+    for (int i = 0; i < 3; i++) {
+        struct world w = world_new("4x8-h100-400g", "hunyuanvideo-13b");
+        struct cp_conf conf =
+            conf_of(&w, i == 2 ? CP_USP : CP_ULYSSES, degrees[i][0], degrees[i][1], false);
+        struct plan p = plan_of(&w, conf, 3);
+        int folded, all;
+        double once = step_s(&w, &p, &o, false, &folded), each = step_s(&w, &p, &o, true, &all);
+        gsl_test_int(folded, folds[i], "folded");
+        gsl_test_int(all, 1, "not folded");
+        gsl_test_rel(once, each, 1e-9, "%d x %d: same step time", degrees[i][0], degrees[i][1]);
+        world_free(&w);
+    }
+}
+
+static void slow_nics_expose_the_weights(void)
+{
+    struct sim_options o = sim_options_default();
+    struct world w = world_new("4x8-h100-400g", "hunyuanvideo-13b");
+    w.c.video_tokens = 8000; /* little compute to hide behind */
+    struct plan p = plan_of(&w, conf_of(&w, CP_ULYSSES, 8, 1, false), 3);
+    double fast = step_s(&w, &p, &o, false, NULL);
+    struct hw_cluster slow = *w.c.cluster;
+    slow.nic.bytes_per_s /= 100;
+    p.c.cluster = &slow;
+    double late = step_s(&w, &p, &o, false, NULL);
+    /* by hand: 3 gathers forward, 3 again, 2 B a weight, an eighth of 31/32 of them through each
+     * NIC: at least this long */
+    double gathers = 6 * 2 * dit_block_params(w.c.model) * 31 / 32 / 8 / hw_nic_bytes_per_s(&slow);
+    gsl_test(late < gathers || late < 2 * fast, "%g s becomes %g s, gathers alone %g s", fast, late,
+             gathers);
+    p.memory.sharding = SHARD_DDP;
+    gsl_test(step_s(&w, &p, &o, false, NULL) <= fast,
+             "all-reduce over slow NICs is no faster than fast FSDP");
+    world_free(&w);
+}
+
+static void twice_as_fast_everything_takes_half_the_time(void)
+{
+    struct sim_options o = {0};
+    struct world w = world_new("4x8-h100-400g", "hunyuanvideo-13b");
+    struct hw_cluster fast = *w.c.cluster, slow = fast;
+    struct kern_profile k = *w.c.kernels;
+    slow.nvlink.latency_s = slow.nic.latency_s = fast.nvlink.latency_s = fast.nic.latency_s = 0;
+    fast.nvlink.bytes_per_s *= 2, fast.nic.bytes_per_s *= 2, fast.pcie_bytes_per_s *= 2;
+    fast.gpu.bf16_flop_per_s *= 2, fast.gpu.hbm_bytes_per_s *= 2;
+    k.launch_s = 0;
+    w.c.kernels = &k;
+    w.c.cluster = &slow;
+    struct plan p = plan_of(&w, conf_of(&w, CP_USP, 8, 2, false), 2);
+    double long_s = step_s(&w, &p, &o, false, NULL);
+    p.c.cluster = &fast;
+    p.optimizer_s /= 2;
+    gsl_test_rel(step_s(&w, &p, &o, false, NULL) * 2, long_s, 1e-9, "up to the picoseconds");
+    world_free(&w);
+}
+
+static void inference_runs_forward_only_and_scales_with_its_steps(void)
+{
+    struct sim_options o = sim_options_default();
+    struct world w = world_new("1x8-h100-400g", "hunyuanvideo-13b");
+    struct cp_conf conf = conf_of(&w, CP_ULYSSES, 8, 1, false);
+    w.c.options.inference = true;
+    struct plan p = plan_of(&w, conf, 4);
+    double two = step_s(&w, &p, &o, false, NULL);
+    w.c.options.inference = false;
+    p = plan_of(&w, conf, 4);
+    double training = step_s(&w, &p, &o, false, NULL);
+    gsl_test(!(two < training), "two forward passes %g s, one training step %g s", two, training);
+    world_free(&w);
+}
+
+static void runs_give_the_same_bytes_on_one_and_on_eight_threads(void)
+{
+    struct sim_options o = sim_options_default();
+    struct world w = world_new("2x8-h100-400g", "dsv-2.7b");
+    struct plan p = plan_of(&w, conf_of(&w, CP_ULYSSES, 8, 1, true), 2);
+    struct step s;
+    struct err_at at = err_at_name("test");
+    double one[40], eight[40];
+    struct play_what what = {.jitter = 0.05, .seed = 7, .sm_share = 0.06};
+    step_of_plan(&p, &o, 1, true, NULL, &s, w.a, at, &w.e);
+#ifdef _OPENMP
+    omp_set_num_threads(1);
+#endif
+    gsl_test(!step_runs(&s, &what, 40, one, at, &w.e), "one thread");
+#ifdef _OPENMP
+    omp_set_num_threads(8);
+#endif
+    gsl_test(!step_runs(&s, &what, 40, eight, at, &w.e), "eight threads");
+    gsl_test(memcmp(one, eight, sizeof one) != 0, "40 runs, bit for bit");
+    what.jitter = 0;
+    double still[2];
+    step_runs(&s, &what, 2, still, at, &w.e);
+    gsl_sort(one, 1, 40);
+    gsl_test(step_quantile(one, 40, 0.5) < still[0],
+             "stragglers cost time: everybody waits for the slowest");
+    world_free(&w);
+}
+
+static void quantiles_are_those_of_r(void)
+{
+    const double v[] = {1, 2, 4, 8};
+    gsl_test_rel(step_quantile(v, 4, 0.5), 3, 1e-15, "quantile(c(1,2,4,8), .5)");
+    gsl_test_rel(step_quantile(v, 4, 0.9), 6.8, 1e-15, "quantile(c(1,2,4,8), .9)");
+    gsl_test_rel(step_quantile(v, 4, 1), 8, 1e-15, "the largest");
+}
+
+static void another_cluster_than_the_plans_is_refused(void)
+{
+    struct sim_options o = sim_options_default();
+    struct world w = world_new("2x8-h100-400g", "dsv-2.7b");
+    struct plan p = plan_of(&w, conf_of(&w, CP_ULYSSES, 8, 1, true), 1);
+    const struct hw_cluster *other = hw_cluster_load("1x8-h100-400g", err_at_name("t"), w.a, &w.e);
+    struct topo *t = topo_of_cluster(other, NULL, w.a, err_at_name("t"), &w.e);
+    struct step s;
+    gsl_test(step_of_plan(&p, &o, 1, true, t, &s, w.a, err_at_name("node.xml"), &w.e) ||
+                 w.e.code != ERR_INPUT,
+             "%s", w.e.text);
+    world_free(&w);
+}
+
+int main(void)
+{
+    one_server_of_equal_ranks_agrees_with_the_closed_forms();
+    two_servers_agree_within_the_latencies();
+    a_block_takes_at_least_its_busiest_rank_and_at_most_the_sum();
+    identical_replicas_are_simulated_once_with_the_same_result();
+    slow_nics_expose_the_weights();
+    twice_as_fast_everything_takes_half_the_time();
+    inference_runs_forward_only_and_scales_with_its_steps();
+    runs_give_the_same_bytes_on_one_and_on_eight_threads();
+    quantiles_are_those_of_r();
+    another_cluster_than_the_plans_is_refused();
+    return gsl_test_summary();
+}
