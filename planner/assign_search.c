@@ -27,6 +27,7 @@ enum answer { ANSWER_NO, ANSWER_YES, ANSWER_UNKNOWN };
 struct gate {
     int64_t out; /* O */
     int64_t low; /* proved: T >= low */
+    bool summed; /* low takes the counts of all ranks into account */
 };
 
 /* One rank to fill, and what is left for it and those after it. */
@@ -98,18 +99,21 @@ static void spend_fill(struct search *s, int64_t out, bool raw)
     }
 }
 
+/* Only the sums that both the ranks filled and those to come can have. */
 static void need_fill(struct search *s)
 {
-    int row = s->c->units + 1;
+    int units = s->c->units, ranks = s->c->ranks, row = units + 1;
     for (int i = 0; i < row; i++)
         s->need[i] = i == 0 ? 0 : ASSIGN_NEVER;
-    for (int b = 1; b <= s->c->ranks; b++) {
+    for (int b = 1; b <= ranks; b++) {
         const int64_t *before = s->need + (b - 1) * row;
         int64_t *now = s->need + b * row;
         for (int m = 0; m < row; m++)
             now[m] = ASSIGN_NEVER;
+        int low = larger(b * s->first, units - (ranks - b) * s->last);
+        int high = smaller(b * s->last, units - (ranks - b) * s->first);
         for (int n = s->first; n <= s->last; n++)
-            for (int m = n; s->spend[n] < ASSIGN_NEVER && m < row; m++)
+            for (int m = larger(low, n); s->spend[n] < ASSIGN_NEVER && m <= high; m++)
                 now[m] = smaller(now[m], before[m - n] + s->spend[n]);
     }
 }
@@ -166,7 +170,18 @@ static int64_t count_bound(const struct search *s)
     return larger(least_in(s, ceil, c->units, true), least_in(s, 0, floor, true));
 }
 
-/* T that beats the best cost must lie in low..best - 1 - out; low > that when it cannot. */
+/* Some rank must hold a count whose out is O; otherwise a lower gate has the same assignments. */
+static bool gate_matters(const struct search *s, int64_t out)
+{
+    const struct assign_core *c = s->c;
+    for (int n = s->first; n <= s->last; n++)
+        if (c->out[n] == out && s->spend[n] < ASSIGN_NEVER && (c->ranks - 1) * s->first <= c->units - n &&
+            (c->ranks - 1) * s->last >= c->units - n)
+            return true;
+    return false;
+}
+
+/* T that beats the best cost lies in low..best - 1 - out. */
 static void gate_open(struct search *s, struct gate *g)
 {
     const struct assign_core *c = s->c;
@@ -175,14 +190,23 @@ static void gate_open(struct search *s, struct gate *g)
     if (s->time < 0)
         return;
     spend_fill(s, g->out, true);
-    if (s->last < 0)
+    if (!gate_matters(s, g->out))
         return;
-    need_fill(s);
-    int64_t in = need(s, c->ranks, c->units);
-    if (in >= ASSIGN_NEVER)
-        return;
-    int64_t mean = (c->prefix[c->units] + in + c->ranks - 1) / c->ranks;
+    int64_t mean = c->prefix[c->units] / c->ranks + least_in(s, 0, c->units, false);
     g->low = lift(s, larger(mean, larger(heavy_bound(s), count_bound(s))));
+}
+
+/* The mean bound with counts that add up; dearer, so only for gates that are looked into. */
+static void gate_sum(struct search *s, struct gate *g)
+{
+    const struct assign_core *c = s->c;
+    g->summed = true;
+    s->time = s->best->cost - 1 - g->out;
+    spend_fill(s, g->out, true);
+    need_fill(s);
+    int64_t in = s->last < 0 ? ASSIGN_NEVER : need(s, c->ranks, c->units);
+    int64_t mean = in < ASSIGN_NEVER ? (c->prefix[c->units] + in + c->ranks - 1) / c->ranks : ASSIGN_NEVER;
+    g->low = in < ASSIGN_NEVER ? larger(g->low, lift(s, mean)) : ASSIGN_NEVER;
 }
 
 /* --- one rank after the other ------------------------------------------------------------------------------ */
@@ -400,6 +424,8 @@ static enum answer attempt(struct search *s, struct gates *gs, int64_t cost, int
     enum answer sum = ANSWER_NO;
     for (int i = 0; i < gs->count; i++) {
         struct gate *g = &gs->gate[i];
+        if (g->low + g->out <= cost && !g->summed)
+            gate_sum(s, g);
         if (g->low + g->out > cost)
             continue;
         enum answer a = decide(s, g, cost, nodes);
