@@ -353,6 +353,7 @@ static void take_trial(struct search *s)
 {
     assign_draft_sum(s->c, &s->trial);
     assert(s->trial.cost < s->best->cost);
+    assign_start_improve(s->c, &s->trial);
     assign_draft_copy(s->c, s->best, &s->trial);
 }
 
@@ -463,36 +464,64 @@ static struct search search_new(const struct assign_core *c, struct assign_draft
     return s;
 }
 
-static bool near_enough(int64_t cost, int64_t bound, double tolerance)
+/* What is known of the least cost: bound <= optimum <= best->cost. */
+struct hunt {
+    struct search s;
+    struct gates gates;
+    int64_t bound, limit;
+    double tolerance;
+};
+
+static bool hunt_done(const struct hunt *h)
 {
-    return (double)(cost - bound) <= tolerance * (double)bound;
+    int64_t gap = h->s.best->cost - h->bound;
+    return gap <= 0 || (double)gap <= h->tolerance * (double)h->bound || h->s.nodes >= h->limit;
+}
+
+/* Asks for a cost that lies `share` of the way from the bound to just below the best. */
+static enum answer ask(struct hunt *h, double share, int64_t slice)
+{
+    int64_t most = h->s.best->cost - 1, within = h->bound + (int64_t)(h->tolerance * (double)h->bound);
+    int64_t cost = share >= 1 ? most : h->bound + (int64_t)(share * (double)(most - h->bound));
+    cost = smaller(larger(cost, within), most);
+    enum answer a = attempt(&h->s, &h->gates, cost, smaller(slice, h->limit - h->s.nodes));
+    h->bound = smaller(gates_bound(&h->gates), h->s.best->cost);
+    return a;
+}
+
+/* Cheaper assignments: down by halves of the gap while that is answered, then in smaller steps. */
+static bool improve(struct hunt *h, int64_t slice)
+{
+    static const double shares[] = {0.5, 0.75, 0.9, 0.97};
+    bool better = false;
+    for (size_t k = 0; k < sizeof shares / sizeof *shares && !hunt_done(h);) {
+        bool yes = ask(h, shares[k], slice) == ANSWER_YES;
+        better |= yes;
+        k = yes ? 0 : k + 1;
+    }
+    return better;
+}
+
+/* Higher bounds, for a gap that is told when the proof is not reached. */
+static void tighten(struct hunt *h, int64_t slice)
+{
+    for (double share = 0.25; share > 0.01 && !hunt_done(h); share /= 3)
+        if (ask(h, share, slice) != ANSWER_UNKNOWN)
+            return;
 }
 
 struct assign_found assign_search(const struct assign_core *c, int64_t node_limit, double tolerance,
                                   struct assign_draft *best, struct arena *scratch)
 {
-    struct search s = search_new(c, best, scratch);
-    struct gates gs = gates_make(&s, scratch);
-    int64_t bound = smaller(gates_bound(&gs), best->cost), slice = 1000;
-    while (bound < best->cost && !near_enough(best->cost, bound, tolerance) && s.nodes < node_limit) {
-        int64_t goal = bound + (int64_t)(tolerance * (double)bound), width = goal - bound;
-        bool progress = false;
-        while (goal < best->cost && s.nodes < node_limit) {
-            enum answer a = attempt(&s, &gs, goal, smaller(slice, node_limit - s.nodes));
-            bound = smaller(gates_bound(&gs), best->cost);
-            if (a != ANSWER_UNKNOWN)
-                progress = true;
-            if (a == ANSWER_YES)
-                break;
-            if (a == ANSWER_NO) {
-                width = 2 * width + 1;
-                goal = smaller(bound + width, larger(best->cost - 1, bound));
-            } else {
-                goal = goal + (best->cost - goal) / 2 + 1;
-            }
-        }
-        if (!progress)
-            slice *= 4;
+    struct hunt h = {.s = search_new(c, best, scratch), .limit = node_limit, .tolerance = tolerance};
+    h.gates = gates_make(&h.s, scratch);
+    h.bound = smaller(gates_bound(&h.gates), best->cost);
+    for (int64_t slice = 1000; !hunt_done(&h);) {
+        enum answer a = ask(&h, 1, slice); /* nothing cheaper: that is the proof */
+        if (improve(&h, slice / 4) || a != ANSWER_UNKNOWN)
+            continue;
+        tighten(&h, slice / 4);
+        slice *= 4;
     }
-    return (struct assign_found){.bound = bound, .nodes = s.nodes};
+    return (struct assign_found){.bound = h.bound, .nodes = h.s.nodes};
 }
