@@ -227,6 +227,44 @@ static void the_bound_never_exceeds_the_optimum(void)
     }
 }
 
+/* Cuts each rank's time T into pieces: an assignment that ends at T exactly, which no bound can exceed and only a right
+ * search finds again. With tables, a rank of n pieces works T - in[n]. */
+static void plant(struct assign_problem *p, double *work, double *in, double *out, bool tables, struct rng *r)
+{
+    enum { TICKS = 1000000 };
+    int h = 0;
+    assign_wire_fill(&(struct assign_wire){tables ? 4 : 0, tables ? 8 : 0, 0}, p->ranks, p->heads, 1, in, out);
+    for (int rank = 0; rank < p->ranks; rank++) {
+        int pieces = p->heads / p->ranks, left = TICKS - (int)in[pieces];
+        for (int k = 1; k < pieces; k++) {
+            int cut = 1 + (int)rng_below(r, (uint64_t)(2 * left / (pieces - k + 1)));
+            work[h++] = cut;
+            left -= cut;
+        }
+        work[h++] = left;
+    }
+    for (int i = p->heads - 1; i > 0; i--) {
+        int k = (int)rng_below(r, (uint64_t)i + 1);
+        double swap = work[i];
+        work[i] = work[k], work[k] = swap;
+    }
+    p->work_s = work, p->in_s = in, p->out_s = out;
+}
+
+static void a_planted_perfect_assignment_is_found_again(void)
+{
+    static const int size[][2] = {{12, 3}, {12, 6}, {20, 5}, {24, 8}, {28, 7}, {30, 6}, {36, 12}, {72, 24}};
+    for (uint64_t i = 0; i < 8; i++)
+        for (uint64_t k = 0; k < 4; k++) {
+            struct rng r = rng_stream(8, "planted", i, k, 0);
+            double work[72], in[73], out[73];
+            struct assign_problem p = {.heads = size[i][0], .ranks = size[i][1]};
+            plant(&p, work, in, out, k % 2, &r);
+            gsl_test_rel(optimum(&p), 1000000, 1e-12, "%d heads on %d ranks, %s", p.heads, p.ranks,
+                         k % 2 ? "with tables" : "loads only");
+        }
+}
+
 /* --- laws -------------------------------------------------------------------------------------------------- */
 
 static void graham_s_bound_holds_for_lpt(void)
@@ -437,6 +475,7 @@ int main(void)
     the_bottleneck_of_uneven_heads_is_the_largest_over_ranks();
     the_optimum_is_that_of_trying_everything();
     the_bound_never_exceeds_the_optimum();
+    a_planted_perfect_assignment_is_found_again();
     graham_s_bound_holds_for_lpt();
     graham_s_worst_case_is_met();
     a_heavier_head_never_makes_it_cheaper();
