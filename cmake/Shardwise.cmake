@@ -81,6 +81,11 @@ function(shardwise_test name)
   add_executable(${target} ${T_SOURCES})
   list(TRANSFORM T_USES PREPEND sw_)
   target_link_libraries(${target} PRIVATE shardwise_flags ${T_USES} ${T_LIBS} GSL::gsl m)
+  target_link_libraries(${target} PRIVATE shardwise_flags ${T_USES} ${T_LIBS} m)
+  if(GSL_FOUND) # without it tests/check.h has the same functions, so the kernels' tests run on machines that have no GSL
+    target_link_libraries(${target} PRIVATE GSL::gsl)
+    target_compile_definitions(${target} PRIVATE SHARDWISE_HAVE_GSL)
+  endif()
   add_test(NAME ${name} COMMAND ${target} ${T_ARGS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 endfunction()
 

@@ -1,0 +1,437 @@
+/* Attention of every backend and instruction set against the double-precision reference on the same
+ * bf16 inputs, and properties that need no reference. Usage: test_kernels_attention
+ * [backend[/isa]]; default: every one of this machine. */
+#include "tests/check.h"
+#include "tests/kernels/problem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct kern_backend *backend; /* under test */
+static const char *label;
+
+/* Arithmetic is fp32 on exact bf16 inputs. One rounding of a logit of 130 (log2 units, the largest
+ * here) is 8e-6, and that is the relative error of its weight; bf16 arithmetic would need 5e-3. A
+ * CUDA backend that rounds P and dS to bf16 is held to the wider bounds. */
+struct bounds {
+    double o, row, lse, grad;
+};
+
+static struct bounds bounds_of(const struct kern_backend *b)
+{
+    if (strcmp(b->name, "cuda") == 0)
+        return (struct bounds){5e-3, 3e-2, 1e-3, 1e-2};
+    return (struct bounds){5e-5, 2e-4, 1e-4, 1e-4};
+}
+
+static void expect_near(const struct distance *d, const char *what)
+{
+    struct bounds b = bounds_of(backend);
+    gsl_test(!(d->o <= b.o), "%s: %s: O is %.2g off, want %.2g", label, what, d->o, b.o);
+    gsl_test(!(d->o_row <= b.row), "%s: %s: worst row of O is %.2g off, want %.2g", label, what,
+             d->o_row, b.row);
+    gsl_test(!(d->lse <= b.lse), "%s: %s: LSE is %.2g off, want %.2g", label, what, d->lse, b.lse);
+    gsl_test(!(d->dq <= b.grad), "%s: %s: dQ is %.2g off, want %.2g", label, what, d->dq, b.grad);
+    gsl_test(!(d->dk <= b.grad), "%s: %s: dK is %.2g off, want %.2g", label, what, d->dk, b.grad);
+    gsl_test(!(d->dv <= b.grad), "%s: %s: dV is %.2g off, want %.2g", label, what, d->dv, b.grad);
+    gsl_test(d->rounded != 0, "%s: %s: O is O32 rounded to bf16", label, what);
+}
+
+static bool run(struct problem *p, const struct kern_backend *b, const char *what)
+{
+    struct err e = {0};
+    bool ok = problem_run(p, b, &e);
+    gsl_test(!ok, "%s: %s: %s", label, what, ok ? "runs" : e.text);
+    gsl_test(!problem_guards_hold(p), "%s: %s: nothing is written outside the arrays", label, what);
+    return ok;
+}
+
+/* Runs the shape on the backend and on the reference; the caller looks at p and frees both. */
+static void both(const struct problem_shape *s, struct problem *p, struct problem *r,
+                 const char *what)
+{
+    problem_new(p, s);
+    problem_twin(r, p);
+    struct err e = {0};
+    gsl_test(!kern_backend_of("reference", &e)->forward(&r->a, &e), "reference forward: %s",
+             e.text);
+    gsl_test(!kern_backend_of("reference", &e)->backward(&r->a, &e), "reference backward: %s",
+             e.text);
+    run(p, backend, what);
+}
+
+static void expect_like_reference(const struct problem_shape *s, const char *what)
+{
+    struct problem p, r;
+    both(s, &p, &r, what);
+    struct distance d = problem_distance(&p, &r);
+    expect_near(&d, what);
+    problem_free(&p);
+    problem_free(&r);
+}
+
+static void dense_equals_the_definition_at_every_dimension(void)
+{
+    static const int dims[] = {16, 48, 64, 96, 128, 256};
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+        char what[64];
+        snprintf(what, sizeof what, "dense, dim %d", dims[i]);
+        struct problem_shape s = {.dim = dims[i],
+                                  .heads = 2,
+                                  .q_rows = 141,
+                                  .kv_rows = 203,
+                                  .keep = {-1, -1},
+                                  .logit_std = 1,
+                                  .seed = 1};
+        expect_like_reference(&s, what);
+    }
+}
+
+static void every_number_of_keys_is_right_at_tile_borders(void)
+{
+    static const int keeps[] = {0, 1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300};
+    for (size_t i = 0; i < sizeof keeps / sizeof *keeps; i++) {
+        char what[64];
+        snprintf(what, sizeof what, "%d keys of 300", keeps[i]);
+        struct problem_shape s = {.dim = 64,
+                                  .heads = 1,
+                                  .q_rows = 100,
+                                  .kv_rows = 300,
+                                  .group = 32,
+                                  .keep = {keeps[i]},
+                                  .logit_std = 1,
+                                  .seed = 2};
+        expect_like_reference(&s, what);
+    }
+}
+
+static void heads_may_keep_different_numbers_of_keys(void)
+{
+    struct problem_shape s = {.dim = 128,
+                              .heads = 4,
+                              .q_rows = 130,
+                              .kv_rows = 400,
+                              .group = 64,
+                              .keep = {17, 391, -1, 0},
+                              .logit_std = 1,
+                              .seed = 3};
+    expect_like_reference(&s, "17, 391, all and no keys");
+}
+
+static void groups_of_any_size_are_right(void)
+{
+    static const int groups[] = {1, 7, 16, 33, 128, 200, 1000};
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        char what[64];
+        snprintf(what, sizeof what, "groups of %d queries", groups[i]);
+        struct problem_shape s = {.dim = 64,
+                                  .heads = 2,
+                                  .q_rows = 270,
+                                  .kv_rows = 150,
+                                  .group = groups[i],
+                                  .keep = {40, 99},
+                                  .logit_std = 1,
+                                  .seed = 4};
+        expect_like_reference(&s, what);
+    }
+}
+
+static void sharp_softmax_is_right_and_is_not_one_hot_by_accident(void)
+{
+    static const double stds[] = {1, 3, 10};
+    static const double least[] = {
+        30, 1.5, 1}; /* keys that the softmax mixes; a test on one-hot rows would be vacuous */
+    for (int i = 0; i < 3; i++) {
+        char what[64];
+        snprintf(what, sizeof what, "logits of standard deviation %g", stds[i]);
+        struct problem_shape s = {.dim = 128,
+                                  .heads = 1,
+                                  .q_rows = 64,
+                                  .kv_rows = 256,
+                                  .group = 32,
+                                  .keep = {200},
+                                  .logit_std = stds[i],
+                                  .seed = 5};
+        struct problem p, r;
+        both(&s, &p, &r, what);
+        struct distance d = problem_distance(&p, &r);
+        expect_near(&d, what);
+        double mean = 0;
+        for (int row = 0; row < 64; row++)
+            mean += problem_effective(&p, 0, row) / 64;
+        gsl_test(!(mean >= least[i]), "%s: %s: %.2f keys are mixed, want %.1f", label, what, mean,
+                 least[i]);
+        problem_free(&p);
+        problem_free(&r);
+    }
+}
+
+/* A zero-filled slot beyond the last key would have logit 0 and take the whole softmax (a defect of
+ * DSV's kernel). */
+static void very_negative_logits_leave_no_room_for_padding(void)
+{
+    static const double means[] = {-50, -90, 60};
+    for (int i = 0; i < 3; i++) {
+        char what[64];
+        snprintf(what, sizeof what, "logits around %g", means[i]);
+        struct problem_shape s = {.dim = 64,
+                                  .heads = 2,
+                                  .q_rows = 70,
+                                  .kv_rows = 170,
+                                  .group = 32,
+                                  .keep = {77, 3},
+                                  .logit_std = 1,
+                                  .logit_mean = means[i],
+                                  .seed = 6};
+        expect_like_reference(&s, what);
+    }
+}
+
+/* k and c are multiples of 1/8 below 8, so k + c is exact in bf16; <q, c> shifts all logits of a
+ * query alike. */
+static void an_offset_common_to_all_keys_changes_nothing(void)
+{
+    struct problem_shape s = {.dim = 64,
+                              .heads = 1,
+                              .q_rows = 64,
+                              .kv_rows = 150,
+                              .keep = {-1},
+                              .logit_std = 0.5,
+                              .seed = 7};
+    struct problem p, shifted;
+    problem_new(&p, &s);
+    problem_new(&shifted, &s);
+    for (int64_t i = 0; i < s.kv_rows * s.dim; i++) {
+        float k = (float)(i * 7919 % 33) / 8 - 2;
+        ((uint16_t *)(uintptr_t)p.head[0].k)[i] = kern_bf16_of(k);
+        ((uint16_t *)(uintptr_t)shifted.head[0].k)[i] = kern_bf16_of(k + 4);
+    }
+    run(&p, backend, "before the offset");
+    run(&shifted, backend, "after the offset");
+    struct distance d = problem_distance(&shifted, &p);
+    struct bounds b = bounds_of(backend);
+    gsl_test(!(d.o <= 3 * b.o), "%s: an offset of the keys moves O by %.2g", label, d.o);
+    gsl_test(!(d.dq <= 10 * b.grad && d.dv <= 10 * b.grad), "%s: ... and dQ, dV by %.2g, %.2g",
+             label, d.dq, d.dv);
+    problem_free(&p);
+    problem_free(&shifted);
+}
+
+static void all_keys_as_a_list_equal_dense(void)
+{
+    struct problem_shape s = {.dim = 128,
+                              .heads = 2,
+                              .q_rows = 128,
+                              .kv_rows = 384,
+                              .keep = {-1, -1},
+                              .logit_std = 1,
+                              .group = 64,
+                              .seed = 8};
+    struct problem dense, list;
+    problem_new(&dense, &s);
+    s.keep[0] = s.keep[1] = 384;
+    problem_new(&list, &s);
+    run(&dense, backend, "dense");
+    run(&list, backend, "all keys as a list");
+    struct distance d = problem_distance(&list, &dense);
+    expect_near(&d, "all keys as a list");
+    problem_free(&dense);
+    problem_free(&list);
+}
+
+static void bitmaps_give_the_bytes_of_lists(void)
+{
+    struct problem_shape s = {.dim = 64,
+                              .heads = 3,
+                              .q_rows = 150,
+                              .kv_rows = 333,
+                              .keep = {31, 333, 0},
+                              .logit_std = 1,
+                              .group = 50,
+                              .seed = 9};
+    struct problem list, bits;
+    problem_new(&list, &s);
+    problem_new(&bits, &s);
+    problem_use_bitmaps(&bits);
+    run(&list, backend, "lists");
+    run(&bits, backend, "bitmaps");
+    if (backend->exact)
+        gsl_test(!problem_same(&list, &bits), "%s: bitmaps give the bytes of lists", label);
+    struct distance d = problem_distance(&bits, &list);
+    expect_near(&d, "bitmaps");
+    problem_free(&list);
+    problem_free(&bits);
+}
+
+static void a_second_run_gives_the_same_bytes(void)
+{
+    struct problem_shape s = {.dim = 64,
+                              .heads = 3,
+                              .q_rows = 333,
+                              .kv_rows = 260,
+                              .keep = {100, -1, 33},
+                              .logit_std = 1,
+                              .group = 32,
+                              .seed = 10};
+    struct problem p, again;
+    problem_new(&p, &s);
+    problem_new(&again, &s);
+    run(&p, backend, "first run");
+    run(&again, backend, "second run");
+    if (backend->exact)
+        gsl_test(!problem_same(&p, &again), "%s: two runs give the same bytes", label);
+    problem_free(&p);
+    problem_free(&again);
+}
+
+static float sum_of(const float *x, int64_t rows, int dim, int column, double *magnitude)
+{
+    double sum = 0;
+    *magnitude = 0;
+    for (int64_t i = 0; i < rows; i++) {
+        sum += (double)x[i * dim + column];
+        *magnitude += fabs((double)x[i * dim + column]);
+    }
+    return (float)sum;
+}
+
+/* At lengths where no reference can follow: V = 1 gives O = 1; probabilities of a row sum to 1, so
+ * sum_j dV_j = sum_i dO_i; softmax does not see a common shift of K, so sum_j dK_j = 0. */
+static void large_problems_keep_the_invariants(void)
+{
+    struct problem_shape s = {.dim = 64,
+                              .heads = 2,
+                              .q_rows = 512,
+                              .kv_rows = 65536,
+                              .keep = {2000, 777},
+                              .logit_std = 1,
+                              .group = 128,
+                              .seed = 11};
+    struct problem p;
+    problem_new(&p, &s);
+    for (int h = 0; h < s.heads; h++)
+        for (int64_t i = 0; i < s.kv_rows * s.dim; i++)
+            ((uint16_t *)(uintptr_t)p.head[h].v)[i] = 0x3f80;
+    run(&p, backend, "65536 keys");
+    double tolerance = strcmp(backend->name, "cuda") == 0 ? 1e-2 : 1e-4, far = 0, dv = 0, dk = 0,
+           size, other;
+    for (int h = 0; h < s.heads; h++) {
+        for (int64_t i = 0; i < s.q_rows * s.dim; i++)
+            far = fmax(far, fabs((double)p.head[h].o32[i] - 1));
+        for (int d = 0; d < s.dim; d++) {
+            double out = 0;
+            for (int64_t i = 0; i < s.q_rows; i++)
+                out += (double)kern_float_of(p.head[h].d_o[i * s.dim + d]);
+            dv = fmax(dv,
+                      fabs((double)sum_of(p.head[h].dv, s.kv_rows, s.dim, d, &size) - out) / size);
+            dk = fmax(dk, fabs((double)sum_of(p.head[h].dk, s.kv_rows, s.dim, d, &other)) / size);
+        }
+    }
+    gsl_test(!(far <= tolerance), "%s: V = 1 gives O = 1, off by %.2g", label, far);
+    gsl_test(!(dv <= tolerance), "%s: sum of dV is sum of dO, off by %.2g", label, dv);
+    gsl_test(!(dk <= tolerance), "%s: sum of dK is 0, off by %.2g", label, dk);
+    problem_free(&p);
+}
+
+/* Heads that name the same K and V (grouped queries, split heads) add to the same gradients. */
+static void heads_that_share_keys_add_up(void)
+{
+    struct problem_shape s = {.dim = 64,
+                              .heads = 1,
+                              .q_rows = 200,
+                              .kv_rows = 100,
+                              .keep = {-1},
+                              .logit_std = 1,
+                              .seed = 12};
+    struct problem whole, split;
+    problem_new(&whole, &s);
+    problem_new(&split, &s);
+    run(&whole, backend, "one head");
+    struct kern_head *h = split.head;
+    int64_t cut = 77;
+    h[1] = h[0];
+    h[0].q_rows = cut;
+    h[1].q_rows -= cut;
+    h[1].q += cut * s.dim, h[1].d_o += cut * s.dim, h[1].o += cut * s.dim, h[1].o32 += cut * s.dim;
+    h[1].lse += cut, h[1].dq += cut * s.dim;
+    split.a.head_count = 2;
+    struct err e = {0};
+    if (backend->allocate ==
+        kern_backend_of("reference", &e)->allocate) { /* host memory: no mirrors needed */
+        gsl_test(!backend->forward(&split.a, &e) || !backend->backward(&split.a, &e),
+                 "%s: split: %s", label, e.text);
+        h[0].q_rows = s.q_rows;
+        struct distance d = problem_distance(&split, &whole);
+        expect_near(&d, "a head in two pieces");
+    }
+    problem_free(&whole);
+    problem_free(&split);
+}
+
+static void wrong_shapes_are_refused(void)
+{
+    struct problem_shape s = {.dim = 64,
+                              .heads = 1,
+                              .q_rows = 8,
+                              .kv_rows = 8,
+                              .group = 4,
+                              .keep = {3},
+                              .logit_std = 1,
+                              .seed = 13};
+    struct problem p;
+    problem_new(&p, &s);
+    struct err odd = {0}, twice = {0}, fine = {0}, none = {0};
+    gsl_test(!kern_lists_check(&p.a, &fine), "ascending lists pass: %s", fine.text);
+    p.a.dim = 60;
+    gsl_test(backend->forward(&p.a, &odd) || odd.code != ERR_INPUT,
+             "%s: a dimension of 60 is refused", label);
+    p.a.dim = 64;
+    p.list[0][1] = p.list[0][0];
+    gsl_test(kern_lists_check(&p.a, &twice) || !strstr(twice.text, "group 0, entry 1"),
+             "a key named twice: %s", twice.text);
+    p.head[0].keys.group = 0;
+    gsl_test(backend->forward(&p.a, &none) || none.code != ERR_INPUT,
+             "%s: groups of 0 queries are refused", label);
+    problem_free(&p);
+}
+
+static void all_tests(void)
+{
+    dense_equals_the_definition_at_every_dimension();
+    every_number_of_keys_is_right_at_tile_borders();
+    heads_may_keep_different_numbers_of_keys();
+    groups_of_any_size_are_right();
+    sharp_softmax_is_right_and_is_not_one_hot_by_accident();
+    very_negative_logits_leave_no_room_for_padding();
+    an_offset_common_to_all_keys_changes_nothing();
+    all_keys_as_a_list_equal_dense();
+    bitmaps_give_the_bytes_of_lists();
+    a_second_run_gives_the_same_bytes();
+    large_problems_keep_the_invariants();
+    heads_that_share_keys_add_up();
+    wrong_shapes_are_refused();
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "cpu", *isa = strchr(name, '/');
+    char base[32];
+    snprintf(base, sizeof base, "%.*s", isa ? (int)(isa - name) : (int)strlen(name), name);
+    if (isa)
+        setenv("SHARDWISE_CPU_ISA", isa + 1, 1);
+    struct err e = {0}, no = {0};
+    backend = kern_backend_of(base, &e);
+    label = name;
+    struct problem_shape tiny = {
+        .dim = 16, .heads = 1, .q_rows = 1, .kv_rows = 1, .keep = {-1}, .seed = 0};
+    struct problem p;
+    problem_new(&p, &tiny);
+    bool here = backend && backend->forward(&p.a, &no);
+    problem_free(&p);
+    if (!here) {
+        printf("skipped: %s: %s\n", name, backend ? no.text : e.text);
+        return 77;
+    }
+    all_tests();
+    return gsl_test_summary();
+}

@@ -1,0 +1,324 @@
+/* See problem.h. */
+#include "tests/kernels/problem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/rng.h"
+
+enum { GUARD = 256, PATTERN = 0xa5 };
+
+static void *take(struct problem *p, size_t bytes)
+{
+    unsigned char *raw = malloc(bytes + 2 * GUARD);
+    if (!raw || p->buffer_count == (int)(sizeof p->buffers / sizeof *p->buffers))
+        abort();
+    memset(raw, PATTERN, bytes + 2 * GUARD);
+    p->buffers[p->buffer_count] = raw;
+    p->sizes[p->buffer_count++] = bytes;
+    return raw + GUARD;
+}
+
+bool problem_guards_hold(const struct problem *p)
+{
+    for (int i = 0; i < p->buffer_count; i++) {
+        const unsigned char *raw = p->buffers[i];
+        for (int g = 0; g < GUARD; g++)
+            if (raw[g] != PATTERN || raw[GUARD + p->sizes[i] + (size_t)g] != PATTERN)
+                return false;
+    }
+    return true;
+}
+
+void problem_free(struct problem *p)
+{
+    for (int i = 0; i < p->buffer_count; i++)
+        free(p->buffers[i]);
+}
+
+static void take_outputs(struct problem *p, struct kern_head *h)
+{
+    size_t dim = (size_t)p->shape.dim, q = (size_t)p->shape.q_rows * dim,
+           kv = (size_t)p->shape.kv_rows * dim;
+    h->o = take(p, q * sizeof *h->o);
+    h->o32 = take(p, q * sizeof *h->o32);
+    h->lse = take(p, (size_t)p->shape.q_rows * sizeof *h->lse);
+    h->dq = take(p, q * sizeof *h->dq);
+    h->dk = take(p, kv * sizeof *h->dk);
+    h->dv = take(p, kv * sizeof *h->dv);
+    memset(h->o, 0xff, q * sizeof *h->o); /* NaN */
+    memset(h->o32, 0xff, q * sizeof *h->o32);
+    memset(h->lse, 0xff, (size_t)p->shape.q_rows * sizeof *h->lse);
+    memset(h->dq, 0, q * sizeof *h->dq);
+    memset(h->dk, 0, kv * sizeof *h->dk);
+    memset(h->dv, 0, kv * sizeof *h->dv);
+}
+
+/* `size` numbers of standard deviation `std`. */
+static uint16_t *take_normal(struct problem *p, int64_t rows, double std, const char *name,
+                             int head)
+{
+    struct rng r = rng_stream(p->shape.seed, name, (uint64_t)head, 0, 0);
+    uint16_t *x = take(p, (size_t)(rows * p->shape.dim) * sizeof *x);
+    for (int64_t i = 0; i < rows * p->shape.dim; i++)
+        x[i] = kern_bf16_of((float)(rng_normal(&r) * std));
+    return x;
+}
+
+/* `keep` of `keys` rows, ascending, each subset alike (selection sampling, Knuth 3.4.2 S). */
+static void draw_list(struct rng *r, int32_t *list, int keep, int64_t keys)
+{
+    int n = 0;
+    for (int64_t j = 0; j < keys && n < keep; j++)
+        if ((double)(keys - j) * rng_uniform(r) < keep - n)
+            list[n++] = (int32_t)j;
+}
+
+static void take_lists(struct problem *p, struct kern_head *h, int i)
+{
+    const struct problem_shape *s = &p->shape;
+    struct rng r = rng_stream(s->seed, "lists", (uint64_t)i, 0, 0);
+    int64_t groups = kern_groups(s->q_rows, s->group), stride = s->keep[i] + 5;
+    p->list[i] = take(p, (size_t)(groups * stride) * sizeof(int32_t));
+    p->count[i] = take(p, (size_t)groups * sizeof(int32_t));
+    for (int64_t g = 0; g < groups; g++) {
+        for (int64_t j = 0; j < stride; j++)
+            p->list[i][g * stride + j] = INT32_MAX;
+        draw_list(&r, p->list[i] + g * stride, s->keep[i], s->kv_rows);
+        p->count[i][g] = s->keep[i];
+    }
+    h->keys = (struct kern_keys){.group = s->group,
+                                 .list = p->list[i],
+                                 .list_stride = stride,
+                                 .list_count = s->keep[i],
+                                 .count = i % 2 ? p->count[i] : NULL};
+}
+
+/* NaN in every row that no list names. */
+static void poison_unused(struct problem *p, int i, uint16_t *k, uint16_t *v)
+{
+    const struct kern_keys *keys = &p->head[i].keys;
+    int64_t groups = kern_groups(p->shape.q_rows, p->shape.group);
+    bool *used = calloc((size_t)p->shape.kv_rows + 1, sizeof *used);
+    for (int64_t g = 0; g < groups; g++)
+        for (int64_t j = 0; j < keys->list_count; j++)
+            used[keys->list[g * keys->list_stride + j]] = true;
+    size_t bytes = (size_t)p->shape.dim * sizeof *k;
+    for (int64_t j = 0; j < p->shape.kv_rows; j++)
+        if (!used[j]) {
+            memset(k + j * p->shape.dim, 0xff, bytes);
+            memset(v + j * p->shape.dim, 0xff, bytes);
+        }
+    free(used);
+}
+
+/* A shift of all logits: the first column of Q is 1 and that of K is shift / scale, as bf16 has it.
+ */
+static void shift_logits(const struct problem *p, uint16_t *q, uint16_t *k)
+{
+    uint16_t at = kern_bf16_of((float)(p->shape.logit_mean * sqrt(p->shape.dim)));
+    for (int64_t i = 0; i < p->shape.q_rows; i++)
+        q[i * p->shape.dim] = kern_bf16_of(1);
+    for (int64_t j = 0; j < p->shape.kv_rows; j++)
+        k[j * p->shape.dim] = at;
+}
+
+void problem_new(struct problem *p, const struct problem_shape *s)
+{
+    *p = (struct problem){.shape = *s,
+                          .a = {.dim = s->dim, .head_count = s->heads, .heads = p->head}};
+    for (int i = 0; i < s->heads; i++) {
+        struct kern_head *h = &p->head[i];
+        uint16_t *q = take_normal(p, s->q_rows, s->logit_std, "q", i),
+                 *k = take_normal(p, s->kv_rows, 1, "k", i);
+        uint16_t *v = take_normal(p, s->kv_rows, 1, "v", i);
+        if (s->logit_mean != 0)
+            shift_logits(p, q, k);
+        *h = (struct kern_head){.q_rows = s->q_rows,
+                                .kv_rows = s->kv_rows,
+                                .q = q,
+                                .k = k,
+                                .v = v,
+                                .d_o = take_normal(p, s->q_rows, 1, "do", i)};
+        take_outputs(p, h);
+        if (s->keep[i] >= 0) {
+            take_lists(p, h, i);
+            poison_unused(p, i, k, v);
+        }
+    }
+}
+
+void problem_twin(struct problem *twin, const struct problem *p)
+{
+    *twin = (struct problem){.shape = p->shape, .a = p->a};
+    twin->a.heads = twin->head;
+    for (int i = 0; i < p->shape.heads; i++) {
+        twin->head[i] = p->head[i];
+        take_outputs(twin, &twin->head[i]);
+    }
+}
+
+static double relative(const float *x, const float *y, int64_t n)
+{
+    double error = 0, norm = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = (double)x[i] - (double)y[i];
+        error += d * d;
+        norm += (double)y[i] * (double)y[i];
+    }
+    return norm > 0 ? sqrt(error / norm) : sqrt(error);
+}
+
+static double worst(double a, double b) /* NaN is worst */
+{
+    return b != b || b > a ? b : a;
+}
+
+static double lse_distance(const struct kern_head *x, const struct kern_head *y)
+{
+    double far = 0;
+    for (int64_t i = 0; i < x->q_rows; i++)
+        if (!(x->lse[i] == y->lse[i])) /* -infinity equals itself */
+            far = worst(far, fabs((double)x->lse[i] - (double)y->lse[i]));
+    return far;
+}
+
+struct distance problem_distance(const struct problem *p, const struct problem *expected)
+{
+    struct distance d = {0};
+    int64_t dim = p->shape.dim, q = p->shape.q_rows, kv = p->shape.kv_rows;
+    for (int i = 0; i < p->shape.heads; i++) {
+        const struct kern_head *x = &p->head[i], *y = &expected->head[i];
+        d.o = worst(d.o, relative(x->o32, y->o32, q * dim));
+        for (int64_t r = 0; r < q; r++)
+            d.o_row = worst(d.o_row, relative(x->o32 + r * dim, y->o32 + r * dim, dim));
+        d.lse = worst(d.lse, lse_distance(x, y));
+        d.dq = worst(d.dq, relative(x->dq, y->dq, q * dim));
+        d.dk = worst(d.dk, relative(x->dk, y->dk, kv * dim));
+        d.dv = worst(d.dv, relative(x->dv, y->dv, kv * dim));
+        for (int64_t n = 0; n < q * dim; n++)
+            d.rounded += x->o[n] != kern_bf16_of(x->o32[n]);
+    }
+    return d;
+}
+
+double problem_effective(const struct problem *p, int head, int64_t row)
+{
+    const struct kern_head *h = &p->head[head];
+    const struct kern_keys *k = &h->keys;
+    int64_t n = k->list ? k->list_count : h->kv_rows, dim = p->shape.dim;
+    double sum = 0, square = 0;
+    for (int64_t j = 0; j < n; j++) {
+        int64_t key = k->list ? k->list[row / k->group * k->list_stride + j] : j;
+        double s = 0;
+        for (int64_t d = 0; d < dim; d++)
+            s += (double)kern_float_of(h->q[row * dim + d]) *
+                 (double)kern_float_of(h->k[key * dim + d]);
+        double e = exp(s / sqrt((double)dim) - p->shape.logit_mean);
+        sum += e;
+        square += e * e;
+    }
+    return sum * sum / square;
+}
+
+bool problem_same(const struct problem *a, const struct problem *b)
+{
+    size_t q = (size_t)(a->shape.q_rows * a->shape.dim),
+           kv = (size_t)(a->shape.kv_rows * a->shape.dim);
+    bool same = true;
+    for (int i = 0; i < a->shape.heads; i++) {
+        const struct kern_head *x = &a->head[i], *y = &b->head[i];
+        same = same && memcmp(x->o, y->o, q * sizeof *x->o) == 0 &&
+               memcmp(x->o32, y->o32, q * sizeof *x->o32) == 0 &&
+               memcmp(x->lse, y->lse, (size_t)a->shape.q_rows * sizeof *x->lse) == 0 &&
+               memcmp(x->dq, y->dq, q * sizeof *x->dq) == 0 &&
+               memcmp(x->dk, y->dk, kv * sizeof *x->dk) == 0 &&
+               memcmp(x->dv, y->dv, kv * sizeof *x->dv) == 0;
+    }
+    return same;
+}
+
+void problem_use_bitmaps(struct problem *p)
+{
+    int64_t groups = kern_groups(p->shape.q_rows, p->shape.group),
+            words = kern_words(p->shape.kv_rows) + 1;
+    for (int i = 0; i < p->shape.heads; i++) {
+        struct kern_keys *k = &p->head[i].keys;
+        uint32_t *bits = take(p, (size_t)(groups * words) * sizeof *bits);
+        memset(bits, 0, (size_t)(groups * words) * sizeof *bits);
+        for (int64_t g = 0; g < groups; g++)
+            for (int64_t j = 0; j < k->list_count; j++) {
+                int32_t key = k->list[g * k->list_stride + j];
+                bits[g * words + key / 32] |= 1u << key % 32;
+            }
+        *k = (struct kern_keys){.group = k->group, .bitmap = bits, .bitmap_words = words};
+    }
+}
+
+/* ---- through the memory of a backend ---- */
+
+struct mirror { /* one array there and here */
+    void *there;
+    void *here;
+    size_t bytes;
+    bool out;
+};
+
+struct mirrors {
+    const struct kern_backend *b;
+    struct mirror list[PROBLEM_HEADS * 16];
+    int count;
+    bool ok;
+    struct err *e;
+};
+
+static void *mirror(struct mirrors *m, const void *here, size_t bytes, bool out)
+{
+    if (!here || !m->ok)
+        return NULL;
+    struct mirror *x = &m->list[m->count];
+    *x = (struct mirror){.here = (void *)(uintptr_t)here, .bytes = bytes, .out = out};
+    m->ok = m->b->allocate(bytes, &x->there, m->e) && m->b->put(x->there, here, bytes, m->e);
+    m->count += x->there != NULL;
+    return x->there;
+}
+
+static struct kern_head mirror_head(struct mirrors *m, const struct problem *p,
+                                    const struct kern_head *h)
+{
+    struct kern_head t = *h;
+    size_t dim = (size_t)p->shape.dim, q = (size_t)h->q_rows * dim, kv = (size_t)h->kv_rows * dim;
+    size_t groups = h->keys.group ? (size_t)kern_groups(h->q_rows, h->keys.group) : 0;
+    t.q = mirror(m, h->q, q * 2, false);
+    t.k = mirror(m, h->k, kv * 2, false);
+    t.v = mirror(m, h->v, kv * 2, false);
+    t.d_o = mirror(m, h->d_o, q * 2, false);
+    t.keys.list = mirror(m, h->keys.list, groups * (size_t)h->keys.list_stride * 4, false);
+    t.keys.count = mirror(m, h->keys.count, groups * 4, false);
+    t.keys.bitmap = mirror(m, h->keys.bitmap, groups * (size_t)h->keys.bitmap_words * 4, false);
+    t.o = mirror(m, h->o, q * 2, true);
+    t.o32 = mirror(m, h->o32, q * 4, true);
+    t.lse = mirror(m, h->lse, (size_t)h->q_rows * 4, true);
+    t.dq = mirror(m, h->dq, q * 4, true);
+    t.dk = mirror(m, h->dk, kv * 4, true);
+    t.dv = mirror(m, h->dv, kv * 4, true);
+    return t;
+}
+
+bool problem_run(struct problem *p, const struct kern_backend *b, struct err *e)
+{
+    struct mirrors m = {.b = b, .ok = true, .e = e};
+    struct kern_head heads[PROBLEM_HEADS];
+    struct kern_attention a = p->a;
+    a.heads = heads;
+    for (int i = 0; i < p->shape.heads; i++)
+        heads[i] = mirror_head(&m, p, &p->head[i]);
+    m.ok = m.ok && b->forward(&a, e) && b->backward(&a, e) && b->wait(e);
+    for (int i = 0; i < m.count; i++) {
+        struct mirror *x = &m.list[i];
+        if (m.ok && x->out)
+            m.ok = b->get(x->here, x->there, x->bytes, e);
+        b->release(x->there);
+    }
+    return m.ok;
+}
