@@ -64,6 +64,12 @@ function(shardwise_layer name)
     shardwise_part("${name}, which uses ${missing}" 0)
     return()
   endif()
+  foreach(lib ${L_LIBS})
+    if(lib MATCHES "::" AND NOT TARGET ${lib})
+      shardwise_part("${name}, which uses ${lib}" 0)
+      return()
+    endif()
+  endforeach()
   add_library(sw_${name} STATIC ${L_SOURCES})
   list(TRANSFORM L_USES PREPEND sw_)
   target_link_libraries(sw_${name} PUBLIC shardwise_flags ${L_USES} ${L_LIBS} m)
@@ -114,7 +120,8 @@ function(shardwise_fuzz name)
 endfunction()
 
 # shardwise_part(NAME FOUND): records whether an optional part is built; the summary names each missing one.
-function(shardwise_part name found)
+function(shardwise_part name) # the second argument may be empty: what find_package leaves behind on a miss
+  set(found "${ARGN}")
   set_property(GLOBAL APPEND PROPERTY SHARDWISE_PARTS "${name}=${found}")
 endfunction()
 
