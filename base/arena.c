@@ -65,9 +65,10 @@ void arena_free(struct arena *a)
 
 void *arena_alloc(struct arena *a, size_t count, size_t size)
 {
-    assert(size == 0 || count <= (SIZE_MAX - 2 * sizeof(max_align_t)) / size);
-    size_t align = alignof(max_align_t);
-    size_t bytes = (count * size + align - 1) / align * align;
+    size_t bytes, align = alignof(max_align_t);
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX / 2)
+        abort(); /* in every build: an assert would be gone from the one that users run */
+    bytes = (bytes + align - 1) / align * align;
     struct chunk *c = a->newest;
     if (c->size - c->used < bytes) {
         size_t next = 2 * c->size < LARGEST_STEP ? 2 * c->size : LARGEST_STEP;

@@ -218,7 +218,7 @@ bool csv_num(const struct csv *c, int row, int column, double *value, struct err
 bool csv_int(const struct csv *c, int row, int column, int64_t least, int64_t most, int64_t *value,
              struct err *e)
 {
-    double v;
+    double v = 0;
     if (!csv_num(c, row, column, &v, e))
         return false;
     if (v != floor(v) || v < (double)least || v > (double)most)

@@ -26,7 +26,7 @@ static int least(int a, int b)
 static struct distance distance(const char *text, const char *name)
 {
     int rows = (int)strlen(text), cols = (int)strlen(name);
-    int d[LONGEST + 1][LONGEST + 1];
+    int d[LONGEST + 1][LONGEST + 1] = {{0}};
     for (int i = 0; i <= rows; i++)
         d[i][0] = i;
     for (int j = 0; j <= cols; j++)

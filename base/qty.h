@@ -34,7 +34,7 @@ bool qty_parse_int(const char *text, int64_t least, int64_t most, const char *wh
  * and bytes below 1000 are written without a fraction: "64", "512 B". Returns `text`. */
 const char *qty_text(double si, enum qty_dim dim, char *text, size_t size);
 
-/* The shortest decimal that reads back as the same double, for files: "0.1", "1e+20", "nan", "inf". Returns `text`. */
+/* The fewest of 15 to 17 digits that read back as the same double, for files: "0.1", "1e+20", "nan", "inf". Returns `text`. */
 const char *qty_exact(double value, char *text, size_t size);
 
 /* A spare buffer of the right size for a call in an argument list: qty_text(x, QTY_SECONDS, QTY_BUF). */

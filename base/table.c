@@ -44,14 +44,15 @@ static struct cell *cell_new(struct table *t)
     return &t->cells[t->count++];
 }
 
-static const struct table_col *next_col(const struct table *t)
+/* For asserts. */
+static inline bool comes_next(const struct table *t, enum table_kind kind)
 {
-    return &t->cols[t->count % t->width];
+    return t->cols[t->count % t->width].kind == kind;
 }
 
 void table_str(struct table *t, const char *text)
 {
-    assert(next_col(t)->kind == TABLE_STR || !text);
+    assert(comes_next(t, TABLE_STR) || !text);
     struct cell *c = cell_new(t);
     c->empty = !text;
     if (text)
@@ -60,13 +61,13 @@ void table_str(struct table *t, const char *text)
 
 void table_int(struct table *t, int64_t value)
 {
-    assert(next_col(t)->kind == TABLE_INT);
+    assert(comes_next(t, TABLE_INT));
     *cell_new(t) = (struct cell){.whole = value};
 }
 
 void table_num(struct table *t, double value)
 {
-    assert(next_col(t)->kind == TABLE_QTY || next_col(t)->kind == TABLE_BAR);
+    assert(comes_next(t, TABLE_QTY) || comes_next(t, TABLE_BAR));
     *cell_new(t) = (struct cell){.number = value, .empty = isnan(value)};
 }
 

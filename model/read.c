@@ -64,7 +64,7 @@ bool read_positive(const struct cfg *map, const char *key, enum qty_dim dim, dou
 
 bool read_share(const struct cfg *map, const char *key, double *share, struct err *e)
 {
-    double value;
+    double value = 0;
     if (!read_positive(map, key, QTY_RATIO, &value, e))
         return false;
     if (value > 1)

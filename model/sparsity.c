@@ -442,7 +442,7 @@ static bool load_boxes(const struct csv *c, int blocks, int heads, double *keep,
                        blocks);
     for (int r = 0; r < c->rows; r++) {
         int64_t block, n;
-        struct box b;
+        struct box b = {0};
         if (!csv_int(c, r, block_col, 0, blocks - 1, &block, e) ||
             !csv_int(c, r, heads_col, 1, 1024, &n, e))
             return false;
