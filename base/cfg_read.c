@@ -132,11 +132,11 @@ static bool keys_differ(struct reader *r, struct pending *p, int count)
 static bool collect(struct reader *r, const struct level *l)
 {
     struct cfg *node = l->node;
-    struct pending *children = r->pending + l->first;
     node->count = r->waiting - l->first;
     r->waiting = l->first;
     if (node->count == 0)
         return true;
+    struct pending *children = r->pending + l->first;
     node->items = ARENA_ARRAY(r->out, struct cfg *, node->count);
     for (int i = 0; i < node->count; i++)
         node->items[i] = children[i].node;

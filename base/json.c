@@ -38,16 +38,32 @@ static int utf8_length(const unsigned char *s)
     return 0;
 }
 
+static unsigned code_point(const unsigned char *s, int length)
+{
+    static const unsigned char mask[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+    unsigned code = s[0] & mask[length];
+    for (int k = 1; k < length; k++)
+        code = code << 6 | (s[k] & 0x3f);
+    return code;
+}
+
+/* JSON asks it for those below 0x20. The others are controls on a terminal, or line breaks or forbidden to YAML 1.1,
+ * with which base/cfg reads our files back. */
+static bool is_escaped(unsigned code)
+{
+    return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x2028 || code == 0x2029 || code == 0xfeff ||
+           code == 0xfffe || code == 0xffff;
+}
+
 static void put_char(FILE *out, const unsigned char *s, int length)
 {
     static const char escaped[] = "\"\\\b\f\n\r\t", names[] = "\"\\bfnrt";
     const char *known = strchr(escaped, *s);
-    if (length == 0)
-        fputs("\\ufffd", out); /* a byte that is not UTF-8 */
-    else if (known)
+    unsigned code = length ? code_point(s, length) : 0xfffd; /* a byte that is not UTF-8: "replacement character" */
+    if (known)
         fprintf(out, "\\%c", names[known - escaped]);
-    else if (*s < 0x20 || *s == 0x7f)
-        fprintf(out, "\\u%04x", *s);
+    else if (length == 0 || is_escaped(code))
+        fprintf(out, "\\u%04x", code);
     else
         fwrite(s, 1, (size_t)length, out);
 }

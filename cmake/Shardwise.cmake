@@ -1,4 +1,4 @@
-# What every target of Shardwise shares: language level, warnings, sanitizers, and the two functions that
+# What every target of Shardwise shares: language level, warnings, sanitizers, and the functions that
 # the layers are made with. A part whose library is missing is left out and named by shardwise_report_parts().
 
 set(CMAKE_C_STANDARD 17)
@@ -44,44 +44,60 @@ if(SHARDWISE_COVERAGE)
   target_link_options(shardwise_flags INTERFACE --coverage)
 endif()
 
-# shardwise_missing(OUT layer...): the layers of these that are not built here, for want of a library.
+# shardwise_missing(OUT USES layer... LIBS target...): what of these this machine cannot build or does not have.
 function(shardwise_missing out)
+  cmake_parse_arguments(M "" "" "USES;LIBS" ${ARGN})
   set(missing "")
-  foreach(layer ${ARGN})
+  foreach(layer ${M_USES})
     if(NOT TARGET sw_${layer})
       list(APPEND missing ${layer})
     endif()
   endforeach()
+  foreach(lib ${M_LIBS})
+    if(lib MATCHES "::" AND NOT TARGET ${lib})
+      list(APPEND missing ${lib})
+    endif()
+  endforeach()
+  string(REPLACE ";" ", " missing "${missing}")
   set(${out} "${missing}" PARENT_SCOPE)
 endfunction()
 
 # shardwise_layer(NAME SOURCES a.c b.c USES layer... LIBS lib...): one static library, sw_NAME.
-# A layer that uses a missing one is missing too; so are its tests, benches and fuzz targets.
+# A layer that uses a missing layer or library is missing too; so are its tests, benches and fuzz targets.
 function(shardwise_layer name)
   cmake_parse_arguments(L "" "" "SOURCES;USES;LIBS" ${ARGN})
-  shardwise_missing(missing ${L_USES})
+  shardwise_missing(missing USES ${L_USES} LIBS ${L_LIBS})
   if(missing)
-    shardwise_part("${name}, which uses ${missing}" 0)
+    shardwise_part("${name} (needs ${missing})" 0)
     return()
   endif()
-  foreach(lib ${L_LIBS})
-    if(lib MATCHES "::" AND NOT TARGET ${lib})
-      shardwise_part("${name}, which uses ${lib}" 0)
-      return()
-    endif()
-  endforeach()
+  set_property(GLOBAL APPEND PROPERTY SHARDWISE_LAYERS sw_${name}) # tests/globals.sh looks into each
   add_library(sw_${name} STATIC ${L_SOURCES})
   list(TRANSFORM L_USES PREPEND sw_)
   target_link_libraries(sw_${name} PUBLIC shardwise_flags ${L_USES} ${L_LIBS} m)
+endfunction()
+
+# shardwise_program(NAME SOURCES a.c USES layer... LIBS lib...): an installed program, left out like a layer.
+function(shardwise_program name)
+  cmake_parse_arguments(P "" "" "SOURCES;USES;LIBS" ${ARGN})
+  shardwise_missing(missing USES ${P_USES} LIBS ${P_LIBS})
+  if(missing)
+    shardwise_part("${name}, the program (needs ${missing})" 0)
+    return()
+  endif()
+  add_executable(${name} ${P_SOURCES})
+  list(TRANSFORM P_USES PREPEND sw_)
+  target_link_libraries(${name} PRIVATE shardwise_flags ${P_USES} ${P_LIBS} m)
+  install(TARGETS ${name} RUNTIME)
 endfunction()
 
 # shardwise_test(NAME SOURCES a.c USES layer... LIBS lib...): one program, one CTest test.
 # Left out without GSL, whose gsl_test.h tests are written with, unless WITHOUT_GSL says that this one can do without.
 function(shardwise_test name)
   cmake_parse_arguments(T "WITHOUT_GSL" "" "SOURCES;USES;LIBS;ARGS" ${ARGN})
-  shardwise_missing(missing ${T_USES})
+  shardwise_missing(missing USES ${T_USES} LIBS ${T_LIBS})
   if(missing OR NOT (GSL_FOUND OR T_WITHOUT_GSL))
-    shardwise_part("test ${name}" 0)
+    set_property(GLOBAL APPEND PROPERTY SHARDWISE_TESTS_LEFT_OUT ${name})
     return()
   endif()
   string(REPLACE "/" "_" target test_${name})
@@ -98,9 +114,9 @@ endfunction()
 # shardwise_bench(NAME SOURCES a.c USES layer...): a program that prints ratios; built, never run by CTest.
 function(shardwise_bench name)
   cmake_parse_arguments(B "" "" "SOURCES;USES;LIBS" ${ARGN})
-  shardwise_missing(missing ${B_USES})
+  shardwise_missing(missing USES ${B_USES} LIBS ${B_LIBS})
   if(missing)
-    shardwise_part("bench ${name}" 0)
+    shardwise_part("bench ${name} (needs ${missing})" 0)
     return()
   endif()
   add_executable(bench_${name} ${B_SOURCES})
@@ -108,25 +124,40 @@ function(shardwise_bench name)
   target_link_libraries(bench_${name} PRIVATE shardwise_flags ${B_USES} ${B_LIBS} m)
 endfunction()
 
-# shardwise_fuzz(NAME SOURCES a.c USES layer...): a libFuzzer target; only in the fuzz preset.
+# shardwise_fuzz(NAME SOURCES a.c USES layer... SEEDS folder): a libFuzzer target, only in the fuzz preset, and a CTest
+# of SECONDS (20) that starts from the seeds and keeps what it finds in the build folder.
 function(shardwise_fuzz name)
-  if(SHARDWISE_FUZZ)
-    cmake_parse_arguments(F "" "" "SOURCES;USES;LIBS" ${ARGN})
-    add_executable(fuzz_${name} ${F_SOURCES})
-    list(TRANSFORM F_USES PREPEND sw_)
-    target_link_libraries(fuzz_${name} PRIVATE shardwise_flags ${F_USES} ${F_LIBS} m)
-    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  cmake_parse_arguments(F "" "SEEDS;SECONDS" "SOURCES;USES;LIBS" ${ARGN})
+  shardwise_missing(missing USES ${F_USES} LIBS ${F_LIBS})
+  if(NOT SHARDWISE_FUZZ OR missing)
+    return()
   endif()
+  if(NOT F_SECONDS)
+    set(F_SECONDS 20)
+  endif()
+  add_executable(fuzz_${name} ${F_SOURCES})
+  list(TRANSFORM F_USES PREPEND sw_)
+  target_link_libraries(fuzz_${name} PRIVATE shardwise_flags ${F_USES} ${F_LIBS} m)
+  target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz/${name})
+  add_test(NAME fuzz/${name} WORKING_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz
+           COMMAND fuzz_${name} -max_total_time=${F_SECONDS} -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
+                   ${PROJECT_BINARY_DIR}/fuzz/${name} ${F_SEEDS})
 endfunction()
 
-# shardwise_part(NAME FOUND): records whether an optional part is built; the summary names each missing one.
-function(shardwise_part name) # the second argument may be empty: what find_package leaves behind on a miss
-  set(found "${ARGN}")
-  set_property(GLOBAL APPEND PROPERTY SHARDWISE_PARTS "${name}=${found}")
+# shardwise_part(NAME FOUND): records whether an optional part is built; the summary names each missing one. FOUND may
+# be empty, as the result of a search that was never made.
+function(shardwise_part name)
+  set_property(GLOBAL APPEND PROPERTY SHARDWISE_PARTS "${name}=${ARGN}")
 endfunction()
 
 function(shardwise_report_parts)
   get_property(parts GLOBAL PROPERTY SHARDWISE_PARTS)
+  get_property(tests GLOBAL PROPERTY SHARDWISE_TESTS_LEFT_OUT)
+  if(tests)
+    list(LENGTH tests count)
+    list(APPEND parts "${count} tests (GSL, or a part above, is missing)=0")
+  endif()
   foreach(part ${parts})
     string(REGEX MATCH "^(.*)=(.*)$" _ "${part}")
     if(CMAKE_MATCH_2)

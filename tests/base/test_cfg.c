@@ -54,6 +54,16 @@ static void yaml_and_json_give_the_same_tree(void)
     }
 }
 
+/* Found by fuzzing: with nothing read before it, an empty list was NULL + 0. */
+static void an_empty_list_is_a_document(void)
+{
+    struct arena *a = arena_new();
+    struct err e;
+    struct cfg *root = read_text("[]\n", a, &e);
+    gsl_test(!root || root->kind != CFG_LIST || root->count != 0, "[] %s", e.text);
+    arena_free(a);
+}
+
 static void places_are_lines_and_columns_from_one(void)
 {
     struct arena *a = arena_new();
@@ -287,7 +297,7 @@ static void json_of_ours_reads_back(void)
     memory_open(&m);
     struct json j = json_to(m.out);
     json_object(&j, NULL);
-    json_text(&j, "text", "tab\t quote\" back\\slash line\nbreak / \x01 \x7f \u00e9 \U0001f600 # : - &x");
+    json_text(&j, "text", "tab\t quote\" back\\slash line\nbreak / \x01 \x7f \u00e9 \U0001f600 \u0085 \u2028 \ufeff # : - &x");
     json_num(&j, "third", 1.0 / 3);
     json_num(&j, "none", NAN);
     json_int(&j, "least", INT64_MIN);
@@ -311,7 +321,7 @@ static void json_of_ours_reads_back(void)
     bool on = false;
     gsl_test(!root, "reads %s", e.text);
     check_text(cfg_text_or(root, "text", ""),
-               "tab\t quote\" back\\slash line\nbreak / \x01 \x7f \u00e9 \U0001f600 # : - &x", "text");
+               "tab\t quote\" back\\slash line\nbreak / \x01 \x7f \u00e9 \U0001f600 \u0085 \u2028 \ufeff # : - &x", "text");
     gsl_test(!cfg_qty(root, "third", QTY_NUMBER, &third, &e) || third != 1.0 / 3, "a third, exactly");
     gsl_test(!cfg_qty_or(root, "none", QTY_NUMBER, -1, &none, &e) || none != -1, "NaN is null is absent");
     gsl_test(!cfg_int(root, "least", INT64_MIN, 0, &least, &e) || least != INT64_MIN, "the least integer");
@@ -364,6 +374,7 @@ static void files_are_bounded_before_they_are_read(void)
 int main(void)
 {
     yaml_and_json_give_the_same_tree();
+    an_empty_list_is_a_document();
     places_are_lines_and_columns_from_one();
     what_hides_mistakes_is_refused();
     broken_documents_are_refused_with_the_place();

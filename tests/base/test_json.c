@@ -89,6 +89,7 @@ static void put_escapes(struct json *j)
     json_array(j, NULL);
     json_text(j, NULL, "\"\\/\b\f\n\r\t\x01\x1f\x7f");
     json_text(j, NULL, "\u00e9 \u20ac \U0001f600");
+    json_text(j, NULL, "\u0085\u2028\u2029\ufeff\uffff\u00a0"); /* YAML breaks lines at the first three */
     json_end(j);
 }
 
@@ -109,7 +110,8 @@ static void every_value_is_json(void)
 {
     check_value(put_nan, "[null, null, null, null]\n");
     check_value(put_numbers, "[0.1, -0, 1e+300, 4.94065645841247e-324, 450000000000, -9223372036854775808]\n");
-    check_value(put_escapes, "[\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f\", \"\u00e9 \u20ac \U0001f600\"]\n");
+    check_value(put_escapes, "[\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f\", \"\u00e9 \u20ac \U0001f600\", "
+                             "\"\\u0085\\u2028\\u2029\\ufeff\\uffff\u00a0\"]\n");
     check_value(put_broken_utf8, "[\"a\\ufffdb\", \"\\ufffd\\ufffd\", \"\\ufffd\\ufffd\\ufffd\", "
                                  "\"\\ufffd\\ufffd\\ufffd\\ufffd\", \"\\ufffd\\ufffd\"]\n");
 }
