@@ -89,7 +89,7 @@ static void put_escapes(struct json *j)
     json_array(j, NULL);
     json_text(j, NULL, "\"\\/\b\f\n\r\t\x01\x1f\x7f");
     json_text(j, NULL, "\u00e9 \u20ac \U0001f600");
-    json_text(j, NULL, "\u0085\u2028\u2029\ufeff\uffff\u00a0"); /* YAML breaks lines at the first three */
+    json_text(j, NULL, "\xc2\x85\u2028\u2029\ufeff\uffff\u00a0"); /* YAML breaks lines at the first three */
     json_end(j);
 }
 
