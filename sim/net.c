@@ -484,6 +484,12 @@ void net_merge(struct net *n, double share)
     n->merge = share;
 }
 
+double net_load(const struct net *n, int link)
+{
+    const struct link *l = &n->links.at[link];
+    return l->alive && l->rate > 0 ? 1 - n->shares.at[link].left / l->rate : 0;
+}
+
 double net_carried(const struct net *n, int link)
 {
     return n->links.at[link].carried;

@@ -53,4 +53,7 @@ uint64_t net_events(const struct net *n);
 uint64_t net_solutions(const struct net *n);
 size_t net_bytes(const struct net *n); /* memory held */
 
+/* Share of a link's rate that is in use since the last net_next; 0 for a link that is down. */
+double net_load(const struct net *n, int link);
+
 #endif

@@ -233,6 +233,9 @@ struct run {
     int *held, held_count;   /* members that wait for a kernel to end */
     int *stack, stack_count; /* ended tasks whose followers are to be looked at */
     int ended;
+    struct arena *a; /* of the result */
+    double *load;    /* [watch]: last sample */
+    int sample_room;
 };
 
 static struct lane *lane_of(struct run *r, int gpu, int lane)
@@ -493,6 +496,19 @@ static void handle(struct run *r, const struct sim_event *ev)
     }
 }
 
+static void sample(struct run *r)
+{
+    for (int i = 0; i < r->what->watch_count; i++) {
+        double load = net_load(r->net, r->what->watch[i]);
+        if (fabs(load - r->load[i]) < 1e-9)
+            continue;
+        r->out->samples = widen(r->a, r->out->samples, r->out->sample_count, &r->sample_room,
+                                sizeof *r->out->samples);
+        r->out->samples[r->out->sample_count++] = (struct play_sample){r->now, i, load};
+        r->load[i] = load;
+    }
+}
+
 static void loop(struct run *r)
 {
     for (;;) {
@@ -502,6 +518,8 @@ static void loop(struct run *r)
                  flows = events > r->now ? net_next(r->net) : SIM_NEVER;
         if (r->ended == r->g->task_count || (events == SIM_NEVER && flows == SIM_NEVER))
             return;
+        if (events > r->now)
+            sample(r);
         uint64_t tag;
         struct sim_event now;
         if (flows <= events) { /* ends before beginnings, so that what begins finds the link free */
@@ -523,6 +541,8 @@ static void run_begin(struct run *r, struct arena *a, struct arena *scratch)
                                    .cause = ARENA_ARRAY(a, int, tasks),
                                    .gate = ARENA_ARRAY(a, int, tasks),
                                    .carried = ARENA_ARRAY(a, double, r->t->edge_count)};
+    r->a = a;
+    r->load = ARENA_ARRAY(scratch, double, r->what->watch_count + 1);
     r->deps = ARENA_ARRAY(scratch, int, tasks);
     r->next = ARENA_ARRAY(scratch, int, tasks);
     r->members = ARENA_ARRAY(scratch, struct member, tasks);

@@ -81,7 +81,15 @@ struct play_what {   /* zeroes: nothing unusual */
     uint64_t seed, run;              /* of the jitter's streams */
     const struct play_fault *faults; /* in order of time */
     int fault_count;
-    double merge; /* net_merge */
+    double merge;     /* net_merge */
+    const int *watch; /* edges whose load is recorded whenever it changes */
+    int watch_count;
+};
+
+struct play_sample { /* from `at` on, watch[i] has this share of its rate in use */
+    sim_time at;
+    int watch;
+    double share;
 };
 
 struct play_result { /* in the arena that play_run was given */
@@ -93,6 +101,8 @@ struct play_result { /* in the arena that play_run was given */
         gate; /* per member: the member that arrived last for its last message (itself if it did) */
     double *carried; /* bytes per edge of the topology */
     uint64_t flow_events, events;
+    struct play_sample *samples;
+    int sample_count;
 };
 
 /* False when tasks never end: they wait in a circle, or for a link that stays down (ERR_INPUT at

@@ -252,7 +252,9 @@ struct topo *topo_of_cluster(const struct hw_cluster *c, const struct topo_fabri
 
 /* ---- routes ---- */
 
-enum { ROUTE_MOST = 64 }; /* edges of one route; far above any real fabric */
+enum {
+    ROUTE_MOST = 1024
+}; /* edges of one route; far above any real fabric; XML_DEPTH bounds what a file can make */
 
 struct wire {
     const struct topo *t;
@@ -313,33 +315,53 @@ struct pick { /* of a node: the edges that lead nearer by the widest way */
     int count, seen;
 };
 
+/* GPUs forward nothing unless there is no other way: seen through one, a node is this much farther.
+ */
+enum { THROUGH_GPU = 100000 };
+
+static int level_of(const struct wire *w, int u, int root)
+{
+    bool through = u != root && w->t->nodes[u].kind == TOPO_GPU;
+    return w->hops[u] + (through ? THROUGH_GPU : 0);
+}
+
+static void tree_expand(struct wire *w, int u, int root, struct pick *picks, int *tail)
+{
+    const struct topo *t = w->t;
+    int level = level_of(w, u, root);
+    w->width[u] = u == root ? INFINITY : picks[u].width;
+    for (int k = t->in_start[u]; k < t->in_start[u + 1]; k++) {
+        const struct topo_edge *g = &t->edges[t->in_edges[k]];
+        if (w->hops[g->from] < 0) {
+            w->hops[g->from] = level + 1;
+            w->order[(*tail)++] = g->from;
+        }
+        if (w->hops[g->from] != level + 1)
+            continue;
+        struct pick *p = &picks[g->from];
+        double width = fmin(g->bytes_per_s, w->width[u]);
+        if (width > p->width)
+            *p = (struct pick){.width = width};
+        p->count += width == p->width;
+    }
+}
+
 /* Breadth first from the destination, along edges backwards; hops first, then width. Returns how
  * many nodes. */
 static int tree_grow(struct wire *w, int root, struct pick *picks)
 {
-    const struct topo *t = w->t;
-    int head = 0, tail = 0;
+    int head = 0, late = 0, tail = 0;
     w->hops[root] = 0;
     w->order[tail++] = root;
-    while (head < tail) {
-        int u = w->order[head++];
-        w->width[u] = u == root ? INFINITY : picks[u].width;
-        if (u != root && t->nodes[u].kind == TOPO_GPU)
-            continue; /* GPUs do not forward */
-        for (int k = t->in_start[u]; k < t->in_start[u + 1]; k++) {
-            const struct topo_edge *g = &t->edges[t->in_edges[k]];
-            if (w->hops[g->from] < 0) {
-                w->hops[g->from] = w->hops[u] + 1;
-                w->order[tail++] = g->from;
-            }
-            if (w->hops[g->from] != w->hops[u] + 1)
-                continue;
-            struct pick *p = &picks[g->from];
-            double width = fmin(g->bytes_per_s, w->width[u]);
-            if (width > p->width)
-                *p = (struct pick){.width = width};
-            p->count += width == p->width;
+    while (late < tail) {
+        while (head < tail) {
+            int u = w->order[head++];
+            if (u == root || w->t->nodes[u].kind != TOPO_GPU)
+                tree_expand(w, u, root, picks, &tail);
         }
+        int u = w->order[late++];
+        if (u != root && w->t->nodes[u].kind == TOPO_GPU)
+            tree_expand(w, u, root, picks, &tail);
     }
     return tail;
 }
@@ -357,13 +379,11 @@ static int *tree_make(struct wire *w, int to_gpu)
         next[v] = w->hops[v] = -1;
     int count = tree_grow(w, root, picks);
     for (int i = 0; i < count; i++) {
-        int u = w->order[i];
-        if (u != root && t->nodes[u].kind == TOPO_GPU)
-            continue;
+        int u = w->order[i], level = level_of(w, u, root);
         for (int k = t->in_start[u]; k < t->in_start[u + 1]; k++) {
             int edge = t->in_edges[k], v = t->edges[edge].from;
             struct pick *p = &picks[v];
-            if (w->hops[v] == w->hops[u] + 1 &&
+            if (w->hops[v] == level + 1 &&
                 fmin(t->edges[edge].bytes_per_s, w->width[u]) == p->width &&
                 p->seen++ == spread % p->count)
                 next[v] = edge;
