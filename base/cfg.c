@@ -44,8 +44,8 @@ static const char *list_words(const char *const *names, char *text, size_t size)
     return text;
 }
 
-static bool refuse_word(const char *what, const char *word, const char *const *names, struct err_at at,
-                        struct err *e)
+static bool refuse_word(const char *what, const char *word, const char *const *names,
+                        struct err_at at, struct err *e)
 {
     char words[WORDS_ROOM];
     const char *near = nearest_name(word, names);
@@ -63,7 +63,8 @@ static int word_index(const char *word, const char *const *names)
     return -1;
 }
 
-static const char *const kind_words[] = {[CFG_TEXT] = "a text", [CFG_LIST] = "a list", [CFG_MAP] = "a mapping"};
+static const char *const kind_words[] = {
+    [CFG_TEXT] = "a text", [CFG_LIST] = "a list", [CFG_MAP] = "a mapping"};
 
 static bool want_kind(const struct cfg *node, enum cfg_kind kind, struct err *e)
 {
@@ -103,11 +104,13 @@ const struct cfg *cfg_need(const struct cfg *map, const char *key, struct err *e
     char path[PATH_ROOM];
     const struct cfg *node = cfg_get(map, key);
     if (!node && want_kind(map, CFG_MAP, e))
-        err_set(e, ERR_INPUT, map->at, "%s: the key '%s' is missing", cfg_path(map, path, sizeof path), key);
+        err_set(e, ERR_INPUT, map->at, "%s: the key '%s' is missing",
+                cfg_path(map, path, sizeof path), key);
     return node;
 }
 
-/* Written as null, which our JSON uses for "no number": as good as absent where there is a fallback. */
+/* Written as null, which our JSON uses for "no number": as good as absent where there is a
+ * fallback. */
 static bool is_null(const struct cfg *node)
 {
     return node->kind == CFG_TEXT && !node->quoted &&
@@ -127,11 +130,13 @@ static bool node_qty(const struct cfg *node, enum qty_dim dim, double *si, struc
            qty_parse(node->text, dim, cfg_path(node, path, sizeof path), node->at, si, e);
 }
 
-static bool node_int(const struct cfg *node, int64_t least, int64_t most, int64_t *value, struct err *e)
+static bool node_int(const struct cfg *node, int64_t least, int64_t most, int64_t *value,
+                     struct err *e)
 {
     char path[PATH_ROOM];
     return want_kind(node, CFG_TEXT, e) &&
-           qty_parse_int(node->text, least, most, cfg_path(node, path, sizeof path), node->at, value, e);
+           qty_parse_int(node->text, least, most, cfg_path(node, path, sizeof path), node->at,
+                         value, e);
 }
 
 bool cfg_qty(const struct cfg *map, const char *key, enum qty_dim dim, double *si, struct err *e)
@@ -140,8 +145,8 @@ bool cfg_qty(const struct cfg *map, const char *key, enum qty_dim dim, double *s
     return node && node_qty(node, dim, si, e);
 }
 
-bool cfg_qty_or(const struct cfg *map, const char *key, enum qty_dim dim, double fallback, double *si,
-                struct err *e)
+bool cfg_qty_or(const struct cfg *map, const char *key, enum qty_dim dim, double fallback,
+                double *si, struct err *e)
 {
     const struct cfg *node = get_value(map, key);
     if (!want_kind(map, CFG_MAP, e) || (node && !node_qty(node, dim, si, e)))
@@ -151,14 +156,15 @@ bool cfg_qty_or(const struct cfg *map, const char *key, enum qty_dim dim, double
     return true;
 }
 
-bool cfg_int(const struct cfg *map, const char *key, int64_t least, int64_t most, int64_t *value, struct err *e)
+bool cfg_int(const struct cfg *map, const char *key, int64_t least, int64_t most, int64_t *value,
+             struct err *e)
 {
     const struct cfg *node = cfg_need(map, key, e);
     return node && node_int(node, least, most, value, e);
 }
 
-bool cfg_int_or(const struct cfg *map, const char *key, int64_t least, int64_t most, int64_t fallback,
-                int64_t *value, struct err *e)
+bool cfg_int_or(const struct cfg *map, const char *key, int64_t least, int64_t most,
+                int64_t fallback, int64_t *value, struct err *e)
 {
     const struct cfg *node = get_value(map, key);
     if (!want_kind(map, CFG_MAP, e) || (node && !node_int(node, least, most, value, e)))
@@ -201,7 +207,8 @@ const char *cfg_text_or(const struct cfg *map, const char *key, const char *fall
     return node && node->kind == CFG_TEXT ? node->text : fallback;
 }
 
-bool cfg_enum(const struct cfg *map, const char *key, const char *const *names, int *index, struct err *e)
+bool cfg_enum(const struct cfg *map, const char *key, const char *const *names, int *index,
+              struct err *e)
 {
     char path[PATH_ROOM], what[PATH_ROOM + 20];
     const char *text;
@@ -217,8 +224,8 @@ bool cfg_enum(const struct cfg *map, const char *key, const char *const *names, 
     return true;
 }
 
-bool cfg_qty_list(const struct cfg *map, const char *key, enum qty_dim dim, struct arena *a, double **values,
-                  int *count, struct err *e)
+bool cfg_qty_list(const struct cfg *map, const char *key, enum qty_dim dim, struct arena *a,
+                  double **values, int *count, struct err *e)
 {
     const struct cfg *list = cfg_need(map, key, e);
     if (!list || !want_kind(list, CFG_LIST, e))

@@ -67,8 +67,8 @@ static bool wants_key(struct reader *r)
 static bool count_node(struct reader *r, yaml_mark_t mark)
 {
     if (++r->nodes > CFG_NODE_LIMIT)
-        return err_set(r->e, ERR_INPUT, at_mark(r, mark), "more than %d values and keys, which is the limit",
-                       CFG_NODE_LIMIT);
+        return err_set(r->e, ERR_INPUT, at_mark(r, mark),
+                       "more than %d values and keys, which is the limit", CFG_NODE_LIMIT);
     return true;
 }
 
@@ -112,7 +112,8 @@ static int by_key(const void *a, const void *b)
     return x->place.column - y->place.column;
 }
 
-/* Sorts the children by key, for they are copied already: a map of a million keys takes no million squared. */
+/* Sorts the children by key, for they are copied already: a map of a million keys takes no million
+ * squared. */
 static bool keys_differ(struct reader *r, struct pending *p, int count)
 {
     const struct pending *twice = NULL;
@@ -125,7 +126,8 @@ static bool keys_differ(struct reader *r, struct pending *p, int count)
     if (!twice)
         return true;
     struct err_at at = {r->name, twice->place.line, twice->place.column};
-    return err_set(r->e, ERR_INPUT, at, "the key '%.80s' is there already, in line %d; want each key once", twice->key,
+    return err_set(r->e, ERR_INPUT, at,
+                   "the key '%.80s' is there already, in line %d; want each key once", twice->key,
                    twice[-1].place.line);
 }
 
@@ -153,27 +155,31 @@ static bool collect(struct reader *r, const struct level *l)
 }
 
 /* Anchors and tags can stand before any value. */
-static bool is_plain(struct reader *r, yaml_mark_t mark, const yaml_char_t *anchor, const yaml_char_t *tag)
+static bool is_plain(struct reader *r, yaml_mark_t mark, const yaml_char_t *anchor,
+                     const yaml_char_t *tag)
 {
     if (anchor)
-        return err_set(r->e, ERR_INPUT, at_mark(r, mark), "the anchor '&%.40s' is not supported, write the value out",
+        return err_set(r->e, ERR_INPUT, at_mark(r, mark),
+                       "the anchor '&%.40s' is not supported, write the value out",
                        (const char *)anchor);
     if (tag)
-        return err_set(r->e, ERR_INPUT, at_mark(r, mark), "the tag '%.40s' is not supported, leave it out",
-                       (const char *)tag);
+        return err_set(r->e, ERR_INPUT, at_mark(r, mark),
+                       "the tag '%.40s' is not supported, leave it out", (const char *)tag);
     return true;
 }
 
 static bool on_alias(struct reader *r, const yaml_event_t *ev)
 {
-    return err_set(r->e, ERR_INPUT, at_mark(r, ev->start_mark), "the alias '*%.40s' is not supported, write the value out",
+    return err_set(r->e, ERR_INPUT, at_mark(r, ev->start_mark),
+                   "the alias '*%.40s' is not supported, write the value out",
                    (const char *)ev->data.alias.anchor);
 }
 
 static bool on_document(struct reader *r, const yaml_event_t *ev)
 {
     if (r->root)
-        return err_set(r->e, ERR_INPUT, at_mark(r, ev->start_mark), "a second document starts here, want one in a file");
+        return err_set(r->e, ERR_INPUT, at_mark(r, ev->start_mark),
+                       "a second document starts here, want one in a file");
     return true;
 }
 
@@ -207,7 +213,8 @@ static bool open_level(struct reader *r, enum cfg_kind kind, yaml_mark_t mark)
         return err_set(r->e, ERR_INPUT, at_mark(r, mark), "a %s cannot be a key, want a text",
                        kind == CFG_LIST ? "list" : "mapping");
     if (r->depth == CFG_DEPTH_LIMIT)
-        return err_set(r->e, ERR_INPUT, at_mark(r, mark), "nested more than %d deep, which is the limit", CFG_DEPTH_LIMIT);
+        return err_set(r->e, ERR_INPUT, at_mark(r, mark),
+                       "nested more than %d deep, which is the limit", CFG_DEPTH_LIMIT);
     struct cfg *node = node_new(r, kind, mark);
     if (!node)
         return false;
@@ -217,7 +224,8 @@ static bool open_level(struct reader *r, enum cfg_kind kind, yaml_mark_t mark)
 
 static bool on_list(struct reader *r, const yaml_event_t *ev)
 {
-    return is_plain(r, ev->start_mark, ev->data.sequence_start.anchor, ev->data.sequence_start.tag) &&
+    return is_plain(r, ev->start_mark, ev->data.sequence_start.anchor,
+                    ev->data.sequence_start.tag) &&
            open_level(r, CFG_LIST, ev->start_mark);
 }
 
@@ -238,9 +246,12 @@ static bool on_end(struct reader *r, const yaml_event_t *ev)
 }
 
 static bool (*const handlers[])(struct reader *r, const yaml_event_t *ev) = {
-    [YAML_DOCUMENT_START_EVENT] = on_document, [YAML_ALIAS_EVENT] = on_alias,
-    [YAML_SCALAR_EVENT] = on_text,             [YAML_SEQUENCE_START_EVENT] = on_list,
-    [YAML_SEQUENCE_END_EVENT] = on_end,        [YAML_MAPPING_START_EVENT] = on_map,
+    [YAML_DOCUMENT_START_EVENT] = on_document,
+    [YAML_ALIAS_EVENT] = on_alias,
+    [YAML_SCALAR_EVENT] = on_text,
+    [YAML_SEQUENCE_START_EVENT] = on_list,
+    [YAML_SEQUENCE_END_EVENT] = on_end,
+    [YAML_MAPPING_START_EVENT] = on_map,
     [YAML_MAPPING_END_EVENT] = on_end,
 };
 
@@ -249,12 +260,13 @@ static bool yaml_refuse(struct reader *r, const yaml_parser_t *p, const char *te
     if (p->error == YAML_MEMORY_ERROR)
         return err_set(r->e, ERR_SYSTEM, err_at_name(r->name), "out of memory");
     if (p->error == YAML_READER_ERROR)
-        return err_set(r->e, ERR_INPUT, at_offset(r->name, text, p->problem_offset), "%s (0x%02x); want text in UTF-8",
-                       p->problem, p->problem_value < 0 ? 0u : (unsigned)p->problem_value);
+        return err_set(r->e, ERR_INPUT, at_offset(r->name, text, p->problem_offset),
+                       "%s (0x%02x); want text in UTF-8", p->problem,
+                       p->problem_value < 0 ? 0u : (unsigned)p->problem_value);
     if (!p->context)
         return err_set(r->e, ERR_INPUT, at_mark(r, p->problem_mark), "%s", p->problem);
-    return err_set(r->e, ERR_INPUT, at_mark(r, p->problem_mark), "%s, %s that starts in line %zu", p->problem,
-                   p->context, p->context_mark.line + 1);
+    return err_set(r->e, ERR_INPUT, at_mark(r, p->problem_mark), "%s, %s that starts in line %zu",
+                   p->problem, p->context, p->context_mark.line + 1);
 }
 
 static bool read_events(struct reader *r, yaml_parser_t *p, const char *text)
@@ -264,21 +276,24 @@ static bool read_events(struct reader *r, yaml_parser_t *p, const char *text)
         if (!yaml_parser_parse(p, &ev))
             return yaml_refuse(r, p, text);
         size_t type = (size_t)ev.type;
-        bool ok = type >= sizeof handlers / sizeof handlers[0] || !handlers[type] || handlers[type](r, &ev);
+        bool ok = type >= sizeof handlers / sizeof handlers[0] || !handlers[type] ||
+                  handlers[type](r, &ev);
         yaml_event_delete(&ev);
         if (!ok || type == YAML_STREAM_END_EVENT)
             return ok;
     }
 }
 
-/* libyaml compares each %TAG line with all before it, so a file of them would take hours: looked for first.
- * A line starts the text, or comes after a byte that ends a line break of YAML 1.1 or a byte order mark. */
+/* libyaml compares each %TAG line with all before it, so a file of them would take hours: looked
+ * for first. A line starts the text, or comes after a byte that ends a line break of YAML 1.1 or a
+ * byte order mark. */
 static bool has_directive(const char *name, const char *text, size_t length, struct err *e)
 {
     const char *end = text + length;
     for (const char *c = text; (c = memchr(c, '%', (size_t)(end - c))); c++) {
         bool starts = c == text || memchr("\n\r\x85\xa8\xa9\xbf", c[-1], 6);
-        if (starts && ((end - c > 4 && memcmp(c, "%TAG", 4) == 0) || (end - c > 5 && memcmp(c, "%YAML", 5) == 0))) {
+        if (starts && ((end - c > 4 && memcmp(c, "%TAG", 4) == 0) ||
+                       (end - c > 5 && memcmp(c, "%YAML", 5) == 0))) {
             err_set(e, ERR_INPUT, at_offset(name, text, (size_t)(c - text)),
                     "directives such as %%TAG are not supported, leave the line out");
             return true;
@@ -291,14 +306,16 @@ static bool is_tree(const struct reader *r)
 {
     const struct cfg *root = r->root;
     if (!root || (root->kind == CFG_TEXT && root->text[0] == '\0'))
-        return err_set(r->e, ERR_INPUT, err_at_name(r->name), "is empty, want a mapping such as 'name: value'");
+        return err_set(r->e, ERR_INPUT, err_at_name(r->name),
+                       "is empty, want a mapping such as 'name: value'");
     if (root->kind == CFG_TEXT)
-        return err_set(r->e, ERR_INPUT, root->at, "'%.40s' is a text, want a mapping such as 'name: value'",
-                       root->text);
+        return err_set(r->e, ERR_INPUT, root->at,
+                       "'%.40s' is a text, want a mapping such as 'name: value'", root->text);
     return true;
 }
 
-struct cfg *cfg_read_text(const char *name, const char *text, size_t length, struct arena *a, struct err *e)
+struct cfg *cfg_read_text(const char *name, const char *text, size_t length, struct arena *a,
+                          struct err *e)
 {
     if (length > CFG_FILE_LIMIT) {
         err_set(e, ERR_INPUT, err_at_name(name), "%zu bytes are over the limit of 64 MiB", length);
@@ -346,8 +363,10 @@ static bool check_kind(const char *path, const struct stat *s, struct err *e)
     return true;
 }
 
-/* Reads to the end, but never more than one byte over the limit: a file may grow, a pipe may never end. */
-static char *read_bytes(int fd, const char *path, size_t room, struct arena *a, size_t *length, struct err *e)
+/* Reads to the end, but never more than one byte over the limit: a file may grow, a pipe may never
+ * end. */
+static char *read_bytes(int fd, const char *path, size_t room, struct arena *a, size_t *length,
+                        struct err *e)
 {
     char *text = arena_alloc(a, room, 1);
     size_t used = 0;

@@ -1,5 +1,5 @@
-/* Numbers are read and written with a point, whatever LC_NUMERIC a host program has set: the C locale for
- * this thread, from cloc_enter to cloc_leave. */
+/* Numbers are read and written with a point, whatever LC_NUMERIC a host program has set: the C
+ * locale for this thread, from cloc_enter to cloc_leave. */
 #ifndef BASE_CLOC_H
 #define BASE_CLOC_H
 

@@ -4,21 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 static void text_append(char *text, size_t size, const char *format, va_list args)
 {
     size_t used = strlen(text);
     int n = vsnprintf(text + used, size - used, format, args);
     if (n < 0 || (size_t)n >= size - used)
         memcpy(text + size - 4, "...", 4);
-}
-
-/* Values from files stand in messages: one with line breaks or terminal escapes must not rule the
- * screen. */
-static void text_clean(char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            *text = '?';
 }
 
 static void text_add(char *text, size_t size, const char *format, ...)
@@ -47,7 +40,7 @@ bool err_set(struct err *e, enum err_code code, struct err_at at, const char *fo
     va_start(args, format);
     text_append(e->text, sizeof e->text, format, args);
     va_end(args);
-    text_clean(e->text);
+    utf8_clean(e->text); /* values from files stand in messages: they may not rule the terminal */
     return false;
 }
 
@@ -61,7 +54,7 @@ void err_prefix(struct err *e, const char *format, ...)
     text_append(e->text, sizeof e->text, format, args);
     va_end(args);
     text_add(e->text, sizeof e->text, ": %s", old);
-    text_clean(e->text);
+    utf8_clean(e->text);
 }
 
 struct err_at err_at_name(const char *name)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/qty.h"
+#include "base/utf8.h"
 
 enum { LEVELS = 32, OBJECT = 1, FILLED = 2, COMPACT = 4 };
 
@@ -14,52 +15,20 @@ struct json json_to(FILE *out)
     return (struct json){.out = out};
 }
 
-/* The length of the UTF-8 sequence at s (RFC 3629: no surrogates, no overlong forms), 0 if it is broken. */
-static int utf8_length(const unsigned char *s)
-{
-    static const struct {
-        unsigned char first, last, low, high; /* of the first byte, of the second */
-        int length;
-    } forms[] = {
-        {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
-        {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
-        {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    if (s[0] < 0x80)
-        return 1;
-    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-        if (s[0] < forms[i].first || s[0] > forms[i].last || s[1] < forms[i].low || s[1] > forms[i].high)
-            continue;
-        for (int k = 2; k < forms[i].length; k++)
-            if ((s[k] & 0xc0) != 0x80)
-                return 0;
-        return forms[i].length;
-    }
-    return 0;
-}
-
-static unsigned code_point(const unsigned char *s, int length)
-{
-    static const unsigned char mask[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
-    unsigned code = s[0] & mask[length];
-    for (int k = 1; k < length; k++)
-        code = code << 6 | (s[k] & 0x3f);
-    return code;
-}
-
-/* JSON asks it for those below 0x20. The others are controls on a terminal, or line breaks or forbidden to YAML 1.1,
- * with which base/cfg reads our files back. */
+/* JSON asks it for those below 0x20. The others are controls on a terminal, or line breaks or
+ * forbidden to YAML 1.1, with which base/cfg reads our files back. */
 static bool is_escaped(unsigned code)
 {
-    return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x2028 || code == 0x2029 || code == 0xfeff ||
-           code == 0xfffe || code == 0xffff;
+    return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x2028 || code == 0x2029 ||
+           code == 0xfeff || code == 0xfffe || code == 0xffff;
 }
 
-static void put_char(FILE *out, const unsigned char *s, int length)
+static void put_char(FILE *out, const char *s, int length)
 {
     static const char escaped[] = "\"\\\b\f\n\r\t", names[] = "\"\\bfnrt";
     const char *known = strchr(escaped, *s);
-    unsigned code = length ? code_point(s, length) : 0xfffd; /* a byte that is not UTF-8: "replacement character" */
+    unsigned code = length ? utf8_code(s, length)
+                           : 0xfffd; /* a byte that is not UTF-8: "replacement character" */
     if (known)
         fprintf(out, "\\%c", names[known - escaped]);
     else if (length == 0 || is_escaped(code))
@@ -71,10 +40,9 @@ static void put_char(FILE *out, const unsigned char *s, int length)
 static void put_text(FILE *out, const char *text)
 {
     fputc('"', out);
-    for (const unsigned char *s = (const unsigned char *)text; *s;) {
-        int length = utf8_length(s);
-        put_char(out, s, length);
-        s += length ? length : 1;
+    for (int n; *text; text += n ? n : 1) {
+        n = utf8_length(text);
+        put_char(out, text, n);
     }
     fputc('"', out);
 }

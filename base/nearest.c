@@ -22,7 +22,8 @@ static int least(int a, int b)
     return a < b ? a : b;
 }
 
-/* Optimal string alignment: Levenshtein's recurrence and one more term for two neighbours swapped. */
+/* Optimal string alignment: Levenshtein's recurrence and one more term for two neighbours swapped.
+ */
 static struct distance distance(const char *text, const char *name)
 {
     int rows = (int)strlen(text), cols = (int)strlen(name);

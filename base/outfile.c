@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* O_TMPFILE */
 #include "base/outfile.h"
 
 #include <errno.h>
@@ -8,19 +9,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* O_TMPFILE and /proc/self/fd are Linux's: a file without a name, which even SIGKILL cannot leave behind.
- * Where the file system has none, the temporary has a name beside the target. */
-#ifndef O_TMPFILE
-#define O_TMPFILE 0
+/* O_TMPFILE and /proc/self/fd are Linux's: a file without a name, which even SIGKILL cannot leave
+ * behind. Where the file system has none (and in a test of that, OUTFILE_NAMED), the temporary has
+ * a name beside the target. */
+#if defined O_TMPFILE && !defined OUTFILE_NAMED
+enum { UNNAMED = O_TMPFILE };
+#else
+enum { UNNAMED = 0 };
 #endif
 
 enum { NAMES = 1000 }; /* temporaries of this process beside one target */
 
 struct outfile {
-    const char *path;   /* as the user wrote it, for messages */
-    const char *target; /* renamed to; NULL for what is written directly: standard output, devices, pipes */
-    char *temporary;    /* its name beside the target, NULL while it has none */
-    FILE *stream;       /* NULL once done */
+    const char *path; /* as the user wrote it, for messages */
+    const char *
+        target; /* renamed to; NULL for what is written directly: standard output, devices, pipes */
+    char *temporary; /* its name beside the target, NULL while it has none */
+    FILE *stream;    /* NULL once done */
     struct arena *arena;
 };
 
@@ -43,9 +48,9 @@ static const char *folder_of(const char *path, struct arena *a)
 
 static int open_unnamed(const struct outfile *f)
 {
-    if (O_TMPFILE == 0 || access("/proc/self/fd", X_OK) != 0)
+    if (UNNAMED == 0 || access("/proc/self/fd", X_OK) != 0)
         return -1;
-    return open(folder_of(f->target, f->arena), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
+    return open(folder_of(f->target, f->arena), UNNAMED | O_WRONLY | O_CLOEXEC, 0666);
 }
 
 static int open_named(struct outfile *f)
@@ -80,7 +85,9 @@ static int open_target(struct outfile *f)
         errno = EISDIR;
         return -1;
     }
-    if (exists && !S_ISREG(s.st_mode)) /* a device or a pipe: replacing /dev/null would be worse than useless */
+    if (exists &&
+        !S_ISREG(
+            s.st_mode)) /* a device or a pipe: replacing /dev/null would be worse than useless */
         return open(f->path, O_WRONLY | O_CLOEXEC);
     f->target = follow_links(f->path, f->arena);
     int fd = open_unnamed(f);
@@ -138,7 +145,8 @@ static bool name_temporary(struct outfile *f)
     return f->temporary != NULL;
 }
 
-/* All bytes reach the disk before the name does, or a crash could leave the new name on an empty file. */
+/* All bytes reach the disk before the name does, or a crash could leave the new name on an empty
+ * file. */
 static bool publish(struct outfile *f, struct err *e)
 {
     bool error_before = ferror(f->stream);

@@ -18,8 +18,8 @@ static bool ends_with(const char *text, const char *end)
 
 static bool is_path(const char *name)
 {
-    return strchr(name, '/') || ends_with(name, ".yaml") || ends_with(name, ".yml") || ends_with(name, ".json") ||
-           ends_with(name, ".csv");
+    return strchr(name, '/') || ends_with(name, ".yaml") || ends_with(name, ".yml") ||
+           ends_with(name, ".json") || ends_with(name, ".csv");
 }
 
 /* The folders to look into, in order; the user's may be missing from the environment. */
@@ -74,8 +74,10 @@ static int by_file(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-/* Adds the presets of folder/kind that no earlier folder had. A folder that is not there adds none. */
-static bool folder_read(const char *folder, const char *kind, struct names *n, struct arena *a, struct err *e)
+/* Adds the presets of folder/kind that no earlier folder had. A folder that is not there adds none.
+ */
+static bool folder_read(const char *folder, const char *kind, struct names *n, struct arena *a,
+                        struct err *e)
 {
     const char *path = arena_printf(a, "%s/%s", folder, kind);
     struct dirent **list = NULL;
@@ -83,7 +85,8 @@ static bool folder_read(const char *folder, const char *kind, struct names *n, s
     if (count < 0 && errno != ENOENT && errno != ENOTDIR)
         return err_set(e, ERR_SYSTEM, err_at_name(path), "cannot be listed: %s", strerror(errno));
     for (int i = 0; i < count; i++) {
-        const char *file = list[i]->d_name, *name = arena_strndup(a, file, (size_t)(strrchr(file, '.') - file));
+        const char *file = list[i]->d_name,
+                   *name = arena_strndup(a, file, (size_t)(strrchr(file, '.') - file));
         if (!has_name(n, name))
             names_add(n, name, arena_printf(a, "%s/%s", path, file), a);
         free(list[i]);
@@ -119,9 +122,11 @@ const char **preset_list(const char *kind, struct arena *a, struct err *e)
     return n.name;
 }
 
-static void refuse(const char *kind, const char *name, struct err_at at, struct arena *a, struct err *e)
+static void refuse(const char *kind, const char *name, struct err_at at, struct arena *a,
+                   struct err *e)
 {
-    const char **known = preset_list(kind, a, e); /* sorted, so that the same name is near on every machine */
+    const char **known =
+        preset_list(kind, a, e); /* sorted, so that the same name is near on every machine */
     if (!known)
         return;
     const char *near = nearest_name(name, known);
@@ -130,7 +135,8 @@ static void refuse(const char *kind, const char *name, struct err_at at, struct 
             near ? "; did you mean '" : "", near ? near : "", near ? "'?" : ";", many);
 }
 
-const char *preset_find(const char *kind, const char *name, struct err_at at, struct arena *a, struct err *e)
+const char *preset_find(const char *kind, const char *name, struct err_at at, struct arena *a,
+                        struct err *e)
 {
     struct names n;
     if (is_path(name))

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/utf8.h"
+
 const char shardwise_version[] = SHARDWISE_VERSION;
 
 struct input {
@@ -31,12 +33,14 @@ uint64_t fnv_bytes(uint64_t hash, const void *bytes, size_t length)
 
 static bool is_bare(const char *arg)
 {
-    return *arg && arg[strspn(arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=:,./@%")] ==
-                       '\0';
+    return *arg &&
+           arg[strspn(
+               arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=:,./@%")] ==
+               '\0';
 }
 
-/* The bytes of `arg` as a shell reads them back, on one line: plain, 'quoted', or with \ooo for control
- * characters as $'...' has it. `out` has room for 4 bytes for each of arg and 4 more. */
+/* The bytes of `arg` as a shell reads them back, on one line: plain, 'quoted', or with \ooo for
+ * control characters as $'...' has it. `out` has room for 4 bytes for each of arg and 4 more. */
 static char *arg_quote(const char *arg, char *out)
 {
     bool control = false;
@@ -62,7 +66,8 @@ static const char *command_line(struct arena *a, int argc, char **argv)
         room += 4 * strlen(argv[i]) + 5;
     char *text = arena_alloc(a, room, 1), *out = text;
     for (int i = 0; i < argc; i++) {
-        const char *slash = i == 0 ? strrchr(argv[i], '/') : NULL, *arg = slash ? slash + 1 : argv[i];
+        const char *slash = i == 0 ? strrchr(argv[i], '/') : NULL,
+                   *arg = slash ? slash + 1 : argv[i];
         out += sprintf(out, "%s%s", i ? " " : "", is_bare(arg) ? arg : "");
         if (!is_bare(arg))
             out = arg_quote(arg, out);
@@ -118,7 +123,8 @@ bool prov_input(struct prov *p, const char *path, struct err *e)
     if (has_input(p, path))
         return true;
     struct stat s;
-    if (stat(path, &s) == 0 && !S_ISREG(s.st_mode)) { /* reading it again would eat or wait for data */
+    if (stat(path, &s) == 0 &&
+        !S_ISREG(s.st_mode)) { /* reading it again would eat or wait for data */
         input_add(p, path, false, 0);
         return true;
     }
@@ -135,19 +141,13 @@ void prov_bytes(struct prov *p, const char *name, const void *bytes, size_t leng
         input_add(p, name, true, fnv_bytes(FNV_START, bytes, length));
 }
 
-static void put_line(FILE *out, const char *text)
-{
-    for (; *text; text++)
-        fputc((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text, out);
-}
-
 void prov_comment(const struct prov *p, FILE *out)
 {
     fprintf(out, "# " SHARDWISE_NAME " %s\n# command: %s\n# seed: %" PRIu64 "\n", shardwise_version,
             p->command, p->seed);
     for (const struct input *i = p->first; i; i = i->next) {
         fputs("# input: ", out);
-        put_line(out, i->name);
+        utf8_put(i->name, out);
         if (i->hashed)
             fprintf(out, " fnv1a64=%016" PRIx64 "\n", i->hash);
         else

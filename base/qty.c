@@ -15,14 +15,14 @@ struct prefix {
 };
 
 static const struct prefix prefixes[] = {
-    {"", 1, 0, 0},       {"k", 1e3, 3, 0},    {"M", 1e6, 6, 0},    {"G", 1e9, 9, 0},
-    {"T", 1e12, 12, 0},  {"P", 1e15, 15, 0},  {"E", 1e18, 18, 0},  {"Ki", 0x1p10, 0, 10},
+    {"", 1, 0, 0},         {"k", 1e3, 3, 0},      {"M", 1e6, 6, 0},      {"G", 1e9, 9, 0},
+    {"T", 1e12, 12, 0},    {"P", 1e15, 15, 0},    {"E", 1e18, 18, 0},    {"Ki", 0x1p10, 0, 10},
     {"Mi", 0x1p20, 0, 20}, {"Gi", 0x1p30, 0, 30}, {"Ti", 0x1p40, 0, 40}, {"Pi", 0x1p50, 0, 50},
 };
 enum { PREFIXES = sizeof prefixes / sizeof prefixes[0] };
 
-/* A value in this unit is value * times / over in SI: both factors are whole, so "12.5 ms" is the double
- * nearest to 0.0125, which 12.5 * 1e-3 need not be. */
+/* A value in this unit is value * times / over in SI: both factors are whole, so "12.5 ms" is the
+ * double nearest to 0.0125, which 12.5 * 1e-3 need not be. */
 struct unit {
     enum qty_dim dim;
     const char *name;
@@ -104,8 +104,8 @@ static const char *skip_blanks(const char *s)
     return s;
 }
 
-/* The end of a decimal number at s, or NULL: digits with at most one point, then an exponent if digits
- * follow the e ("1E" is one exa). */
+/* The end of a decimal number at s, or NULL: digits with at most one point, then an exponent if
+ * digits follow the e ("1E" is one exa). */
 static const char *number_end(const char *s)
 {
     const char *whole = skip_digits(s), *end = whole;
@@ -129,8 +129,10 @@ static double number_value(const char *s)
     return value;
 }
 
-/* The unit `name` (not ended by NUL, `length` bytes) of dimension dim; *times and *over convert to SI. */
-static bool unit_find(const char *name, size_t length, enum qty_dim dim, double *times, double *over)
+/* The unit `name` (not ended by NUL, `length` bytes) of dimension dim; *times and *over convert to
+ * SI. */
+static bool unit_find(const char *name, size_t length, enum qty_dim dim, double *times,
+                      double *over)
 {
     for (const struct unit *u = units; u < units + UNITS; u++) {
         for (int p = 0; u->dim == dim && p < (u->prefixed ? PREFIXES : 1); p++) {
@@ -156,16 +158,19 @@ static bool unit_refuse(const char *text, const char *unit, size_t length, enum 
         return err_set(e, ERR_INPUT, at, "%s: '%s' has no unit, want %s", what, s.text, want);
     for (enum qty_dim other = QTY_RATIO; other < QTY_DIMS; other++)
         if (unit_find(unit, length, other, &times, &over))
-            return err_set(e, ERR_INPUT, at, "%s: '%s' is %s, want %s", what, s.text, words[other].is, want);
+            return err_set(e, ERR_INPUT, at, "%s: '%s' is %s, want %s", what, s.text,
+                           words[other].is, want);
     if (unit[0] == 'K' && unit[1] != 'i')
-        return err_set(e, ERR_INPUT, at, "%s: the K of '%s' could be 1000 or 1024, want k or Ki", what, s.text);
+        return err_set(e, ERR_INPUT, at, "%s: the K of '%s' could be 1000 or 1024, want k or Ki",
+                       what, s.text);
     struct shown u = shown(unit);
     return err_set(e, ERR_INPUT, at, "%s: '%s' has the unknown unit '%.*s', want %s", what, s.text,
                    length < sizeof u.text ? (int)length : (int)sizeof u.text, u.text, want);
 }
 
 /* Says why `text` is not even a number. */
-static bool number_refuse(const char *text, enum qty_dim dim, const char *what, struct err_at at, struct err *e)
+static bool number_refuse(const char *text, enum qty_dim dim, const char *what, struct err_at at,
+                          struct err *e)
 {
     struct shown s = shown(text);
     const char *want = words[dim].want, *start = skip_blanks(text);
@@ -292,21 +297,23 @@ static enum whole whole_read(const char *text, uint64_t *whole)
     return exact_whole(x, whole);
 }
 
-bool qty_parse_int(const char *text, int64_t least, int64_t most, const char *what, struct err_at at,
-                   int64_t *value, struct err *e)
+bool qty_parse_int(const char *text, int64_t least, int64_t most, const char *what,
+                   struct err_at at, int64_t *value, struct err *e)
 {
     const char *start = skip_blanks(text);
     bool minus = *start == '-';
     uint64_t whole = 0, limit = (uint64_t)INT64_MAX + minus;
     enum whole is = whole_read(start + minus, &whole);
     if (is == WHOLE_FRACTION)
-        return err_set(e, ERR_INPUT, at, "%s: '%s' is not a whole number, want one from %lld to %lld", what,
+        return err_set(e, ERR_INPUT, at,
+                       "%s: '%s' is not a whole number, want one from %lld to %lld", what,
                        shown(text).text, (long long)least, (long long)most);
     bool fits = is == WHOLE_OK && whole <= limit;
     int64_t v = !fits ? 0 : minus ? (int64_t)(0 - whole) : (int64_t)whole;
     if (!fits || v < least || v > most)
-        return err_set(e, ERR_INPUT, at, "%s: '%s' is out of range, want a whole number from %lld to %lld",
-                       what, shown(text).text, (long long)least, (long long)most);
+        return err_set(e, ERR_INPUT, at,
+                       "%s: '%s' is out of range, want a whole number from %lld to %lld", what,
+                       shown(text).text, (long long)least, (long long)most);
     *value = v;
     return true;
 }
@@ -318,8 +325,9 @@ struct printed {
 };
 
 static const struct printed times[] = {
-    {" ps", 1, 1e12, 1000}, {" ns", 1, 1e9, 1000},  {" us", 1, 1e6, 1000}, {" ms", 1, 1e3, 1000},
-    {" s", 1, 1, 120},      {" min", 60, 1, 120},   {" h", 3600, 1, 48},   {" d", 86400, 1, INFINITY},
+    {" ps", 1, 1e12, 1000}, {" ns", 1, 1e9, 1000},      {" us", 1, 1e6, 1000},
+    {" ms", 1, 1e3, 1000},  {" s", 1, 1, 120},          {" min", 60, 1, 120},
+    {" h", 3600, 1, 48},    {" d", 86400, 1, INFINITY},
 };
 static const struct printed percents[] = {{"%", 1, 100, INFINITY}};
 static const struct printed decimals[] = {
@@ -334,14 +342,17 @@ struct printing {
 };
 
 static const struct printing printings[QTY_DIMS] = {
-    [QTY_NUMBER] = {decimals, "", "", true},         [QTY_RATIO] = {percents, "", "", false},
-    [QTY_BYTES] = {decimals, " ", "B", true},        [QTY_BYTES_PER_S] = {decimals, " ", "B/s", false},
-    [QTY_SECONDS] = {times, "", "", false},          [QTY_FLOP] = {decimals, " ", "FLOP", false},
+    [QTY_NUMBER] = {decimals, "", "", true},
+    [QTY_RATIO] = {percents, "", "", false},
+    [QTY_BYTES] = {decimals, " ", "B", true},
+    [QTY_BYTES_PER_S] = {decimals, " ", "B/s", false},
+    [QTY_SECONDS] = {times, "", "", false},
+    [QTY_FLOP] = {decimals, " ", "FLOP", false},
     [QTY_FLOP_PER_S] = {decimals, " ", "FLOP/s", false},
 };
 
-/* Four significant digits of a value, as they would be printed, so that 999.96 becomes 1000 in time to
- * choose the next unit. */
+/* Four significant digits of a value, as they would be printed, so that 999.96 becomes 1000 in time
+ * to choose the next unit. */
 static double four_digits(double value)
 {
     char text[32];
@@ -376,7 +387,9 @@ const char *qty_text(double si, enum qty_dim dim, char *text, size_t size)
         snprintf(text, size, "%.4g%s%s%s", value, p->before, row->unit, p->after);
     else
         snprintf(text, size, "%.*f%s%s%s",
-                 value == 0 ? 0 : decimals_of(rounded, p->counts && row == p->rows && rounded == fabs(value)),
+                 value == 0
+                     ? 0
+                     : decimals_of(rounded, p->counts && row == p->rows && rounded == fabs(value)),
                  value + 0.0, p->before, row->unit, p->after);
     cloc_leave(l);
     return text;

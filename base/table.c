@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 enum { BAR_WIDTH = 20 };
 
 struct cell {
@@ -92,7 +94,8 @@ static const char *bar_text(double share, char *text)
     return text;
 }
 
-static const char *cell_text(const struct table_col *col, const struct cell *c, char text[static 32])
+static const char *cell_text(const struct table_col *col, const struct cell *c,
+                             char text[static 32])
 {
     if (c->empty)
         return "-";
@@ -106,22 +109,6 @@ static const char *cell_text(const struct table_col *col, const struct cell *c, 
     return text;
 }
 
-/* Columns that a UTF-8 text takes on a terminal, one for each character. */
-static int text_width(const char *text)
-{
-    int width = 0;
-    for (; *text; text++)
-        width += ((unsigned char)*text & 0xc0) != 0x80;
-    return width;
-}
-
-/* A line break inside a cell would break the table, an escape byte the terminal. */
-static void put_plain(const char *text, FILE *out)
-{
-    for (; *text; text++)
-        fputc((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text, out);
-}
-
 static bool is_left(const struct table_col *col)
 {
     return col->kind == TABLE_STR || col->kind == TABLE_BAR;
@@ -130,10 +117,10 @@ static bool is_left(const struct table_col *col)
 /* One cell and the gap before it; blanks that would end a line are left out. */
 static void put_cell(const struct table *t, int col, int width, const char *text, FILE *out)
 {
-    int pad = width - text_width(text), gap = col > 0 ? 2 : 0;
+    int pad = width - utf8_width(text), gap = col > 0 ? 2 : 0;
     bool left = is_left(&t->cols[col]);
     fprintf(out, "%*s", gap + (left ? 0 : pad), "");
-    put_plain(text, out);
+    utf8_put(text, out);
     if (left && col + 1 < t->width)
         fprintf(out, "%*s", pad, "");
 }
@@ -141,9 +128,9 @@ static void put_cell(const struct table *t, int col, int width, const char *text
 static int col_width(const struct table *t, int col)
 {
     char text[32];
-    int most = text_width(t->cols[col].head);
+    int most = utf8_width(t->cols[col].head);
     for (int row = 0; row < table_rows(t); row++) {
-        int width = text_width(cell_text(&t->cols[col], cell_at(t, row, col), text));
+        int width = utf8_width(cell_text(&t->cols[col], cell_at(t, row, col), text));
         most = width > most ? width : most;
     }
     return most;
@@ -262,5 +249,6 @@ bool table_format_parse(const char *text, enum table_format *format, struct err 
             *format = (enum table_format)i;
             return true;
         }
-    return err_set(e, ERR_INPUT, err_at_name("--format"), "'%.40s' is not a format, want text, csv or json", text);
+    return err_set(e, ERR_INPUT, err_at_name("--format"),
+                   "'%.40s' is not a format, want text, csv or json", text);
 }

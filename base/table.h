@@ -1,5 +1,5 @@
-/* One description, three printings: a table for people (units, aligned), CSV (SI numbers, header row, RFC 4180)
- * and JSON (an array of objects, SI numbers). */
+/* One description, three printings: a table for people (units, aligned), CSV (SI numbers, header
+ * row, RFC 4180) and JSON (an array of objects, SI numbers). */
 #ifndef BASE_TABLE_H
 #define BASE_TABLE_H
 
@@ -29,15 +29,18 @@ struct table_col {
 
 struct table;
 
-/* `cols` must outlive the table. Cells are added left to right, row by row; a new row starts by itself. */
+/* `cols` must outlive the table. Cells are added left to right, row by row; a new row starts by
+ * itself. */
 struct table *table_new(struct arena *a, const struct table_col *cols, int count);
-void table_str(struct table *t, const char *text); /* copied; NULL is an empty cell (null in JSON) */
+void table_str(struct table *t,
+               const char *text); /* copied; NULL is an empty cell (null in JSON) */
 void table_int(struct table *t, int64_t value);
 void table_num(struct table *t, double value); /* TABLE_QTY and TABLE_BAR; NaN is an empty cell */
 int table_rows(const struct table *t);
 
 void table_print(const struct table *t, enum table_format format, FILE *out);
-void table_json(const struct table *t, struct json *j, const char *key); /* as a value inside a document */
+void table_json(const struct table *t, struct json *j,
+                const char *key); /* as a value inside a document */
 
 /* "text", "csv" or "json"; ERR_INPUT at --format otherwise. */
 bool table_format_parse(const char *text, enum table_format *format, struct err *e);

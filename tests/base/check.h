@@ -1,4 +1,5 @@
-/* What the tests of base/ share: a message is compared whole, and texts are read back from streams. */
+/* What the tests of base/ share: a message is compared whole, and texts are read back from streams.
+ */
 #ifndef TESTS_BASE_CHECK_H
 #define TESTS_BASE_CHECK_H
 

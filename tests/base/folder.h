@@ -21,7 +21,8 @@ static inline const char *folder_new(struct arena *a)
     return path;
 }
 
-static inline const char *folder_file(const char *folder, const char *name, const char *text, struct arena *a)
+static inline const char *folder_file(const char *folder, const char *name, const char *text,
+                                      struct arena *a)
 {
     const char *path = arena_printf(a, "%s/%s", folder, name);
     FILE *out = fopen(path, "w");
@@ -59,7 +60,8 @@ static inline void folder_remove(const char *folder, struct arena *a)
     DIR *d = opendir(folder);
     for (struct dirent *entry; d && (entry = readdir(d));) {
         const char *path = arena_printf(a, "%s/%s", folder, entry->d_name);
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && unlink(path) != 0)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            unlink(path) != 0)
             folder_remove(path, a);
     }
     if (d)

@@ -48,7 +48,8 @@ static void large_pieces_do_not_waste(void)
     struct arena *a = arena_new();
     for (int i = 0; i < 10; i++)
         arena_alloc(a, 10 * 1000 * 1000, 1);
-    gsl_test(arena_bytes(a) > 101 * 1000 * 1000, "10 pieces of 10 MB take %zu bytes", arena_bytes(a));
+    gsl_test(arena_bytes(a) > 101 * 1000 * 1000, "10 pieces of 10 MB take %zu bytes",
+             arena_bytes(a));
     arena_free(a);
 }
 

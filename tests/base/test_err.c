@@ -45,6 +45,15 @@ static void values_cannot_rule_the_terminal(void)
     struct err e = {0};
     err_set(&e, ERR_INPUT, err_at_name("a\nb"), "'%s'", "\x1b[2J\r\x7f \u00e9");
     check_refused(&e, ERR_INPUT, "a?b: '?[2J?? \u00e9'");
+    e = (struct err){0};
+    err_set(&e, ERR_INPUT, err_at_name("f"), "'%.4s'",
+            "\u20ac\u20ac"); /* a character cut in two, a C1 control */
+    check_refused(&e, ERR_INPUT, "f: '\u20ac?'");
+    e = (struct err){0};
+    err_set(&e, ERR_INPUT, err_at_name("f"),
+            "\xc2\x9b"
+            "2J \xff");
+    check_refused(&e, ERR_INPUT, "f: ??2J ?");
 }
 
 int main(void)

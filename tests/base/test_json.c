@@ -23,7 +23,9 @@ static void commas_breaks_and_indents_are_the_writers_business(void)
     json_text(&j, "c", "x");
     json_end(&j);
     char *text = memory_close(&m);
-    check_text(text, "{\n  \"a\": 1,\n  \"b\": [\n    true,\n    {},\n    []\n  ],\n  \"c\": \"x\"\n}\n", "document");
+    check_text(text,
+               "{\n  \"a\": 1,\n  \"b\": [\n    true,\n    {},\n    []\n  ],\n  \"c\": \"x\"\n}\n",
+               "document");
     free(text);
 }
 
@@ -89,16 +91,20 @@ static void put_escapes(struct json *j)
     json_array(j, NULL);
     json_text(j, NULL, "\"\\/\b\f\n\r\t\x01\x1f\x7f");
     json_text(j, NULL, "\u00e9 \u20ac \U0001f600");
-    json_text(j, NULL, "\xc2\x85\u2028\u2029\ufeff\uffff\u00a0"); /* YAML breaks lines at the first three */
+    json_text(j, NULL,
+              "\xc2\x85\u2028\u2029\ufeff\uffff\u00a0"); /* YAML breaks lines at the first three */
     json_end(j);
 }
 
-/* One byte that cannot start, one overlong form, one surrogate, one over U+10FFFF, one cut short. */
+/* One byte that cannot start, one overlong form, one surrogate, one over U+10FFFF, one cut short.
+ */
 static void put_broken_utf8(struct json *j)
 {
     j->compact = true;
     json_array(j, NULL);
-    json_text(j, NULL, "a\xff" "b");
+    json_text(j, NULL,
+              "a\xff"
+              "b");
     json_text(j, NULL, "\xc0\xaf");
     json_text(j, NULL, "\xed\xa0\x80");
     json_text(j, NULL, "\xf4\x90\x80\x80");
@@ -109,9 +115,11 @@ static void put_broken_utf8(struct json *j)
 static void every_value_is_json(void)
 {
     check_value(put_nan, "[null, null, null, null]\n");
-    check_value(put_numbers, "[0.1, -0, 1e+300, 4.94065645841247e-324, 450000000000, -9223372036854775808]\n");
-    check_value(put_escapes, "[\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f\", \"\u00e9 \u20ac \U0001f600\", "
-                             "\"\\u0085\\u2028\\u2029\\ufeff\\uffff\u00a0\"]\n");
+    check_value(put_numbers,
+                "[0.1, -0, 1e+300, 4.94065645841247e-324, 450000000000, -9223372036854775808]\n");
+    check_value(put_escapes,
+                "[\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f\", \"\u00e9 \u20ac \U0001f600\", "
+                "\"\\u0085\\u2028\\u2029\\ufeff\\uffff\u00a0\"]\n");
     check_value(put_broken_utf8, "[\"a\\ufffdb\", \"\\ufffd\\ufffd\", \"\\ufffd\\ufffd\\ufffd\", "
                                  "\"\\ufffd\\ufffd\\ufffd\\ufffd\", \"\\ufffd\\ufffd\"]\n");
 }

@@ -1,6 +1,8 @@
 /* What is in the folder is looked at with opendir, not asked of the module. */
+#define _GNU_SOURCE /* O_TMPFILE */
 #include "base/outfile.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -49,9 +51,24 @@ static void the_mode_is_what_the_umask_says(struct arena *a)
     struct stat s;
     mode_t old = umask(022);
     struct outfile *f = outfile_open(path, a, &e);
-    gsl_test(!outfile_done(f, &e) || stat(path, &s) != 0 || (s.st_mode & 0777) != 0644, "rw-r--r-- under umask 022");
+    gsl_test(!outfile_done(f, &e) || stat(path, &s) != 0 || (s.st_mode & 0777) != 0644,
+             "rw-r--r-- under umask 022");
     umask(old);
     folder_remove(folder, a);
+}
+
+/* Whether this build and this file system have files without a name. */
+static bool has_unnamed(const char *folder)
+{
+#ifdef OUTFILE_NAMED
+    (void)folder;
+    return false;
+#else
+    int fd = open(folder, O_TMPFILE | O_WRONLY, 0600);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+#endif
 }
 
 static void a_killed_write_leaves_the_target_as_it_was(struct arena *a)
@@ -68,6 +85,8 @@ static void a_killed_write_leaves_the_target_as_it_was(struct arena *a)
     }
     gsl_test(waitpid(child, &status, 0) != child || !WIFSIGNALED(status), "the child was killed");
     gsl_test(file_text(path, a) != NULL, "no target");
+    gsl_test(has_unnamed(folder) && folder_entries(folder) != 0,
+             "and no temporary, where files can be without a name");
     folder_remove(folder, a);
 }
 
@@ -76,7 +95,8 @@ static void what_cannot_be_written_is_said(struct arena *a)
     const char *folder = folder_new(a), *path = arena_printf(a, "%s/no/plan.json", folder);
     struct err e = {0};
     gsl_test(outfile_open(path, a, &e) != NULL, "no such folder");
-    check_refused(&e, ERR_SYSTEM, arena_printf(a, "%s: cannot be written: No such file or directory", path));
+    check_refused(&e, ERR_SYSTEM,
+                  arena_printf(a, "%s: cannot be written: No such file or directory", path));
     e = (struct err){0};
     gsl_test(outfile_open(folder, a, &e) != NULL, "a folder");
     check_refused(&e, ERR_SYSTEM, arena_printf(a, "%s: cannot be written: Is a directory", folder));
@@ -85,7 +105,8 @@ static void what_cannot_be_written_is_said(struct arena *a)
         e = (struct err){0};
         chmod(folder, 0500);
         gsl_test(outfile_open(path, a, &e) != NULL, "a folder without write permission");
-        check_refused(&e, ERR_SYSTEM, arena_printf(a, "%s: cannot be written: Permission denied", path));
+        check_refused(&e, ERR_SYSTEM,
+                      arena_printf(a, "%s: cannot be written: Permission denied", path));
         chmod(folder, 0700);
     }
     gsl_test(folder_entries(folder) != 0, "nothing is left");
@@ -102,7 +123,8 @@ static void a_full_disk_is_an_error(struct arena *a)
     check_refused(&e, ERR_SYSTEM, "/dev/full: cannot be written: No space left on device");
     e = (struct err){0};
     f = outfile_open("/dev/full", a, &e);
-    for (int i = 0; i < 100000; i++) /* the error comes long before the end, and must not be forgotten */
+    for (int i = 0; i < 100000;
+         i++) /* the error comes long before the end, and must not be forgotten */
         fputs("0123456789", outfile_stream(f));
     gsl_test(outfile_done(f, &e), "/dev/full, 1 MB");
     gsl_test(e.code != ERR_SYSTEM, "%s", e.text);

@@ -42,7 +42,8 @@ static void a_miss_names_the_nearest(struct arena *a)
     struct err e = {0};
     gsl_test(preset_find("widget", "hunyan", err_at_name("--widget"), a, &e) != NULL, "hunyan");
     check_refused(&e, ERR_INPUT,
-                  "--widget: no widget 'hunyan'; did you mean 'hunyuanvideo-13b'? `shardwise show widgets` lists them");
+                  "--widget: no widget 'hunyan'; did you mean 'hunyuanvideo-13b'? `shardwise show "
+                  "widgets` lists them");
     e = (struct err){0};
     gsl_test(preset_find("widget", "..", err_at_name("--widget"), a, &e) != NULL, "..");
     check_refused(&e, ERR_INPUT, "--widget: no widget '..'; `shardwise show widgets` lists them");
@@ -66,14 +67,23 @@ static void a_list_is_sorted_and_ends_in_null(struct arena *a)
 
 static void nearest_is_the_least_edited(void)
 {
-    static const char *const names[] = {"h100", "h200", "b200", "hunyuanvideo-13b", "bandwidth", "latency", NULL};
+    static const char *const names[] = {"h100",      "h200",    "b200", "hunyuanvideo-13b",
+                                        "bandwidth", "latency", NULL};
     static const struct {
         const char *text, *near;
     } rows[] = {
-        {"h10", "h100"},           {"H100", "h100"},        {"h20", "h200"},       {"bandwith", "bandwidth"},
-        {"badnwidth", "bandwidth"}, {"hunyuan", "hunyuanvideo-13b"}, {"latencey", "latency"}, {"hunyan", "hunyuanvideo-13b"},
+        {"h10", "h100"},
+        {"H100", "h100"},
+        {"h20", "h200"},
+        {"bandwith", "bandwidth"},
+        {"badnwidth", "bandwidth"},
+        {"hunyuan", "hunyuanvideo-13b"},
+        {"latencey", "latency"},
+        {"hunyan", "hunyuanvideo-13b"},
     };
-    static const char *const far[] = {"", "x", "colour", "zzzz", "a very long text that is over the sixty four bytes of the limit!!"};
+    static const char *const far[] = {
+        "", "x", "colour", "zzzz",
+        "a very long text that is over the sixty four bytes of the limit!!"};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         check_text(nearest_name(rows[i].text, names), rows[i].near, rows[i].text);
     for (size_t i = 0; i < sizeof far / sizeof far[0]; i++)

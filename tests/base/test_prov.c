@@ -12,9 +12,11 @@ static void hashes_are_fnv_1a(void)
     static const struct {
         const char *text;
         uint64_t hash;
-    } rows[] = {{"", 0xcbf29ce484222325u}, {"a", 0xaf63dc4c8601ec8cu}, {"foobar", 0x85944171f73967e8u}};
+    } rows[] = {
+        {"", 0xcbf29ce484222325u}, {"a", 0xaf63dc4c8601ec8cu}, {"foobar", 0x85944171f73967e8u}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        gsl_test(fnv_bytes(FNV_START, rows[i].text, strlen(rows[i].text)) != rows[i].hash, "'%s'", rows[i].text);
+        gsl_test(fnv_bytes(FNV_START, rows[i].text, strlen(rows[i].text)) != rows[i].hash, "'%s'",
+                 rows[i].text);
     gsl_test(fnv_bytes(fnv_bytes(FNV_START, "foo", 3), "bar", 3) != rows[2].hash, "in two parts");
 }
 
@@ -30,7 +32,15 @@ static void a_comment_has_version_command_seed_and_inputs(struct arena *a)
 {
     const char *folder = folder_new(a), *path = folder_file(folder, "x.yaml", "foobar", a);
     const char *pipe = arena_printf(a, "%s/pipe", folder);
-    char *argv[] = {"/opt/bin/shardwise", "plan", "--note", "it's $HOME; two words", "", "a\nb\\", "-o", "x.json", NULL};
+    char *argv[] = {"/opt/bin/shardwise",
+                    "plan",
+                    "--note",
+                    "it's $HOME; two words",
+                    "",
+                    "a\nb\\",
+                    "-o",
+                    "x.json",
+                    NULL};
     struct err e = {0};
     struct prov *p = prov_new(a, 8, argv, 18446744073709551615u);
     gsl_test(mkfifo(pipe, 0600) != 0, "a pipe");
@@ -41,7 +51,8 @@ static void a_comment_has_version_command_seed_and_inputs(struct arena *a)
     check_text(text,
                arena_printf(a,
                             "# shardwise %s\n"
-                            "# command: shardwise plan --note 'it'\\''s $HOME; two words' '' $'a\\012b\\\\' -o x.json\n"
+                            "# command: shardwise plan --note 'it'\\''s $HOME; two words' '' "
+                            "$'a\\012b\\\\' -o x.json\n"
                             "# seed: 18446744073709551615\n"
                             "# input: %s fnv1a64=85944171f73967e8\n"
                             "# input: %s (not a regular file, not hashed)\n"
@@ -64,13 +75,16 @@ static void json_says_the_same(struct arena *a)
     prov_json(p, &j);
     json_end(&j);
     char *text = memory_close(&m);
-    check_text(text,
-               arena_printf(a,
-                            "{\n  \"provenance\": {\n    \"program\": \"shardwise\",\n    \"version\": \"%s\",\n"
-                            "    \"command\": \"shardwise plan\",\n    \"seed\": 7,\n    \"inputs\": [\n      {\n"
-                            "        \"path\": \"in.yaml\",\n        \"fnv1a64\": \"af63dc4c8601ec8c\"\n      }\n    ]\n  }\n}\n",
-                            shardwise_version),
-               "json");
+    check_text(
+        text,
+        arena_printf(
+            a,
+            "{\n  \"provenance\": {\n    \"program\": \"shardwise\",\n    \"version\": \"%s\",\n"
+            "    \"command\": \"shardwise plan\",\n    \"seed\": 7,\n    \"inputs\": [\n      {\n"
+            "        \"path\": \"in.yaml\",\n        \"fnv1a64\": \"af63dc4c8601ec8c\"\n      }\n  "
+            "  ]\n  }\n}\n",
+            shardwise_version),
+        "json");
     free(text);
     memory_open(&m);
     j = json_to(m.out);
@@ -78,7 +92,8 @@ static void json_says_the_same(struct arena *a)
     prov_json(large, &j);
     json_end(&j);
     text = memory_close(&m);
-    gsl_test(!strstr(text, "\"seed\": \"9007199254740993\""), "2^53 + 1 is a text, as doubles cannot hold it");
+    gsl_test(!strstr(text, "\"seed\": \"9007199254740993\""),
+             "2^53 + 1 is a text, as doubles cannot hold it");
     free(text);
 }
 

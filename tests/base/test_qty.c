@@ -1,4 +1,5 @@
-/* Expected numbers are the definitions of the units (SI prefixes, IEC 80000-13 binary prefixes, 8 bits a byte). */
+/* Expected numbers are the definitions of the units (SI prefixes, IEC 80000-13 binary prefixes, 8
+ * bits a byte). */
 #include "base/qty.h"
 
 #include <locale.h>
@@ -55,8 +56,10 @@ static void units_become_si(void)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct err e = {0};
         double si = -1;
-        gsl_test(!qty_parse(rows[i].text, rows[i].dim, "x", here, &si, &e), "reads '%s' %s", rows[i].text, e.text);
-        gsl_test(si != rows[i].si, "'%s' is exactly %.17g, got %.17g", rows[i].text, rows[i].si, si);
+        gsl_test(!qty_parse(rows[i].text, rows[i].dim, "x", here, &si, &e), "reads '%s' %s",
+                 rows[i].text, e.text);
+        gsl_test(si != rows[i].si, "'%s' is exactly %.17g, got %.17g", rows[i].text, rows[i].si,
+                 si);
     }
 }
 
@@ -70,18 +73,24 @@ static void a_message_names_the_place_the_value_and_what_is_wanted(void)
         {"450 GB", QTY_BYTES_PER_S, "'450 GB' is a size, want a rate such as '450 GB/s'"},
         {"450 GB/s", QTY_BYTES, "'450 GB/s' is a rate, want a size such as '64 GiB'"},
         {"5 ms", QTY_BYTES, "'5 ms' is a time, want a size such as '64 GiB'"},
-        {"5 TFLOP", QTY_FLOP_PER_S, "'5 TFLOP' is an amount of work, want a speed such as '989 TFLOP/s'"},
-        {"5 TFLOP/s", QTY_FLOP, "'5 TFLOP/s' is a speed, want an amount of work such as '53.5 PFLOP'"},
-        {"90%", QTY_NUMBER, "'90%' is a share, want a number without a unit such as '520k' or '0.25'"},
+        {"5 TFLOP", QTY_FLOP_PER_S,
+         "'5 TFLOP' is an amount of work, want a speed such as '989 TFLOP/s'"},
+        {"5 TFLOP/s", QTY_FLOP,
+         "'5 TFLOP/s' is a speed, want an amount of work such as '53.5 PFLOP'"},
+        {"90%", QTY_NUMBER,
+         "'90%' is a share, want a number without a unit such as '520k' or '0.25'"},
         {"450", QTY_BYTES_PER_S, "'450' has no unit, want a rate such as '450 GB/s'"},
-        {"3 parsec", QTY_SECONDS, "'3 parsec' has the unknown unit 'parsec', want a time such as '12.5 ms'"},
+        {"3 parsec", QTY_SECONDS,
+         "'3 parsec' has the unknown unit 'parsec', want a time such as '12.5 ms'"},
         {"3 s s", QTY_SECONDS, "'3 s s' has the unknown unit 's s', want a time such as '12.5 ms'"},
         {"1 KB", QTY_BYTES, "the K of '1 KB' could be 1000 or 1024, want k or Ki"},
-        {"1 kF", QTY_RATIO, "'1 kF' has the unknown unit 'kF', want a share such as '0.9' or '90%'"},
+        {"1 kF", QTY_RATIO,
+         "'1 kF' has the unknown unit 'kF', want a share such as '0.9' or '90%'"},
         {"-5 us", QTY_SECONDS, "'-5 us' is negative, want a time such as '12.5 ms'"},
         {"nan", QTY_RATIO, "'nan' is not a number, want a share such as '0.9' or '90%'"},
         {"inf", QTY_RATIO, "'inf' is not a number, want a share such as '0.9' or '90%'"},
-        {"0x10", QTY_RATIO, "'0x10' has the unknown unit 'x10', want a share such as '0.9' or '90%'"},
+        {"0x10", QTY_RATIO,
+         "'0x10' has the unknown unit 'x10', want a share such as '0.9' or '90%'"},
         {"1e400", QTY_RATIO, "'1e400' is too large, want a share such as '0.9' or '90%'"},
         {"1e308 EB", QTY_BYTES, "'1e308 EB' is too large, want a size such as '64 GiB'"},
         {"", QTY_RATIO, "nothing is given, want a share such as '0.9' or '90%'"},
@@ -89,7 +98,8 @@ static void a_message_names_the_place_the_value_and_what_is_wanted(void)
         {".", QTY_RATIO, "'.' is not a number, want a share such as '0.9' or '90%'"},
         {"fast", QTY_RATIO, "'fast' is not a number, want a share such as '0.9' or '90%'"},
         {"12345678901234567890123456789012345678901234567890", QTY_SECONDS,
-         "'1234567890123456789012345678901234567890...' has no unit, want a time such as '12.5 ms'"},
+         "'1234567890123456789012345678901234567890...' has no unit, want a time such as '12.5 "
+         "ms'"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct err e = {0};
@@ -128,31 +138,45 @@ static void whole_numbers_are_exact(void)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct err e = {0};
         int64_t v = 42;
-        gsl_test(!qty_parse_int(rows[i].text, INT64_MIN, INT64_MAX, "n", here, &v, &e) || v != rows[i].value,
-                 "'%s' is %lld, got %lld %s", rows[i].text, (long long)rows[i].value, (long long)v, e.text);
+        gsl_test(!qty_parse_int(rows[i].text, INT64_MIN, INT64_MAX, "n", here, &v, &e) ||
+                     v != rows[i].value,
+                 "'%s' is %lld, got %lld %s", rows[i].text, (long long)rows[i].value, (long long)v,
+                 e.text);
     }
 }
 
 static void what_is_not_whole_or_not_in_range_is_refused(void)
 {
-    static const char *const fractions[] = {"1.0005k", "0.5", "1e-1", "2.5e-400", "0.1Ki", "seven", "",
-                                            "1 GB",    "nan", "+3",   "--3",      "1K",    "3 4"};
-    static const char *const outside[] = {"0", "65", "-1", "1e300", "9223372036854775808", "99999999999999999999",
-                                          "18446744073709551616", "1e99999999999999999999"};
+    static const char *const fractions[] = {"1.0005k", "0.5", "1e-1", "2.5e-400", "0.1Ki",
+                                            "seven",   "",    "1 GB", "nan",      "+3",
+                                            "--3",     "1K",  "3 4"};
+    static const char *const outside[] = {"0",
+                                          "65",
+                                          "-1",
+                                          "1e300",
+                                          "9223372036854775808",
+                                          "99999999999999999999",
+                                          "18446744073709551616",
+                                          "1e99999999999999999999"};
     for (size_t i = 0; i < sizeof fractions / sizeof fractions[0]; i++) {
         struct err e = {0};
         int64_t v = 42;
         char want[200];
-        snprintf(want, sizeof want, "f.yaml:7:22: n: '%s' is not a whole number, want one from 1 to 64", fractions[i]);
-        gsl_test(qty_parse_int(fractions[i], 1, 64, "n", here, &v, &e) || v != 42, "'%s' is no whole number", fractions[i]);
+        snprintf(want, sizeof want,
+                 "f.yaml:7:22: n: '%s' is not a whole number, want one from 1 to 64", fractions[i]);
+        gsl_test(qty_parse_int(fractions[i], 1, 64, "n", here, &v, &e) || v != 42,
+                 "'%s' is no whole number", fractions[i]);
         check_refused(&e, ERR_INPUT, want);
     }
     for (size_t i = 0; i < sizeof outside / sizeof outside[0]; i++) {
         struct err e = {0};
         int64_t v = 42;
         char want[200];
-        snprintf(want, sizeof want, "f.yaml:7:22: n: '%s' is out of range, want a whole number from 1 to 64", outside[i]);
-        gsl_test(qty_parse_int(outside[i], 1, 64, "n", here, &v, &e) || v != 42, "'%s' is out of range", outside[i]);
+        snprintf(want, sizeof want,
+                 "f.yaml:7:22: n: '%s' is out of range, want a whole number from 1 to 64",
+                 outside[i]);
+        gsl_test(qty_parse_int(outside[i], 1, 64, "n", here, &v, &e) || v != 42,
+                 "'%s' is out of range", outside[i]);
         check_refused(&e, ERR_INPUT, want);
     }
 }
@@ -164,15 +188,33 @@ static void text_has_four_digits_and_a_readable_prefix(void)
         enum qty_dim dim;
         const char *text;
     } rows[] = {
-        {1.22e-3, QTY_SECONDS, "1.220 ms"},   {26.214e9, QTY_BYTES, "26.21 GB"},  {0.52396, QTY_RATIO, "52.40%"},
-        {520e3, QTY_NUMBER, "520.0k"},        {64, QTY_NUMBER, "64"},             {0.25, QTY_NUMBER, "0.25"},
-        {512, QTY_BYTES, "512 B"},            {1536, QTY_BYTES, "1.536 kB"},      {50e9, QTY_BYTES_PER_S, "50.00 GB/s"},
-        {989e12, QTY_FLOP_PER_S, "989.0 TFLOP/s"}, {53.5e15, QTY_FLOP, "53.50 PFLOP"}, {0, QTY_SECONDS, "0 ps"},
-        {999.96e-6, QTY_SECONDS, "1.000 ms"}, {999.94e-6, QTY_SECONDS, "999.9 us"}, {119, QTY_SECONDS, "119.0 s"},
-        {120, QTY_SECONDS, "2.000 min"},      {7200, QTY_SECONDS, "2.000 h"},     {3 * 86400, QTY_SECONDS, "3.000 d"},
-        {-1.22e-3, QTY_SECONDS, "-1.220 ms"}, {1, QTY_RATIO, "100.0%"},           {NAN, QTY_SECONDS, "nan"},
-        {INFINITY, QTY_BYTES, "inf"},         {-INFINITY, QTY_BYTES, "-inf"},     {999960, QTY_NUMBER, "1.000M"},
-        {0, QTY_BYTES, "0 B"},                {0, QTY_RATIO, "0%"},               {0.3e-12, QTY_SECONDS, "0.3 ps"},
+        {1.22e-3, QTY_SECONDS, "1.220 ms"},
+        {26.214e9, QTY_BYTES, "26.21 GB"},
+        {0.52396, QTY_RATIO, "52.40%"},
+        {520e3, QTY_NUMBER, "520.0k"},
+        {64, QTY_NUMBER, "64"},
+        {0.25, QTY_NUMBER, "0.25"},
+        {512, QTY_BYTES, "512 B"},
+        {1536, QTY_BYTES, "1.536 kB"},
+        {50e9, QTY_BYTES_PER_S, "50.00 GB/s"},
+        {989e12, QTY_FLOP_PER_S, "989.0 TFLOP/s"},
+        {53.5e15, QTY_FLOP, "53.50 PFLOP"},
+        {0, QTY_SECONDS, "0 ps"},
+        {999.96e-6, QTY_SECONDS, "1.000 ms"},
+        {999.94e-6, QTY_SECONDS, "999.9 us"},
+        {119, QTY_SECONDS, "119.0 s"},
+        {120, QTY_SECONDS, "2.000 min"},
+        {7200, QTY_SECONDS, "2.000 h"},
+        {3 * 86400, QTY_SECONDS, "3.000 d"},
+        {-1.22e-3, QTY_SECONDS, "-1.220 ms"},
+        {1, QTY_RATIO, "100.0%"},
+        {NAN, QTY_SECONDS, "nan"},
+        {INFINITY, QTY_BYTES, "inf"},
+        {-INFINITY, QTY_BYTES, "-inf"},
+        {999960, QTY_NUMBER, "1.000M"},
+        {0, QTY_BYTES, "0 B"},
+        {0, QTY_RATIO, "0%"},
+        {0.3e-12, QTY_SECONDS, "0.3 ps"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         check_text(qty_text(rows[i].si, rows[i].dim, QTY_BUF), rows[i].text, "qty_text");
@@ -217,7 +259,8 @@ static void a_comma_locale_changes_nothing(void)
         return;
     struct err e = {0};
     double si = 0;
-    gsl_test(!qty_parse("12.5 ms", QTY_SECONDS, "x", here, &si, &e) || si != 0.0125, "point in a comma locale");
+    gsl_test(!qty_parse("12.5 ms", QTY_SECONDS, "x", here, &si, &e) || si != 0.0125,
+             "point in a comma locale");
     check_text(qty_text(0.0125, QTY_SECONDS, QTY_BUF), "12.50 ms", "point in a comma locale");
     check_text(qty_exact(0.5, QTY_BUF), "0.5", "point in a comma locale");
     setlocale(LC_ALL, "C");

@@ -1,6 +1,7 @@
-/* Expected values: a Python program written from the published definitions of splitmix64 and xoshiro256**, and
- * not from base/rng.c. Its generator gives the known first outputs for the state 1, 2, 3, 4 (the first row below,
- * which the reference implementation has too), and splitmix64(0) = e220a8397b1dcdaf. */
+/* Expected values: a Python program written from the published definitions of splitmix64 and
+ * xoshiro256**, and not from base/rng.c. Its generator gives the known first outputs for the state
+ * 1, 2, 3, 4 (the first row below, which the reference implementation has too), and splitmix64(0) =
+ * e220a8397b1dcdaf. */
 #include "base/rng.h"
 
 #include <math.h>
@@ -22,9 +23,24 @@ static void streams_are_the_same_on_every_machine(void)
         const char *name;
         uint64_t i, j, k, want[4];
     } rows[] = {
-        {42, "trace.keep", 3, 7, 11, {0x26e90a81ccc7d374, 0x9b402efef2dcba9a, 0x231aa25d58d58d6, 0x7b19d922168d7a3c}},
-        {0, "", 0, 0, 0, {0x8a21cd34a214a917, 0x9c507e12243e64d0, 0xc3763b828e49dc84, 0x103c72cbff1eb4b5}},
-        {UINT64_MAX, "jitter", 1, 0, 0, {0xd4216292d8bcb4be, 0x1a841639c522c2ad, 0x3e0ad998634798e, 0x1afdaaa69668eb07}},
+        {42,
+         "trace.keep",
+         3,
+         7,
+         11,
+         {0x26e90a81ccc7d374, 0x9b402efef2dcba9a, 0x231aa25d58d58d6, 0x7b19d922168d7a3c}},
+        {0,
+         "",
+         0,
+         0,
+         0,
+         {0x8a21cd34a214a917, 0x9c507e12243e64d0, 0xc3763b828e49dc84, 0x103c72cbff1eb4b5}},
+        {UINT64_MAX,
+         "jitter",
+         1,
+         0,
+         0,
+         {0xd4216292d8bcb4be, 0x1a841639c522c2ad, 0x3e0ad998634798e, 0x1afdaaa69668eb07}},
     };
     for (size_t n = 0; n < sizeof rows / sizeof rows[0]; n++) {
         struct rng r = rng_stream(rows[n].seed, rows[n].name, rows[n].i, rows[n].j, rows[n].k);
@@ -36,8 +52,9 @@ static void streams_are_the_same_on_every_machine(void)
 static void every_part_of_a_name_makes_another_stream(void)
 {
     struct rng r[] = {
-        rng_stream(1, "a", 0, 0, 0), rng_stream(2, "a", 0, 0, 0), rng_stream(1, "b", 0, 0, 0), rng_stream(1, "a", 1, 0, 0),
-        rng_stream(1, "a", 0, 1, 0), rng_stream(1, "a", 0, 0, 1), rng_stream(1, "aa", 0, 0, 0), rng_stream(1, "", 0, 0, 0),
+        rng_stream(1, "a", 0, 0, 0),  rng_stream(2, "a", 0, 0, 0), rng_stream(1, "b", 0, 0, 0),
+        rng_stream(1, "a", 1, 0, 0),  rng_stream(1, "a", 0, 1, 0), rng_stream(1, "a", 0, 0, 1),
+        rng_stream(1, "aa", 0, 0, 0), rng_stream(1, "", 0, 0, 0),
     };
     enum { N = sizeof r / sizeof r[0] };
     uint64_t first[N];
@@ -70,7 +87,8 @@ static void draws_have_the_moments_they_should(void)
     gsl_test_abs(normal2 / N, 1, 5 * sqrt(2.0 / N), "variance 1");
 }
 
-/* 2^64 mod 3 * 2^62 is 2^62: without the rejection the first third would come twice as often as the others. */
+/* 2^64 mod 3 * 2^62 is 2^62: without the rejection the first third would come twice as often as the
+ * others. */
 static void a_limit_has_no_bias(void)
 {
     enum { N = 30000 };

@@ -1,5 +1,5 @@
-/* Any bytes as a YAML document: no crash, no hang, no unbounded memory; and what is read can be written as JSON
- * and read again as the same tree. */
+/* Any bytes as a YAML document: no crash, no hang, no unbounded memory; and what is read can be
+ * written as JSON and read again as the same tree. */
 #include "base/cfg.h"
 
 #include <assert.h>
@@ -38,7 +38,8 @@ static int longest_key(const struct cfg *node)
 {
     int most = 0;
     for (int i = 0; i < node->count; i++) {
-        int below = longest_key(node->items[i]), here = node->kind == CFG_MAP ? (int)strlen(node->keys[i]) : 0;
+        int below = longest_key(node->items[i]),
+            here = node->kind == CFG_MAP ? (int)strlen(node->keys[i]) : 0;
         most = below > most ? below : most;
         most = here > most ? here : most;
     }
@@ -108,7 +109,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         abort();
     if (root)
         read_values(root, a);
-    if (root && depth_of(root) <= 30 && longest_key(root) < 150) /* the writer nests 32 deep; escapes are 6 long */
+    if (root && depth_of(root) <= 30 &&
+        longest_key(root) < 150) /* the writer nests 32 deep; escapes are 6 long */
         round_trip(root, a);
     arena_free(a);
     return 0;

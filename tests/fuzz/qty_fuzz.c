@@ -1,5 +1,5 @@
-/* Any text as a quantity: no crash, and what is read is finite, not negative, and prints as a text that reads back to
- * within half a unit of the fourth digit. */
+/* Any text as a quantity: no crash, and what is read is finite, not negative, and prints as a text
+ * that reads back to within half a unit of the fourth digit. */
 #include "base/qty.h"
 
 #include <math.h>
@@ -25,7 +25,8 @@ static void check_quantity(const char *text, enum qty_dim dim)
         abort();
     if (fabs(back - si) > 0.50001e-3 * si && si > 1e-290)
         abort();
-    if (!qty_parse(qty_exact(si, QTY_BUF), QTY_NUMBER, "x", err_at_name("f"), &back, &e) || back != si)
+    if (!qty_parse(qty_exact(si, QTY_BUF), QTY_NUMBER, "x", err_at_name("f"), &back, &e) ||
+        back != si)
         abort();
 }
 
