@@ -1,0 +1,229 @@
+/* Collectives: interpolation inside a measured curve, rules for sizes, counts and nodes outside. */
+#include "model/prof.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stddef.h>
+
+const char *const prof_class_names[] = {"point",    "inside",  "outside", "count",
+                                        "borrowed", "between", NULL};
+const char *const coll_op_names[] = {"all_gather", "reduce_scatter", "all_reduce",
+                                     "alltoall",   "send_recv",      NULL};
+const char *const coll_type_names[] = {"any", "half", "int8", NULL};
+
+double coll_wire_share(enum coll_op op, int gpus)
+{
+    double share = (gpus - 1.0) / gpus;
+    return op == COLL_SEND_RECV ? 1 : op == COLL_ALL_REDUCE ? 2 * share : share;
+}
+
+static double line(const struct prof_curve *c, int i, double bytes) /* through points i and i+1 */
+{
+    double slope = (c->time_s[i + 1] - c->time_s[i]) / (c->bytes[i + 1] - c->bytes[i]);
+    return c->time_s[i] + slope * (bytes - c->bytes[i]);
+}
+
+static int segment(const struct prof_curve *c,
+                   double bytes) /* i with bytes[i] <= bytes < bytes[i+1]; ends clamped */
+{
+    int low = 0, high = c->count - 1;
+    while (high - low > 1) {
+        int mid = (low + high) / 2;
+        if (bytes >= c->bytes[mid])
+            low = mid;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+double prof_curve_s(const struct prof_curve *c, double bytes)
+{
+    if (c->count == 1)
+        return c->time_s[0] * fmax(1, bytes / c->bytes[0]);
+    if (bytes <= c->bytes[0])
+        return c->time_s[0];
+    int i = segment(c, bytes);
+    double chord = line(c, i, bytes);
+    if (bytes >= c->bytes[c->count - 1] || i == 0 || i + 2 >= c->count)
+        return chord;
+    double lower = fmin(line(c, i - 1, bytes), line(c, i + 1, bytes));
+    return sqrt(chord * fmin(fmax(lower, chord), c->time_s[i + 1]));
+}
+
+/* Octaves to the nearest point: what is close to a measurement is known better. */
+static double distance(const struct prof_curve *c, double bytes)
+{
+    int i = c->count == 1 ? 0 : segment(c, bytes);
+    double below = fabs(log2(bytes / c->bytes[i]));
+    return i + 1 < c->count ? fmin(below, fabs(log2(bytes / c->bytes[i + 1]))) : below;
+}
+
+static bool within(const struct prof_curve *c, double bytes)
+{
+    return bytes >= c->bytes[0] && bytes <= c->bytes[c->count - 1];
+}
+
+static double curve_half(const struct prof_net *p, const struct prof_curve *c, double bytes)
+{
+    int large = bytes >= 1048576;
+    double away = distance(c, bytes) / p->gap_octaves;
+    double half = p->half[PROF_POINT][large] +
+                  (p->half[PROF_INSIDE][large] - p->half[PROF_POINT][large]) * fmin(away, 1);
+    if (!within(c, bytes))
+        half = hypot(half, p->half[PROF_OUTSIDE][large] * away);
+    return c->origin > PROF_INSIDE ? hypot(half, p->half[c->origin][large]) : half;
+}
+
+static const char *curve_regime(const struct prof_curve *c, double bytes)
+{
+    if (!within(c, bytes))
+        return bytes < c->bytes[0] ? "below the table" : "beyond the table";
+    if (prof_curve_s(c, bytes) < 2 * c->time_s[0])
+        return "latency";
+    int i = c->count == 1 ? 0 : segment(c, bytes);
+    return i + 2 >= c->count || bytes >= 67108864 ? "bandwidth" : "between protocols";
+}
+
+static struct prediction on_curve(const struct prof_net *p, const struct prof_curve *c,
+                                  double bytes)
+{
+    enum prof_class class = !within(c, bytes)           ? PROF_OUTSIDE
+                            : distance(c, bytes) < 1e-9 ? PROF_POINT
+                                                        : PROF_INSIDE;
+    return (struct prediction){.time = interval_of(prof_curve_s(c, bytes), curve_half(p, c, bytes)),
+                               .class = c->origin > PROF_INSIDE ? c->origin : class,
+                               .in_range = within(c, bytes),
+                               .regime = curve_regime(c, bytes)};
+}
+
+struct neighbours { /* curves of the next smaller and larger count; equal when the count is there */
+    const struct prof_curve *below, *above;
+};
+
+static bool serves(const struct prof_curve *c, const struct coll_query *q)
+{
+    if (c->op != q->op || c->nodes != q->nodes)
+        return false;
+    if (q->nodes > 1 && fabs(c->nic_bytes_per_s / q->nic_bytes_per_s - 1) > 0.02)
+        return false;
+    return c->type == COLL_ANY || c->type == (q->type == COLL_INT8 ? COLL_INT8 : COLL_HALF);
+}
+
+static struct neighbours neighbours(const struct prof_net *p, const struct coll_query *q)
+{
+    struct neighbours n = {0};
+    for (int i = 0; i < p->curve_count; i++) {
+        const struct prof_curve *c = &p->curves[i];
+        if (!serves(c, q))
+            continue;
+        if (c->gpus <= q->gpus && (!n.below || c->gpus >= n.below->gpus))
+            n.below = c;
+        if (c->gpus >= q->gpus && (!n.above || c->gpus < n.above->gpus))
+            n.above = c;
+    }
+    return n;
+}
+
+/* Between two counts: straight in log time over log count. Beyond the largest: the wire's share
+ * grows by its formula, and each doubling adds as much latency as the last one measured did (a ring
+ * has n-1 steps; trees have fewer, so this is the upper side). */
+static double between_counts(const struct coll_query *q, struct neighbours n)
+{
+    if (n.below && n.above) {
+        double u =
+            log((double)q->gpus / n.below->gpus) / log((double)n.above->gpus / n.below->gpus);
+        return exp((1 - u) * log(prof_curve_s(n.below, q->bytes)) +
+                   u * log(prof_curve_s(n.above, q->bytes)));
+    }
+    const struct prof_curve *c = n.below ? n.below : n.above;
+    double share = coll_wire_share(q->op, q->gpus) / coll_wire_share(q->op, c->gpus);
+    double first = c->time_s[0], rest = prof_curve_s(c, q->bytes) - first;
+    return first * (1 + 0.35 * fmax(0, log2((double)q->gpus / c->gpus))) + share * rest;
+}
+
+static struct prediction other_count(const struct prof_net *p, const struct coll_query *q,
+                                     struct neighbours n)
+{
+    const struct prof_curve *c = n.below ? n.below : n.above;
+    int large = q->bytes >= 1048576;
+    double doublings = fmax(1, fabs(log2((double)q->gpus / c->gpus)));
+    double half = hypot(curve_half(p, c, q->bytes),
+                        p->half[PROF_COUNT][large] * (n.below && n.above ? 1 : doublings));
+    return (struct prediction){.time = interval_of(between_counts(q, n), half),
+                               .class = c->origin == PROF_BORROWED ? PROF_BORROWED : PROF_COUNT,
+                               .in_range = n.below && n.above && within(c, q->bytes),
+                               .regime = "GPU count not measured"};
+}
+
+/* NIC seconds: what one GPU's NIC must carry. A ring passes every NIC once around: wire share of
+ * the buffer over all NICs of a node; in an all-to-all each GPU's own NIC carries what it owes to
+ * other nodes. */
+static double nic_s(const struct prof_between *b, const struct coll_query *q)
+{
+    double per_node = (double)q->gpus / q->nodes, rate = q->nic_bytes_per_s * b->efficiency[q->op];
+    if (q->op == COLL_SEND_RECV)
+        return q->bytes / rate;
+    if (q->op == COLL_ALLTOALL)
+        return q->bytes * (q->gpus - per_node) / q->gpus / rate;
+    double gain = q->op == COLL_ALL_REDUCE && q->nodes == 2 ? b->pair_gain : 1;
+    return q->bytes * coll_wire_share(q->op, q->gpus) / (per_node * rate * gain);
+}
+
+/* What the same call needs inside a node, if all data stayed there: NVLink bounds a fast network.
+ */
+static double inside_s(const struct prof_net *p, const struct coll_query *q)
+{
+    struct coll_query local = *q;
+    local.nodes = 1;
+    local.gpus = q->gpus / q->nodes;
+    if (local.gpus < 2 || q->op == COLL_SEND_RECV)
+        return 0;
+    if (q->op == COLL_ALLTOALL)
+        local.bytes = q->bytes / q->nodes;
+    return prof_collective(p, &local).time.value_s;
+}
+
+static struct prediction between_nodes(const struct prof_net *p, const struct coll_query *q)
+{
+    const struct prof_between *b = &p->between;
+    double wire = nic_s(b, q), inside = inside_s(p, q);
+    double network = b->latency_s + b->node_latency_s * log2(q->nodes) + wire +
+                     b->excess_s * wire / (wire + b->knee_s);
+    double share =
+        q->op == COLL_ALLTOALL
+            ? 1
+            : 0.5; /* of the local time that is not hidden behind the wire, at most: a bound */
+    return (struct prediction){
+        .time =
+            interval_of(fmax(network, share * inside + b->latency_s), b->half[q->bytes >= 1048576]),
+        .class = PROF_BETWEEN,
+        .in_range = false,
+        .regime = network >= share * inside + b->latency_s ? "network" : "NVLink"};
+}
+
+/* A message to one peer is what each of two ranks sends in an all-to-all of twice the size. */
+static struct prediction send_recv(const struct prof_net *p, const struct coll_query *q)
+{
+    struct coll_query pair = {
+        .op = COLL_ALLTOALL, .type = COLL_ANY, .bytes = 2 * q->bytes, .gpus = 2, .nodes = 1};
+    struct prediction r = prof_collective(p, &pair);
+    r.class = r.class < PROF_COUNT ? PROF_COUNT : r.class;
+    r.time = interval_of(r.time.value_s,
+                         hypot(log(r.time.high_s / r.time.value_s), p->half[PROF_COUNT][1]));
+    r.regime = "as an all-to-all of two";
+    return r;
+}
+
+struct prediction prof_collective(const struct prof_net *p, const struct coll_query *q)
+{
+    assert(q->bytes > 0 && q->gpus >= 2 && q->nodes >= 1 && q->gpus % q->nodes == 0);
+    struct neighbours n = neighbours(p, q);
+    if (n.below && n.below == n.above)
+        return on_curve(p, n.below, q->bytes);
+    if (q->nodes > 1)
+        return between_nodes(p, q);
+    if (n.below || n.above)
+        return other_count(p, q, n);
+    return send_recv(p, q); /* load made sure that the other operations are there */
+}

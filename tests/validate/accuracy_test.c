@@ -1,0 +1,68 @@
+/* The figures that the project promises, from the tables in presets/data by the leave-out
+ * protocols. A limit here is a promise; docs/calibration.md says which promises do not hold yet. */
+#include <gsl/gsl_test.h>
+#include <math.h>
+
+#include "validate/accuracy.h"
+
+static struct accuracy_line of(const struct residuals *r, const char *protocol, const char *what,
+                               bool large, struct arena *s)
+{
+    struct accuracy_line l = accuracy_of(r, protocol, what, 0, large, s);
+    gsl_test(l.count < 1, "%s: %d rows", protocol, l.count);
+    return l;
+}
+
+static void mean_errors_hold(const struct residuals *r, struct arena *s)
+{
+    static const struct {
+        const char *protocol, *what;
+        bool large;
+        double limit;
+    } promises[] = {
+        {"collectives: new generation from two anchors", NULL, false, 0.12},
+        {"collectives: 4 GPUs from 2, 16 MB on", NULL, false, 0.125},
+        {"attention: lengths left out", NULL, true, 0.04},
+        {"attention: heads left out", NULL, true, 0.04},
+        {"attention: beyond 8K tokens from below", NULL, true, 0.05},
+        {"attention: another GPU, one anchor left out", NULL, true, 0.06},
+        {"dsv: exp2, one row left out", NULL, true, 0.03},
+        {"dsv: exp1 from exp2 (no cache term)", NULL, true, 0.03},
+    };
+    for (size_t i = 0; i < sizeof promises / sizeof *promises; i++) {
+        struct accuracy_line l =
+            of(r, promises[i].protocol, promises[i].what, promises[i].large, s);
+        gsl_test(l.mape > promises[i].limit, "%s: mean error %.2f%%, promised %.1f%%", l.protocol,
+                 100 * l.mape, 100 * promises[i].limit);
+    }
+}
+
+static void ninety_percent_intervals_hold_about_that(const struct residuals *r, struct arena *s)
+{
+    static const char *const protocols[] = {
+        "collectives: one size left out, neighbours four octaves apart",
+        "collectives: largest size left out", "collectives: new generation from two anchors",
+        "attention: lengths left out", "attention: heads left out"};
+    for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++) {
+        struct accuracy_line l = of(r, protocols[i], NULL, false, s);
+        gsl_test(l.coverage < 0.85 || l.coverage > 0.95, "%s: %.1f%% within", l.protocol,
+                 100 * l.coverage);
+    }
+}
+
+int main(void)
+{
+    struct arena *a = arena_new(), *s = arena_new();
+    struct accuracy_tables t;
+    struct residuals r = residuals_new(a);
+    struct err e = {0};
+    bool ok = accuracy_tables_read("presets/data", &t, a, &e) && accuracy_run(&t, &r, a, &e);
+    gsl_test(!ok, "%s", ok ? "runs" : e.text);
+    if (ok) {
+        mean_errors_hold(&r, s);
+        ninety_percent_intervals_hold_about_that(&r, s);
+    }
+    arena_free(s);
+    arena_free(a);
+    return gsl_test_summary();
+}

@@ -1,0 +1,53 @@
+/* How far off are we: every class of prediction against the published tables, by protocols that
+ * leave points out. One run gives the residuals that the error bars of the shipped profiles come
+ * from and that the report prints (docs/calibration.md). */
+#ifndef VALIDATE_ACCURACY_H
+#define VALIDATE_ACCURACY_H
+
+#include "base/arena.h"
+#include "validate/fit_kernel.h"
+#include "validate/fit_net.h"
+#include "validate/point.h"
+
+/* The tables of a folder such as presets/data. */
+struct accuracy_tables {
+    const char *folder;
+    struct points local, nodes;         /* collectives_intranode.csv, collectives_multinode.csv */
+    struct points attention, published; /* attention_dense.csv, attention_published.csv */
+    struct points gemm, sparse;         /* gemm_bf16.csv, dsv_kernel.csv */
+};
+bool accuracy_tables_read(const char *folder, struct accuracy_tables *out, struct arena *a,
+                          struct err *e);
+
+/* Runs every protocol. Residuals live in `a`. */
+bool accuracy_run(const struct accuracy_tables *t, struct residuals *out, struct arena *a,
+                  struct err *e);
+
+/* One line of the summary: the residuals of a protocol, all or the large ones. */
+struct accuracy_line {
+    const char *protocol;
+    int count;
+    double mape, p95, bias; /* of |predicted / measured - 1|; mean of predicted / measured - 1 */
+    double coverage; /* share within the 90 % interval made of the other groups' residuals; NaN with
+                        one group */
+};
+struct accuracy_line accuracy_of(const struct residuals *r, const char *protocol, const char *what,
+                                 double from_x, bool large_only, struct arena *scratch);
+
+/* The shipped profiles: which GPU of the tables, which relative. */
+struct shipped {
+    const char *name, *gpu, *relative;
+    int sms;
+    bool nvls;
+};
+extern const struct shipped shipped_nets[], shipped_curves[]; /* end with a NULL name */
+
+/* Fits one shipped profile on all rows of the tables and gives it the half-widths of the residuals.
+ */
+bool shipped_net(const struct accuracy_tables *t, const struct residuals *r,
+                 const struct shipped *s, struct prof_net *out, struct arena *a, struct err *e);
+bool shipped_kernels(const struct accuracy_tables *t, const struct residuals *r,
+                     const struct shipped *s, struct prof_kernels *out, struct arena *a,
+                     struct err *e);
+
+#endif
