@@ -21,14 +21,14 @@ static double cpu_s(void)
     return (double)clock() / CLOCKS_PER_SEC;
 }
 
-static struct hw_cluster cluster(int gpus, int nics)
+static struct hw_cluster cluster(int gpus, int per)
 {
     return (struct hw_cluster){.name = "bench",
-                               .nodes = gpus / 8,
-                               .gpus_per_node = 8,
+                               .nodes = gpus / per,
+                               .gpus_per_node = per,
                                .nvlink = {0, 450e9, 1},
                                .nic = {0, 50e9, 1},
-                               .gpus_per_nic = nics};
+                               .gpus_per_nic = 1};
 }
 
 typedef double (*size_rule)(int from, int to, int ranks);
@@ -52,12 +52,12 @@ static double all_differ(int from, int to, int ranks)
     return equal(from, to, ranks) * (0.5 + (double)x / 1000003.0);
 }
 
-static struct result ours(int ranks, size_rule size, double merge)
+static struct result ours(int ranks, int per, size_rule size, double merge)
 {
     double begin = cpu_s();
     struct arena *a = arena_new();
     struct err e = {0};
-    struct hw_cluster c = cluster(ranks, 1);
+    struct hw_cluster c = cluster(ranks, per);
     struct wire *w = wire_new(topo_of_cluster(&c, NULL, a, err_at_name("bench"), &e));
     struct net *n = wire_net(w);
     net_merge(n, merge);
@@ -109,34 +109,42 @@ static void chains(int pairs, int hops)
     net_free(n);
 }
 
-static void against_simgrid(const char *program, int ranks)
+/* `per` GPUs a server: 8, or all in one (a single crossbar, one component of flows). */
+static void against_simgrid(const char *program, int ranks, int per)
 {
 #ifdef WITH_SIMGRID
-    struct result best = ours(ranks, equal, 0);
+    struct result best = ours(ranks, per, equal, 0);
     for (int i = 0; i < 9; i++) {
-        struct result r = ours(ranks, equal, 0);
+        struct result r = ours(ranks, per, equal, 0);
         best = r.cpu_s < best.cpu_s ? r : best;
     }
-    double cpu, end = sg_run_alltoall(program, ranks, 8, 450e9, 50e9, equal, &cpu);
-    printf("SimGrid, equal, %d ranks: %.2f ms CPU, end %.6f ms; ours %.2f ms, end %.6f ms: %.0f "
-           "times faster\n",
-           ranks, cpu * 1e3, end * 1e3, best.cpu_s * 1e3, best.end_s * 1e3, cpu / best.cpu_s);
+    double cpu, end = sg_run_alltoall(program, ranks, per, 450e9, 50e9, equal, &cpu);
+    printf("SimGrid, equal, %d ranks in servers of %d: %.2f ms CPU, end %.6f ms; ours %.2f ms, end "
+           "%.6f ms: %.0f times faster\n",
+           ranks, per, cpu * 1e3, end * 1e3, best.cpu_s * 1e3, best.end_s * 1e3, cpu / best.cpu_s);
 #else
-    (void)program, (void)ranks;
+    (void)program, (void)ranks, (void)per;
     puts("SimGrid was not found when this was built: no comparison");
 #endif
 }
 
 int main(int argc, char **argv)
 {
+    int ranks = argc > 1 ? atoi(argv[1]) : 64, per = argc > 2 ? atoi(argv[2]) : 8;
+    if (ranks < 2 || per < 1 || ranks % per) {
+        fputs("usage: bench_sim_alltoall [ranks for SimGrid, 64] [GPUs a server, 8]\n", stderr);
+        return 2;
+    }
     chains(1000, 300);
-    against_simgrid(argv[0], argc > 1 ? atoi(argv[1]) : 64);
+    against_simgrid(argv[0], ranks, per);
     for (int n = 64; n <= 512; n *= 2)
-        line("equal", n, ours(n, equal, 0));
+        line("equal", n, ours(n, 8, equal, 0));
+    line("equal, one crossbar", 512, ours(512, 512, equal, 0));
     for (int n = 64; n <= 512; n *= 2)
-        line("uneven heads", n, ours(n, by_heads, 0));
-    line("all sizes differ", 64, ours(64, all_differ, 0));
+        line("uneven heads", n, ours(n, 8, by_heads, 0));
+    line("uneven heads, one crossbar", 512, ours(512, 512, by_heads, 0));
+    line("all sizes differ", 64, ours(64, 8, all_differ, 0));
     for (int n = 64; n <= 512; n *= 2)
-        line("all sizes differ, merge 1%", n, ours(n, all_differ, 0.01));
+        line("all sizes differ, merge 1%", n, ours(n, 8, all_differ, 0.01));
     return 0;
 }

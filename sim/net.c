@@ -18,13 +18,17 @@
 #include <string.h>
 
 struct flow {
-    double left, rate, total; /* bytes, bytes per ps, bytes; rate < 0: not fixed yet */
+    double left, total; /* bytes */
     uint64_t tag;
-    uint64_t mark;
-    uint32_t route;
     int32_t comp;  /* -1: loose */
     uint16_t refs; /* link lists that name this cell; the cell is free for reuse at 0 */
     bool alive;
+};
+
+struct hot { /* what filling reads of a flow in no order: kept apart so that more of it is in the
+                cache */
+    double rate; /* bytes per ps; < 0: not fixed yet */
+    uint32_t route;
 };
 
 struct link {
@@ -34,6 +38,8 @@ struct link {
     size_t count, room;
     uint64_t mark;
     uint32_t alive;
+    uint32_t parent, next; /* while components are found: union-find, links of one component */
+    int32_t owner;         /* component, at a root */
 };
 
 struct share { /* a link while its component is filled */
@@ -46,7 +52,10 @@ struct comp {
     uint32_t version; /* queue entries of older versions are stale */
     uint32_t *flows;
     size_t count, room;
+    uint32_t first_link; /* while it is new: its links, by link.next */
 };
+
+#define NO_LINK UINT32_MAX
 
 struct level {
     double share;
@@ -73,9 +82,10 @@ struct net {
     VEC(uint32_t) route_links; /* routes one after another */
     VEC(uint32_t) route_start; /* routes + 1 entries */
     VEC(struct flow) flows;
+    VEC(struct hot) hot; /* by flow cell */
     VEC(uint32_t) spare; /* free flow cells */
     VEC(struct comp) comps;
-    VEC(uint32_t) spare_comps;
+    VEC(uint32_t) spare_comps, new_comps;
     VEC(uint32_t) fresh, loose, touched;              /* flows, flows, links to settle */
     VEC(uint32_t) comp_links, step_links, step_fixed; /* scratch of one solution */
     VEC(struct level) levels;
@@ -101,10 +111,11 @@ void net_free(struct net *n)
         free(n->links.at[i].flows);
     for (size_t i = 0; i < n->comps.count; i++)
         free(n->comps.at[i].flows);
-    void *blocks[] = {n->links.at,      n->shares.at,     n->route_links.at, n->route_start.at,
-                      n->flows.at,      n->spare.at,      n->comps.at,       n->spare_comps.at,
-                      n->fresh.at,      n->loose.at,      n->touched.at,     n->comp_links.at,
-                      n->step_links.at, n->step_fixed.at, n->levels.at,      n->ended.at};
+    void *blocks[] = {n->links.at,     n->shares.at,     n->route_links.at, n->route_start.at,
+                      n->flows.at,     n->spare.at,      n->comps.at,       n->spare_comps.at,
+                      n->new_comps.at, n->hot.at,        n->fresh.at,       n->loose.at,
+                      n->touched.at,   n->comp_links.at, n->step_links.at,  n->step_fixed.at,
+                      n->levels.at,    n->ended.at};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         free(blocks[i]);
     sim_queue_free(n->queue);
@@ -134,9 +145,9 @@ struct route {
     const uint32_t *begin, *end;
 };
 
-static struct route route_of(const struct net *n, const struct flow *f)
+static struct route route_of(const struct net *n, uint32_t cell)
 {
-    const uint32_t *start = &n->route_start.at[f->route];
+    const uint32_t *start = &n->route_start.at[n->hot.at[cell].route];
     return (struct route){n->route_links.at + start[0], n->route_links.at + start[1]};
 }
 
@@ -171,7 +182,7 @@ static void flow_finish(struct net *n, uint32_t cell)
     n->active--;
     n->events++;
     PUSH(n->ended, f->tag);
-    struct route r = route_of(n, f);
+    struct route r = route_of(n, cell);
     for (const uint32_t *l = r.begin; l < r.end; l++) {
         struct link *link = &n->links.at[*l];
         link->carried += f->total;
@@ -198,9 +209,10 @@ static void comp_dissolve(struct net *n, uint32_t id, sim_time now, bool fire)
     double passed = (double)(now - c->since);
     for (size_t i = 0; i < c->count; i++) {
         struct flow *f = &n->flows.at[c->flows[i]];
-        f->left -= f->rate * passed;
+        double rate = n->hot.at[c->flows[i]].rate;
+        f->left -= rate * passed;
         f->comp = -1;
-        if (fire && (f->left <= f->rate || f->left <= n->merge * f->total))
+        if (fire && (f->left <= rate || f->left <= n->merge * f->total))
             flow_finish(n, c->flows[i]);
         else
             PUSH(n->loose, c->flows[i]);
@@ -276,10 +288,10 @@ static double levels_next(struct net *n)
     return least;
 }
 
-static void flow_fix(struct net *n, struct flow *f, double rate)
+static void flow_fix(struct net *n, uint32_t cell, double rate)
 {
-    f->rate = rate;
-    struct route r = route_of(n, f);
+    n->hot.at[cell].rate = rate;
+    struct route r = route_of(n, cell);
     for (const uint32_t *l = r.begin; l < r.end; l++)
         if (n->shares.at[*l].fixed_now++ == 0)
             PUSH(n->step_fixed, *l);
@@ -293,9 +305,8 @@ static void step_fix(struct net *n, double rate)
         const struct link *l = &n->links.at[n->step_links.at[i]];
         const struct share *s = &n->shares.at[n->step_links.at[i]];
         for (size_t k = 0; k < l->count && s->fixed_now < s->open; k++) {
-            struct flow *f = &n->flows.at[l->flows[k]];
-            if (f->rate < 0)
-                flow_fix(n, f, rate);
+            if (n->hot.at[l->flows[k]].rate < 0)
+                flow_fix(n, l->flows[k], rate);
         }
     }
     for (size_t i = 0; i < n->step_fixed.count; i++) {
@@ -306,11 +317,10 @@ static void step_fix(struct net *n, double rate)
     }
 }
 
-static void comp_fill(struct net *n)
+static void comp_fill(struct net *n, const struct comp *c)
 {
     n->levels.count = 0;
-    for (size_t i = 0; i < n->comp_links.count; i++) {
-        uint32_t id = n->comp_links.at[i];
+    for (uint32_t id = c->first_link; id != NO_LINK; id = n->links.at[id].next) {
         const struct link *l = &n->links.at[id];
         n->shares.at[id] = (struct share){l->rate, l->alive, 0};
         PUSH(n->levels, ((struct level){l->rate / l->alive, id}));
@@ -324,38 +334,66 @@ static void comp_fill(struct net *n)
 
 /* ---- settling ---- */
 
-static void comp_add_flow(struct net *n, uint32_t id, uint32_t cell)
+static uint32_t root_of(struct net *n, uint32_t link)
 {
-    struct flow *f = &n->flows.at[cell];
-    f->mark = n->epoch;
-    f->comp = (int32_t)id;
-    f->rate = -1;
-    struct comp *c = &n->comps.at[id];
-    c->flows = sim_grow(c->flows, c->count + 1, &c->room, sizeof *c->flows);
-    c->flows[c->count++] = cell;
-    struct route r = route_of(n, f);
-    for (const uint32_t *l = r.begin; l < r.end; l++)
-        if (n->links.at[*l].mark != n->epoch) {
-            n->links.at[*l].mark = n->epoch;
-            PUSH(n->comp_links, *l);
-        }
+    struct link *l = n->links.at;
+    while (l[link].parent != link)
+        link = l[link].parent = l[l[link].parent].parent;
+    return link;
 }
 
-/* The component of a loose flow: follows links to flows to links. */
-static uint32_t comp_gather(struct net *n, uint32_t cell)
+/* Joins the links of a flow; a link met for the first time begins as a component of its own. */
+static void links_join(struct net *n, uint32_t cell)
 {
-    uint32_t id = comp_take(n);
-    n->comps.at[id].since = n->now;
-    n->comp_links.count = 0;
-    comp_add_flow(n, id, cell);
-    for (size_t i = 0; i < n->comp_links.count; i++) {
-        struct link *l = &n->links.at[n->comp_links.at[i]];
-        link_sweep(n, l);
-        for (size_t k = 0; k < l->count; k++)
-            if (n->flows.at[l->flows[k]].mark != n->epoch)
-                comp_add_flow(n, id, l->flows[k]);
+    struct route r = route_of(n, cell);
+    uint32_t root = NO_LINK;
+    for (const uint32_t *i = r.begin; i < r.end; i++) {
+        struct link *l = &n->links.at[*i];
+        if (l->mark != n->epoch) {
+            l->mark = n->epoch;
+            l->parent = *i;
+            l->owner = -1;
+            link_sweep(n, l);
+            PUSH(n->comp_links, *i);
+        }
+        uint32_t mine = root_of(n, *i);
+        if (root != NO_LINK)
+            n->links.at[root].parent = mine;
+        root = mine;
     }
-    return id;
+}
+
+static void comp_add_flow(struct net *n, uint32_t cell)
+{
+    struct link *root = &n->links.at[root_of(n, *route_of(n, cell).begin)];
+    if (root->owner < 0) {
+        root->owner = (int32_t)comp_take(n);
+        n->comps.at[root->owner].since = n->now;
+        n->comps.at[root->owner].first_link = NO_LINK;
+        PUSH(n->new_comps, (uint32_t)root->owner);
+    }
+    struct comp *c = &n->comps.at[root->owner];
+    c->flows = sim_grow(c->flows, c->count + 1, &c->room, sizeof *c->flows);
+    c->flows[c->count++] = cell;
+    n->flows.at[cell].comp = root->owner;
+    n->hot.at[cell].rate = -1;
+}
+
+/* Sorts the loose flows, and the links they use, into new components. Flows are visited in the
+ * order of their cells' making, link lists not at all: that is what the cache likes. */
+static void comps_find(struct net *n)
+{
+    n->comp_links.count = n->new_comps.count = 0;
+    for (size_t i = 0; i < n->loose.count; i++)
+        links_join(n, n->loose.at[i]);
+    for (size_t i = 0; i < n->loose.count; i++)
+        comp_add_flow(n, n->loose.at[i]);
+    for (size_t i = 0; i < n->comp_links.count; i++) {
+        uint32_t id = n->comp_links.at[i];
+        struct comp *c = &n->comps.at[n->links.at[root_of(n, id)].owner];
+        n->links.at[id].next = c->first_link;
+        c->first_link = id;
+    }
 }
 
 static void comp_schedule(struct net *n, uint32_t id)
@@ -364,7 +402,10 @@ static void comp_schedule(struct net *n, uint32_t id)
     double wait = INFINITY;
     for (size_t i = 0; i < c->count; i++) {
         const struct flow *f = &n->flows.at[c->flows[i]];
-        double t = f->left <= 0 ? 0 : f->left / f->rate; /* rate 0, a link that is down: never */
+        double t =
+            f->left <= 0
+                ? 0
+                : f->left / n->hot.at[c->flows[i]].rate; /* rate 0, a link that is down: never */
         wait = fmin(wait, t);
     }
     if (wait < 9e18 - (double)n->now)
@@ -381,18 +422,17 @@ static void settle(struct net *n)
     for (size_t i = 0; i < n->touched.count; i++)
         link_dissolve(n, &n->links.at[n->touched.at[i]]);
     for (size_t i = 0; i < n->fresh.count; i++) {
-        struct route r = route_of(n, &n->flows.at[n->fresh.at[i]]);
+        struct route r = route_of(n, n->fresh.at[i]);
         for (const uint32_t *l = r.begin; l < r.end; l++)
             link_dissolve(n, &n->links.at[*l]);
         PUSH(n->loose, n->fresh.at[i]);
     }
     n->epoch++;
-    for (size_t i = 0; i < n->loose.count; i++)
-        if (n->flows.at[n->loose.at[i]].mark != n->epoch) {
-            uint32_t id = comp_gather(n, n->loose.at[i]);
-            comp_fill(n);
-            comp_schedule(n, id);
-        }
+    comps_find(n);
+    for (size_t i = 0; i < n->new_comps.count; i++) {
+        comp_fill(n, &n->comps.at[n->new_comps.at[i]]);
+        comp_schedule(n, n->new_comps.at[i]);
+    }
     n->fresh.count = n->loose.count = n->touched.count = 0;
 }
 
@@ -421,16 +461,13 @@ void net_flow(struct net *n, sim_time now, int route, double bytes, uint64_t tag
         cell = n->spare.at[--n->spare.count];
     } else {
         PUSH(n->flows, (struct flow){0});
+        PUSH(n->hot, (struct hot){0});
         cell = (uint32_t)n->flows.count - 1;
     }
     struct flow *f = &n->flows.at[cell];
-    *f = (struct flow){.left = bytes,
-                       .total = bytes,
-                       .tag = tag,
-                       .route = (uint32_t)route,
-                       .comp = -1,
-                       .alive = true};
-    struct route r = route_of(n, f);
+    *f = (struct flow){.left = bytes, .total = bytes, .tag = tag, .comp = -1, .alive = true};
+    n->hot.at[cell] = (struct hot){0, (uint32_t)route};
+    struct route r = route_of(n, cell);
     f->refs = (uint16_t)(r.end - r.begin);
     for (const uint32_t *i = r.begin; i < r.end; i++) {
         struct link *l = &n->links.at[*i];
@@ -526,8 +563,8 @@ size_t net_bytes(const struct net *n)
 #define ADD(v) sum += (v).room * sizeof *(v).at
     ADD(n->links), ADD(n->shares), ADD(n->route_links), ADD(n->route_start), ADD(n->flows),
         ADD(n->spare);
-    ADD(n->comps), ADD(n->spare_comps), ADD(n->fresh), ADD(n->loose), ADD(n->touched),
-        ADD(n->comp_links);
+    ADD(n->comps), ADD(n->spare_comps), ADD(n->new_comps), ADD(n->hot), ADD(n->fresh),
+        ADD(n->loose), ADD(n->touched), ADD(n->comp_links);
     ADD(n->step_links), ADD(n->step_fixed), ADD(n->levels), ADD(n->ended);
 #undef ADD
     for (size_t i = 0; i < n->links.count; i++)

@@ -299,7 +299,7 @@ static struct element *child_of(const struct build *b, const struct element *x, 
 /* A pci element is a bridge, or what it holds: a GPU or a NIC. */
 static bool add_pci(struct build *b, struct element *x)
 {
-    double rate;
+    double rate = 0;
     struct element *gpu = child_of(b, x, TAG_GPU);
     if (!pci_rate(b->r, x, &rate))
         return false;
@@ -366,7 +366,7 @@ static bool add_nvlink(struct build *b, const struct element *x)
 {
     const struct element *gpu = parent_of(b, x);
     const char *target = attribute(x, "target"), *class = attribute(x, "tclass");
-    double rate;
+    double rate = 0;
     if (gpu->tag != TAG_GPU)
         return true; /* as seen from the other end */
     if (!nvlink_rate(b->r, x, gpu, &rate))
