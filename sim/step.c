@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sim/coll.h"
+#include "sim/regime.h"
 #include "sim/ring.h"
 
 struct sim_options sim_options_default(void)
@@ -148,18 +149,11 @@ static double *pick_matrix(struct build *b, const double *v, const struct member
     return out;
 }
 
-/* With NCCL's regimes: software latency and wire efficiency for the fullest member; the preset's
- * latency is not added. */
-static double regime(const struct build *b, const struct coll *c, double bytes, double *extra_s)
+static struct regime regime(const struct build *b, enum coll_op op, const struct coll *c,
+                            const int *hosts, double bytes, int calls)
 {
-    bool far = false;
-    for (int s = 0; s < c->stage_count; s++)
-        far |= c->stage[s].far_steps > 0;
-    *extra_s = 0;
-    if (!b->o->nccl)
-        return 1;
-    double rate = far ? hw_nic_bytes_per_s(b->cluster) : hw_nvlink_bytes_per_s(b->cluster);
-    return 1 / coll_protocol_best(c, bytes, rate, extra_s)->efficiency;
+    struct regime_source s = {.cluster = b->cluster, .net = b->o->net, .nccl = b->o->nccl};
+    return regime_of(&s, op, c, hosts, bytes, calls);
 }
 
 static void scaled(double *v, int count, double scale)
@@ -178,30 +172,40 @@ static double most_out(const double *from, const double *to, int n)
     return most;
 }
 
+static double most_in_rows(const double *v, int n)
+{
+    double most = 0;
+    for (int i = 0; i < n; i++) {
+        double sum = 0;
+        for (int j = 0; j < n; j++)
+            sum += i == j ? 0 : v[i * n + j];
+        most = fmax(most, sum);
+    }
+    return most;
+}
+
 static int add_alltoall(struct build *b, const struct cp_phase *p, const struct members *m,
                         int label)
 {
-    struct play_exchange x = {
-        .members = m->n, .gpus = m->gpus, .phase = label, .calls = b->o->nccl ? 0 : p->calls};
+    struct play_exchange x = {.members = m->n, .gpus = m->gpus, .phase = label};
     bool far = m->hosts[0] != m->hosts[m->n - 1];
     struct coll shape = {
         .members = m->n, .stage_count = 1, .stage = {{.near_steps = !far, .far_steps = far}}};
-    double scale, extra;
+    struct regime r;
     if (p->matrix) {
-        double *v = pick_matrix(b, p->matrix, m), sum = 0;
-        for (int i = 0; i < m->n * m->n; i++)
-            sum += v[i] / m->n;
-        scale = regime(b, &shape, sum, &extra);
-        scaled(v, m->n * m->n, scale);
+        double *v = pick_matrix(b, p->matrix, m);
+        r = regime(b, COLL_ALLTOALL, &shape, m->hosts, most_in_rows(v, m->n), p->calls);
+        scaled(v, m->n * m->n, r.scale);
         x.matrix = v;
     } else {
         double *from = pick(b, p->from, m), *to = pick(b, p->to, m);
-        scale = regime(b, &shape, most_out(from, to, m->n), &extra);
-        scaled(from, m->n, scale);
+        r = regime(b, COLL_ALLTOALL, &shape, m->hosts, most_out(from, to, m->n), p->calls);
+        scaled(from, m->n, r.scale);
         x.product_from = from;
         x.product_to = to;
     }
-    x.extra_s = extra * p->calls;
+    x.calls = r.calls;
+    x.extra_s = r.extra_s;
     return play_exchange(b->g, &x);
 }
 
@@ -209,11 +213,12 @@ static struct coll_tasks add_gather(struct build *b, const struct cp_phase *p,
                                     const struct members *m, int label)
 {
     const double *share = pick(b, p->from, m);
-    struct coll c = p->kind == PHASE_ALLGATHER
-                        ? coll_allgather(m->n, share, m->hosts, b->scratch)
-                        : coll_reduce_scatter(m->n, share, m->hosts, b->scratch);
-    double extra, scale = regime(b, &c, (m->n - 1) * share[0], &extra);
-    return coll_add(b->g, &c, m->gpus, label, b->o->nccl ? 0 : p->calls, extra * p->calls, scale);
+    bool gather = p->kind == PHASE_ALLGATHER;
+    struct coll c = gather ? coll_allgather(m->n, share, m->hosts, b->scratch)
+                           : coll_reduce_scatter(m->n, share, m->hosts, b->scratch);
+    struct regime r = regime(b, gather ? COLL_ALL_GATHER : COLL_REDUCE_SCATTER, &c, m->hosts,
+                             (m->n - 1) * share[0], p->calls);
+    return coll_add(b->g, &c, m->gpus, label, r.calls, r.extra_s, r.scale);
 }
 
 static void add_ring(struct build *b, int place, const struct members *m, struct labels l)
@@ -231,14 +236,14 @@ static void add_ring(struct build *b, int place, const struct members *m, struct
         hops[k] = k == 0 && n > 1 ? kv : k < n - 1 ? both : back ? both - kv : 0;
     }
     struct coll shape = coll_shift(n, hops, m->hosts, b->scratch);
-    double extra, scale = regime(b, &shape, hops[0], &extra);
-    scaled(hops, n, scale);
+    struct regime w = regime(b, COLL_SEND_RECV, &shape, m->hosts, hops[0], p->calls);
+    scaled(hops, n, w.scale);
     struct ring r = {.n = n,
                      .gpus = m->gpus,
                      .compute_s = compute,
                      .hop_bytes = hops,
-                     .calls = b->o->nccl ? 0 : p->calls,
-                     .extra_s = extra * p->calls,
+                     .calls = w.calls,
+                     .extra_s = w.extra_s,
                      .compute_phase = l.own,
                      .hop_phase = l.hops};
     ring_add(b->g, &r, begin, end, b->scratch);
@@ -369,30 +374,54 @@ static int next_near(const struct shards *s, int i)
     return base + (i - base + 1) % s->per_server;
 }
 
+/* The latency and protocol of a ring over all sharding ranks, simulated or not. */
+static struct regime shard_regime(struct build *b, const struct shards *s, enum coll_op op,
+                                  double sent)
+{
+    int *hosts = ARENA_ARRAY(b->scratch, int, s->ranks), far = s->ranks / s->per_server - 1;
+    for (int i = 0; i < s->ranks; i++)
+        hosts[i] = i / s->per_server;
+    struct coll shape = {.members = s->ranks,
+                         .stage_count = 1,
+                         .stage = {{.near_steps = s->ranks - 1 - far, .far_steps = far}}};
+    return regime(b, op, &shape, hosts, sent, 1);
+}
+
+/* What GPU base + i sends in a ring exchange: `each` bytes, over NVLink and its NIC. */
+static int shard_messages(const struct shards *s, int base, int i, double each,
+                          struct play_message *m)
+{
+    int count = 0, w = s->per_server;
+    bool far = s->ranks > w;
+    if (w > 1)
+        m[count++] = (struct play_message){i, next_near(s, base + i) - base,
+                                           far ? each * (w - 1) / w : each};
+    if (far)
+        m[count++] = (struct play_message){i, next_server(s, base + i) - base, each / w};
+    return count;
+}
+
 /* Adds one ring exchange of `bytes` (the whole, all shards together) for every sharding group; its
  * member tasks by GPU in task[]. */
-static void add_shard_ring(struct build *b, const struct shards *s, double bytes, int label,
-                           int *task)
+static void add_shard_ring(struct build *b, const struct shards *s, enum coll_op op, double bytes,
+                           int label, int *task)
 {
-    int group = s->folded || s->ranks > s->gpus ? s->gpus : s->ranks, w = s->per_server;
-    double each = bytes * (s->ranks - 1) / s->ranks;
+    int group = s->folded || s->ranks > s->gpus ? s->gpus : s->ranks;
+    double sent = bytes * (s->ranks - 1) / s->ranks;
+    struct regime r = shard_regime(b, s, op, sent);
     for (int base = 0; base < s->gpus; base += group) {
         struct play_message *m = ARENA_ARRAY(b->scratch, struct play_message, 2 * group);
         int *gpus = ARENA_ARRAY(b->scratch, int, group), count = 0;
-        bool far = s->ranks > w;
         for (int i = 0; i < group; i++) {
             gpus[i] = base + i;
-            int near = next_near(s, base + i) - base;
-            if (w > 1)
-                m[count++] = (struct play_message){i, near, far ? each * (w - 1) / w : each};
-            if (far)
-                m[count++] = (struct play_message){i, next_server(s, base + i) - base, each / w};
+            count += shard_messages(s, base, i, sent * r.scale, m + count);
         }
         struct play_exchange x = {.members = group,
                                   .gpus = gpus,
                                   .phase = label,
                                   .together = true,
-                                  .calls = 1,
+                                  .calls = r.calls,
+                                  .extra_s = r.extra_s,
                                   .messages = m,
                                   .message_count = count};
         int first = play_exchange(b->g, &x);
@@ -430,7 +459,8 @@ static void gather_weights(struct build *b, struct weights *w, int blocks, bool 
 {
     if (w->p->memory.sharding != SHARD_FSDP || w->shards.ranks < 2)
         return;
-    add_shard_ring(b, &w->shards, w->gather_bytes * blocks, w->gather_label[back], w->task);
+    add_shard_ring(b, &w->shards, COLL_ALL_GATHER, w->gather_bytes * blocks, w->gather_label[back],
+                   w->task);
     link_stream(b, w->gathered, w->task, w->older_tail);
     for (int i = 0; i < b->s->gpus; i++) {
         int mark = play_mark(b->g, i, w->gather_label[back]);
@@ -451,7 +481,8 @@ static void scatter_gradients(struct build *b, struct weights *w, int blocks)
     if (w->shards.ranks < 2)
         return;
     double times = w->p->memory.sharding == SHARD_DDP ? 2 : 1; /* all-reduce: scatter and gather */
-    add_shard_ring(b, &w->shards, times * w->scatter_bytes * blocks, w->scatter_label, w->task);
+    add_shard_ring(b, &w->shards, COLL_REDUCE_SCATTER, times * w->scatter_bytes * blocks,
+                   w->scatter_label, w->task);
     link_stream(b, w->scattered, w->task, b->tail);
 }
 
@@ -466,8 +497,8 @@ static void finish_training(struct build *b, struct weights *w)
     }
     if (w->p->memory.sharding == SHARD_ZERO1 ||
         w->p->memory.sharding == SHARD_ZERO2) { /* updated weights go out */
-        add_shard_ring(b, &w->shards, w->gather_bytes * w->p->block_count, w->gather_label[0],
-                       w->task);
+        add_shard_ring(b, &w->shards, COLL_ALL_GATHER, w->gather_bytes * w->p->block_count,
+                       w->gather_label[0], w->task);
         link_stream(b, w->gathered, w->task, b->tail);
     }
 }

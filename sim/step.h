@@ -9,6 +9,7 @@
 
 #include "model/mem.h"
 #include "model/plan.h"
+#include "model/prof.h"
 #include "sim/play.h"
 
 struct sim_options {
@@ -16,7 +17,8 @@ struct sim_options {
     double sm_share; /* of the SMs, taken by a running collective (NCCL: 4 to 24 of 132) */
     bool comm_waits; /* kernels fill the GPU: collectives begin only between them */
     double sync_s;   /* host reads the counts of an index exchange before it can post the gather */
-    bool nccl; /* latency and efficiency by NCCL's protocols (sim/coll.h) instead of the preset's */
+    const struct prof_net *net; /* calibrated collectives (model/prof.h), or NULL ... */
+    bool nccl; /* ... NCCL's protocols, or else the preset's latency and efficiency: sim/regime.h */
     double merge; /* net_merge; 0 is exact */
 };
 struct sim_options sim_options_default(
