@@ -7,9 +7,14 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* A cursor over the text; fields are written into the arena without their quotes. */
+#include "base/cloc.h"
+#include "base/qty.h"
+
+/* A cursor over a copy of the text. Fields stay where they are in it: the byte behind each becomes
+ * its NUL, once the reader has seen what it was. */
 struct reader {
-    const char *name, *p, *end;
+    const char *name;
+    char *p, *end; /* *end is NUL */
     int line;
     struct arena *a;
     struct err *e;
@@ -20,82 +25,80 @@ struct fields {
     int count, room;
 };
 
-static void fields_add(struct fields *f, const char *text, struct arena *a)
+static bool fields_add(struct reader *r, struct fields *f, const char *text)
 {
+    if (f->count == CSV_CELL_LIMIT)
+        return err_set(r->e, ERR_INPUT, (struct err_at){r->name, r->line, 0},
+                       "more than %d fields, which is the limit", CSV_CELL_LIMIT);
     if (f->count == f->room) {
         const char **old = f->item;
         f->room = f->room ? 2 * f->room : 64;
-        f->item = ARENA_ARRAY(a, const char *, f->room);
+        f->item = ARENA_ARRAY(r->a, const char *, f->room);
         if (old)
             memcpy(f->item, old, (size_t)f->count * sizeof *old);
     }
     f->item[f->count++] = text;
+    return true;
 }
 
-static const char *read_quoted(struct reader *r)
+/* Takes the quotes off in place; *close is the end of the field, NULL when there is none. */
+static char *read_quoted(struct reader *r, char **close)
 {
     int start = r->line;
-    char *out, *w;
-    const char *from = ++r->p;
-    while (r->p < r->end && !(*r->p == '"' && !(r->p + 1 < r->end && r->p[1] == '"'))) {
+    char *text = ++r->p, *out = text;
+    while (r->p < r->end && (*r->p != '"' || r->p[1] == '"')) {
         r->line += *r->p == '\n';
+        *out++ = *r->p;
         r->p += *r->p == '"' ? 2 : 1;
     }
-    if (r->p >= r->end) {
+    *close = r->p < r->end ? out : NULL;
+    if (!*close)
         err_set(r->e, ERR_INPUT, (struct err_at){r->name, start, 0},
                 "a quoted field is not closed");
-        return NULL;
-    }
-    w = out = arena_alloc(r->a, (size_t)(r->p - from) + 1, 1);
-    for (const char *c = from; c < r->p; c++) {
-        *w++ = *c;
-        c += *c == '"';
-    }
-    r->p++;
-    return out;
+    r->p += r->p < r->end;
+    return text;
 }
 
-static const char *read_plain(struct reader *r)
+static char *read_plain(struct reader *r, char **close)
 {
-    const char *from = r->p;
-    while (r->p < r->end && *r->p != ',' && *r->p != '\n' && *r->p != '\r')
-        r->p++;
-    return arena_strndup(r->a, from, (size_t)(r->p - from));
+    char *text = r->p;
+    r->p += strcspn(r->p, ",\r\n"); /* stops at the end, too: there is no other NUL in the text */
+    *close = r->p;
+    return text;
 }
 
-/* One record; the number of fields added, 0 at the end, -1 on error. */
-static int read_record(struct reader *r, struct fields *f)
+static void skip_empty_lines(struct reader *r)
 {
-    while (r->p < r->end && (*r->p == '\n' || *r->p == '\r' || *r->p == '#')) {
+    while (*r->p == '\n' || *r->p == '\r' || *r->p == '#')
         if (*r->p == '#')
-            while (r->p < r->end && *r->p != '\n')
-                r->p++;
+            r->p += strcspn(r->p, "\n");
         else
             r->line += *r->p++ == '\n';
-    }
-    if (r->p >= r->end)
+}
+
+/* One record, in *line; the number of fields added, 0 at the end, -1 on error. */
+static int read_record(struct reader *r, struct fields *f, int *line)
+{
+    skip_empty_lines(r);
+    *line = r->line;
+    if (r->p == r->end)
         return 0;
-    int n = 0;
-    for (;;) {
-        const char *text = *r->p == '"' && r->p < r->end ? read_quoted(r) : read_plain(r);
-        if (!text)
+    for (int n = 1;; n++) {
+        char *close, *text = *r->p == '"' ? read_quoted(r, &close) : read_plain(r, &close);
+        if (!close || !fields_add(r, f, text))
             return -1;
-        fields_add(f, text, r->a);
-        n++;
-        if (r->p >= r->end || *r->p != ',')
-            break;
-        r->p++;
-        if (r->p >= r->end) { /* a comma ends the text: one more, empty field */
-            fields_add(f, "", r->a);
-            return n + 1;
+        char next = *r->p;
+        *close = '\0';
+        if (next != ',' && next != '\n' && next != '\r' && r->p != r->end) {
+            err_set(r->e, ERR_INPUT, (struct err_at){r->name, r->line, 0},
+                    "text after a closing quote; want ',' or a new line");
+            return -1;
         }
+        r->line += next == '\n';
+        r->p += r->p != r->end;
+        if (next != ',')
+            return n;
     }
-    if (r->p < r->end && *r->p != '\n' && *r->p != '\r') {
-        err_set(r->e, ERR_INPUT, (struct err_at){r->name, r->line, 0},
-                "text after a closing quote; want ',' or a new line");
-        return -1;
-    }
-    return n;
 }
 
 static void lines_add(int **lines, int *room, int count, int line, struct arena *a)
@@ -113,13 +116,14 @@ static void lines_add(int **lines, int *room, int count, int line, struct arena 
 bool csv_parse(const char *name, const char *text, size_t length, struct arena *a, struct csv *out,
                struct err *e)
 {
-    const char *nul = memchr(text, '\0', length);
+    const char *nul = length ? memchr(text, '\0', length) : NULL;
     if (nul)
         return err_set(e, ERR_INPUT, err_at_name(name),
                        "a NUL byte at offset %zu; want a text file", (size_t)(nul - text));
-    struct reader r = {name, text, text + length, 1, a, e};
+    char *copy = arena_strndup(a, length ? text : "", length);
+    struct reader r = {name, copy, copy + length, 1, a, e};
     struct fields header = {0}, cells = {0};
-    int columns = read_record(&r, &header), room = 0, *lines = NULL;
+    int line, columns = read_record(&r, &header, &line), room = 0, *lines = NULL;
     if (columns < 0)
         return false;
     if (columns == 0)
@@ -127,7 +131,7 @@ bool csv_parse(const char *name, const char *text, size_t length, struct arena *
                        "is empty; want a header row of column names");
     int rows = 0;
     for (;; rows++) {
-        int n = read_record(&r, &cells), line = r.line;
+        int n = read_record(&r, &cells, &line);
         if (n < 0)
             return false;
         if (n == 0)
@@ -205,12 +209,15 @@ const char *csv_cell(const struct csv *c, int row, int column)
 
 bool csv_num(const struct csv *c, int row, int column, double *value, struct err *e)
 {
-    const char *text = csv_cell(c, row, column);
+    const char *text = csv_cell(c, row, column), *start = text + strspn(text, " \t");
     char *end;
-    double v = strtod(text, &end);
-    if (end == text || *end != '\0' || !isfinite(v))
+    struct cloc l = cloc_enter();
+    double v = strtod(start, &end);
+    cloc_leave(l);
+    bool decimal = start[strspn(start, "+-.0123456789eE")] == '\0'; /* no "0x10", no "inf" */
+    if (!decimal || end == start || *end != '\0' || !isfinite(v))
         return err_set(e, ERR_INPUT, (struct err_at){c->path, c->line[row], 0},
-                       "%s: '%s' is not a finite number", c->header[column], text);
+                       "%.40s: '%.40s' is not a finite number", c->header[column], text);
     *value = v;
     return true;
 }
@@ -218,13 +225,8 @@ bool csv_num(const struct csv *c, int row, int column, double *value, struct err
 bool csv_int(const struct csv *c, int row, int column, int64_t least, int64_t most, int64_t *value,
              struct err *e)
 {
-    double v = 0;
-    if (!csv_num(c, row, column, &v, e))
-        return false;
-    if (v != floor(v) || v < (double)least || v > (double)most)
-        return err_set(e, ERR_INPUT, (struct err_at){c->path, c->line[row], 0},
-                       "%s: '%s'; want a whole number from %lld to %lld", c->header[column],
-                       csv_cell(c, row, column), (long long)least, (long long)most);
-    *value = (int64_t)v;
-    return true;
+    struct err_at at = {c->path, c->line[row], 0};
+    char what[64];
+    snprintf(what, sizeof what, "%s", c->header[column]);
+    return qty_parse_int(csv_cell(c, row, column), least, most, what, at, value, e);
 }

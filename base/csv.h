@@ -8,7 +8,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 
-enum { CSV_FILE_LIMIT = 256 * 1024 * 1024 };
+enum { CSV_FILE_LIMIT = 256 * 1024 * 1024, CSV_CELL_LIMIT = 32 * 1000 * 1000 };
 
 struct csv {
     const char *path;
@@ -18,18 +18,19 @@ struct csv {
     const int *line;     /* [rows], for messages */
 };
 
-/* ERR_INPUT for an empty file, a row with another number of fields than the header, an open quote
- * or a NUL byte. */
+/* ERR_INPUT for an empty file, a row with another number of fields than the header, an open quote,
+ * a NUL byte, or what is over a limit. The text is copied. */
 bool csv_read(const char *path, struct arena *a, struct csv *out, struct err *e);
 bool csv_parse(const char *name, const char *text, size_t length, struct arena *a, struct csv *out,
                struct err *e);
 
 int csv_column(const struct csv *c, const char *name); /* -1: no such column */
-bool csv_need(const struct csv *c, const char *name, int *column,
-              struct err *e); /* names what there is */
+/* An error names the columns that there are. */
+bool csv_need(const struct csv *c, const char *name, int *column, struct err *e);
 const char *csv_cell(const struct csv *c, int row, int column);
 
-/* A finite number, or a whole number in a range; ERR_INPUT with line and column name otherwise. */
+/* A finite decimal number with a point, or a whole number in a range (exact, as qty_parse_int);
+ * ERR_INPUT with line and column name otherwise. */
 bool csv_num(const struct csv *c, int row, int column, double *value, struct err *e);
 bool csv_int(const struct csv *c, int row, int column, int64_t least, int64_t most, int64_t *value,
              struct err *e);
