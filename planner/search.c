@@ -171,12 +171,28 @@ static void own(struct plan_candidate *c, int phases, struct arena *a)
     c->time.wait_s = copy_doubles(c->time.wait_s, ranks, a);
 }
 
+/* The best candidates again, judged by the finer evaluator. */
+static bool rerank(struct search *s, int block, struct found *f)
+{
+    const struct plan_eval *ev = s->r->rerank;
+    int count = ev ? f->count : 0;
+    for (int i = 0; i < count; i++) {
+        struct plan_candidate c = f->best[i];
+        arena_reset(s->scratch);
+        if (!ev->block(ev, &s->c, block, &c.conf, &c.time, s->block, s->scratch, s->e))
+            return false;
+        f->count = i; /* those before are in their new order */
+        keep_candidate(f, &c);
+    }
+    return true;
+}
+
 static bool search_block(struct search *s, int block, struct plan_compared *out)
 {
     int keep = s->r->keep_candidates;
     struct found f = {.best = ARENA_ARRAY(s->a, struct plan_candidate, keep + 1), .keep = keep};
     arena_reset(s->block);
-    if (!try_all(s, block, &f))
+    if (!try_all(s, block, &f) || !rerank(s, block, &f))
         return false;
     for (int i = 0; i < f.count; i++)
         own(&f.best[i], f.best[i].time.phase_count, s->a);
@@ -344,7 +360,7 @@ static bool search_degree(const struct plan_request *r, int cp, struct plan_foun
     *p = (struct plan){.c = s.c,
                        .memory = s.memory,
                        .phase = r->phase,
-                       .evaluator = r->eval->name,
+                       .evaluator = (r->rerank ? r->rerank : r->eval)->name,
                        .gpus = gpus,
                        .cp = cp,
                        .replicas = gpus / cp,

@@ -20,6 +20,7 @@ struct plan_request {
     int query_group;      /* q */
     int64_t assign_nodes; /* search limit of one exact assignment; 0: the default */
     const struct plan_eval *eval;
+    const struct plan_eval *rerank; /* NULL, or a finer one that judges the keep_candidates best again */
     int keep_candidates; /* best configurations to report for each block, at least 1 */
 };
 
