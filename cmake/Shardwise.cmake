@@ -16,6 +16,7 @@ option(SHARDWISE_FUZZ "Build the libFuzzer targets (clang)" OFF)
 
 find_package(GSL)
 find_package(OpenMP COMPONENTS C)
+find_package(MPI QUIET COMPONENTS C)
 find_package(PkgConfig)
 if(PkgConfig_FOUND)
   pkg_check_modules(YAML IMPORTED_TARGET yaml-0.1)

@@ -1,0 +1,155 @@
+/* Collectives from groups of messages, and the list of backends. */
+#include "kernels/comm.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+extern const struct comm_backend comm_loopback;
+#ifdef SHARDWISE_HAVE_MPI
+extern const struct comm_backend comm_mpi;
+#endif
+
+const struct comm_backend *const comm_backends[] = {
+    &comm_loopback,
+#ifdef SHARDWISE_HAVE_MPI
+    &comm_mpi,
+#endif
+    NULL,
+};
+
+/* What OpenMPI, MPICH's Hydra, and Slurm with PMI set in the processes that they start. */
+static bool launched_by_mpi(void)
+{
+    static const char *const marks[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"};
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+        if (getenv(marks[i]))
+            return true;
+    return false;
+}
+
+const struct comm_backend *comm_backend_of(const char *name, struct err *e)
+{
+    char known[128] = "";
+    const char *wanted = name ? name : launched_by_mpi() ? "mpi" : "loopback";
+    for (int i = 0; comm_backends[i]; i++) {
+        if (strcmp(comm_backends[i]->name, wanted) == 0)
+            return comm_backends[i];
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", comm_backends[i]->name);
+    }
+    err_set(e, ERR_INPUT, err_at_name("--comm"), "'%s': this build has %s", wanted, known);
+    return NULL;
+}
+
+void comm_phase(struct comm *c, const char *name)
+{
+    *c->phase = name;
+}
+
+bool comm_fail(const struct comm *c, struct err *e, const char *format, ...)
+{
+    char text[512], at[96];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    snprintf(at, sizeof at, "rank %d, %s", c->world_rank, *c->phase ? *c->phase : "start");
+    return err_set(e, ERR_DEVICE, err_at_name(at), "%s", text);
+}
+
+double comm_now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Messages for and from all peers but the rank itself, nearest higher rank first so that not all begin with rank 0. */
+static int list_peers(const struct comm *c, struct comm_parts p, int direction, struct comm_message *out)
+{
+    int n = 0;
+    for (int k = 1; k < c->size; k++) {
+        int peer = (c->rank + direction * k + c->size) % c->size;
+        if (p.bytes[peer] > 0)
+            out[n++] = (struct comm_message){peer, (char *)p.data + p.offset[peer], p.bytes[peer]};
+    }
+    return n;
+}
+
+bool comm_alltoallv(struct comm *c, struct comm_parts send, struct comm_parts receive, struct err *e)
+{
+    struct comm_message *list = malloc(2 * (size_t)c->size * sizeof *list);
+    if (!list)
+        return comm_fail(c, e, "out of memory");
+    int sends = list_peers(c, send, 1, list), receives = list_peers(c, receive, -1, list + sends);
+    bool ok = c->backend->messages(c, list, sends, list + sends, receives, e);
+    int64_t own = send.bytes[c->rank];
+    if (ok && own > 0)
+        memcpy((char *)receive.data + receive.offset[c->rank], (const char *)send.data + send.offset[c->rank],
+               (size_t)own);
+    free(list);
+    return ok;
+}
+
+bool comm_allgatherv(struct comm *c, const void *send, int64_t bytes, struct comm_parts receive, struct err *e)
+{
+    int64_t *same = malloc(2 * (size_t)c->size * sizeof *same);
+    if (!same)
+        return comm_fail(c, e, "out of memory");
+    for (int i = 0; i < c->size; i++)
+        same[i] = bytes, same[c->size + i] = 0;
+    struct comm_parts out = {(void *)(uintptr_t)send, same, same + c->size};
+    bool ok = comm_alltoallv(c, out, receive, e);
+    free(same);
+    return ok;
+}
+
+bool comm_reduce_scatter(struct comm *c, const float *send, float *out, int64_t count, float *scratch, struct err *e)
+{
+    int64_t *parts = malloc(2 * (size_t)c->size * sizeof *parts);
+    if (!parts)
+        return comm_fail(c, e, "out of memory");
+    for (int i = 0; i < c->size; i++) {
+        parts[i] = count * (int64_t)sizeof *send;
+        parts[c->size + i] = i * parts[i];
+    }
+    struct comm_parts from = {(void *)(uintptr_t)send, parts, parts + c->size}, to = from;
+    to.data = scratch;
+    bool ok = comm_alltoallv(c, from, to, e);
+    for (int64_t i = 0; ok && i < count; i++) {
+        float sum = 0;
+        for (int r = 0; r < c->size; r++)
+            sum += scratch[r * count + i];
+        out[i] = sum;
+    }
+    free(parts);
+    return ok;
+}
+
+bool comm_shift(struct comm *c, const void *send, void *receive, int64_t bytes, struct err *e)
+{
+    struct comm_message out = {(c->rank + 1) % c->size, (void *)(uintptr_t)send, bytes};
+    struct comm_message in = {(c->rank + c->size - 1) % c->size, receive, bytes};
+    if (c->size == 1) {
+        memcpy(receive, send, (size_t)bytes);
+        return true;
+    }
+    return c->backend->messages(c, &out, 1, &in, 1, e);
+}
+
+bool comm_barrier(struct comm *c, struct err *e)
+{
+    char token = 0, *tokens = calloc((size_t)c->size, 1);
+    int64_t *parts = malloc(2 * (size_t)c->size * sizeof *parts);
+    bool ok = tokens && parts;
+    for (int i = 0; ok && i < c->size; i++)
+        parts[i] = 1, parts[c->size + i] = i;
+    ok = ok ? comm_allgatherv(c, &token, 1, (struct comm_parts){tokens, parts, parts + c->size}, e)
+            : comm_fail(c, e, "out of memory");
+    free(tokens);
+    free(parts);
+    return ok;
+}

@@ -1,0 +1,226 @@
+/* MPI (OpenMPI or MPICH). Messages are nonblocking and polled against the clock, so that a peer that is gone ends in an
+ * error that names it and not in a hang. */
+#include "kernels/comm.h"
+
+#include <mpi.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct member {
+    struct comm c;
+    MPI_Comm mpi;
+    const char *phase_now;
+};
+
+static struct member *member_of(struct comm *c)
+{
+    return (struct member *)c;
+}
+
+enum { PIECE = 1 << 30, TAG = 7 }; /* MPI counts are ints */
+
+static int pieces_of(const struct comm_message *m, int count)
+{
+    int n = 0;
+    for (int i = 0; i < count; i++)
+        n += (int)((m[i].bytes + PIECE - 1) / PIECE);
+    return n;
+}
+
+typedef int transfer(void *data, int bytes, int peer, MPI_Comm comm, MPI_Request *r);
+
+static int send_piece(void *data, int bytes, int peer, MPI_Comm comm, MPI_Request *r)
+{
+    return MPI_Isend(data, bytes, MPI_BYTE, peer, TAG, comm, r);
+}
+
+static int receive_piece(void *data, int bytes, int peer, MPI_Comm comm, MPI_Request *r)
+{
+    return MPI_Irecv(data, bytes, MPI_BYTE, peer, TAG, comm, r);
+}
+
+static bool post(struct member *m, const struct comm_message *list, int count, transfer *f, MPI_Request *requests,
+                 int *used, struct err *e)
+{
+    for (int i = 0; i < count; i++)
+        for (int64_t at = 0; at < list[i].bytes; at += PIECE) {
+            int64_t left = list[i].bytes - at;
+            int bytes = left < PIECE ? (int)left : PIECE;
+            if (f((char *)list[i].data + at, bytes, list[i].peer, m->mpi, &requests[*used]) != MPI_SUCCESS)
+                return comm_fail(&m->c, e, "MPI refuses a message of %d bytes with rank %d", bytes, list[i].peer);
+            (*used)++;
+        }
+    return true;
+}
+
+/* The peers whose messages have not come, for the error's text. */
+static void name_late(const struct comm_message *receives, int count, MPI_Request *requests, char *text, size_t size)
+{
+    int at = 0;
+    size_t used = 0;
+    text[0] = 0;
+    for (int i = 0; i < count; i++) {
+        int late = 0;
+        for (int64_t b = 0; b < receives[i].bytes; b += PIECE)
+            late |= requests[at++] != MPI_REQUEST_NULL;
+        if (late && used + 16 < size)
+            used += (size_t)snprintf(text + used, size - used, "%s%d", used ? ", " : "", receives[i].peer);
+    }
+}
+
+static bool wait_all(struct member *m, MPI_Request *requests, int count, int *done, struct err *e)
+{
+    double end = comm_now_s() + m->c.timeout_s;
+    int n = 0;
+    MPI_Status *status = malloc((size_t)(count + 1) * sizeof *status);
+    int *index = malloc((size_t)(count + 1) * sizeof *index);
+    int code = status && index ? MPI_SUCCESS : MPI_ERR_OTHER;
+    while (code == MPI_SUCCESS && *done < count && comm_now_s() < end) {
+        code = MPI_Testsome(count, requests, &n, index, status);
+        if (code == MPI_SUCCESS && n != MPI_UNDEFINED)
+            *done += n;
+        if (n == 0)
+            sched_yield(); /* ranks may outnumber cores */
+    }
+    free(status);
+    free(index);
+    return code == MPI_SUCCESS || comm_fail(&m->c, e, "MPI error %d in a group of messages: is a rank gone?", code);
+}
+
+static bool mpi_messages(struct comm *c, const struct comm_message *sends, int send_count,
+                         const struct comm_message *receives, int receive_count, struct err *e)
+{
+    struct member *m = member_of(c);
+    int most = pieces_of(sends, send_count) + pieces_of(receives, receive_count), used = 0, done = 0;
+    MPI_Request *requests = malloc((size_t)(most + 1) * sizeof *requests);
+    if (!requests)
+        return comm_fail(c, e, "out of memory");
+    bool ok = post(m, receives, receive_count, receive_piece, requests, &used, e) &&
+              post(m, sends, send_count, send_piece, requests, &used, e) && wait_all(m, requests, used, &done, e);
+    if (ok && done < used) {
+        char late[256];
+        name_late(receives, receive_count, requests, late, sizeof late);
+        ok = comm_fail(c, e, "nothing from rank %s of %d within %.0f s: is it gone?", *late ? late : "(all received)",
+                       c->size, c->timeout_s);
+    }
+    free(requests);
+    return ok;
+}
+
+static struct comm *mpi_split(struct comm *c, int colour, int key, struct err *e)
+{
+    struct member *part = calloc(1, sizeof *part);
+    if (!part) {
+        comm_fail(c, e, "out of memory");
+        return NULL;
+    }
+    *part = (struct member){.c = *c};
+    /* MPI_Comm_split has no time limit of its own; a barrier that has one goes first. */
+    if (!comm_barrier(c, e) || MPI_Comm_split(member_of(c)->mpi, colour, key, &part->mpi) != MPI_SUCCESS) {
+        comm_fail(c, e, "MPI cannot split the ranks");
+        free(part);
+        return NULL;
+    }
+    MPI_Comm_set_errhandler(part->mpi, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(part->mpi, &part->c.rank);
+    MPI_Comm_size(part->mpi, &part->c.size);
+    return &part->c;
+}
+
+static void mpi_release(struct comm *c)
+{
+    if (!c)
+        return;
+    MPI_Comm_free(&member_of(c)->mpi);
+    free(c);
+}
+
+/* ---- start and end ---- */
+
+/* Who we are before MPI_Init has told us. */
+static const char *launcher_rank(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i]))
+            return getenv(names[i]);
+    return "?";
+}
+
+/* A rank that never starts leaves the others in MPI_Init for ever; nothing but a signal gets out of it. */
+static void init_timed_out(int signal_number)
+{
+    (void)signal_number;
+    static const char before[] = "shardwise: rank ", after[] = ", start: not all ranks have started (MPI_Init)\n";
+    const char *rank = launcher_rank();
+    size_t length = 0;
+    while (rank[length])
+        length++;
+    ssize_t ignored = write(2, before, sizeof before - 1);
+    ignored = write(2, rank, length);
+    ignored = write(2, after, sizeof after - 1);
+    (void)ignored;
+    _exit(ERR_DEVICE);
+}
+
+static bool mpi_start(double timeout_s, struct err *e)
+{
+    int level = 0;
+    struct sigaction action = {.sa_handler = init_timed_out}, before;
+    sigaction(SIGALRM, &action, &before);
+    alarm((unsigned)timeout_s + 1);
+    int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
+    alarm(0);
+    sigaction(SIGALRM, &before, NULL);
+    if (code != MPI_SUCCESS)
+        return err_set(e, ERR_DEVICE, err_at_name("MPI"), "MPI_Init fails with code %d", code);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    return true;
+}
+
+static bool mpi_run(const struct comm_options *o, comm_main *f, void *arg, struct err *e)
+{
+    struct member m = {.c = {.timeout_s = o->timeout_s > 0 ? o->timeout_s : 20}, .mpi = MPI_COMM_WORLD};
+    extern const struct comm_backend comm_mpi;
+    m.c.backend = &comm_mpi;
+    m.c.phase = &m.phase_now;
+    if (!mpi_start(m.c.timeout_s, e))
+        return false;
+    MPI_Comm_rank(m.mpi, &m.c.rank);
+    MPI_Comm_size(m.mpi, &m.c.size);
+    m.c.world_rank = m.c.rank;
+    bool ok = m.c.size == o->ranks && f(&m.c, arg, e);
+    if (m.c.size != o->ranks) {
+        char at[48];
+        snprintf(at, sizeof at, "rank %d, start", m.c.rank);
+        err_set(e, ERR_INPUT, err_at_name(at), "the plan is for %d ranks, %d were started: want mpirun -np %d",
+                o->ranks, m.c.size, o->ranks);
+        MPI_Finalize(); /* all ranks see the same and leave in peace */
+        return false;
+    }
+    if (!ok) {
+        fprintf(stderr, "shardwise: %s\n", e->text);
+        fflush(NULL);
+        MPI_Abort(MPI_COMM_WORLD, e->code);
+    }
+    MPI_Finalize();
+    return ok;
+}
+
+static bool mpi_available(void)
+{
+    return true;
+}
+
+const struct comm_backend comm_mpi = {
+    .name = "mpi",
+    .what = "one process a rank, started by mpirun or srun",
+    .available = mpi_available,
+    .run = mpi_run,
+    .messages = mpi_messages,
+    .split = mpi_split,
+    .release = mpi_release,
+};

@@ -1,0 +1,191 @@
+/* Messages between ranks, with integer-coded payloads compared bit by bit. Usage: test_kernels_comm [ranks [backend]];
+ * under mpirun the backend is mpi. */
+#include "tests/check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/comm.h"
+
+enum { MOST = 16, ROOM = 4096 };
+
+static int32_t code(int from, int to, int64_t i)
+{
+    return (int32_t)(from * 1000003 + to * 1009 + i);
+}
+
+/* Rank i sends 3 i + j words to rank j; none at all on the way from 1 to 0. */
+static int64_t words(int from, int to)
+{
+    return from == 1 && to == 0 ? 0 : 3 * from + to;
+}
+
+static bool uneven_all_to_all(struct comm *c, struct err *e)
+{
+    int32_t out[ROOM], in[ROOM];
+    int64_t send[2][MOST], receive[2][MOST], at = 0, to = 0;
+    for (int p = 0; p < c->size; p++) {
+        send[0][p] = words(c->rank, p) * 4, send[1][p] = at;
+        receive[0][p] = words(p, c->rank) * 4, receive[1][p] = to;
+        for (int64_t i = 0; i < words(c->rank, p); i++)
+            out[at / 4 + i] = code(c->rank, p, i);
+        at += send[0][p], to += receive[0][p];
+    }
+    comm_phase(c, "all-to-all");
+    if (!comm_alltoallv(c, (struct comm_parts){out, send[0], send[1]}, (struct comm_parts){in, receive[0], receive[1]},
+                        e))
+        return false;
+    for (int p = 0; p < c->size; p++)
+        for (int64_t i = 0; i < words(p, c->rank); i++)
+            if (in[receive[1][p] / 4 + i] != code(p, c->rank, i))
+                return comm_fail(c, e, "word %lld from rank %d is wrong", (long long)i, p);
+    return true;
+}
+
+static bool uneven_all_gather(struct comm *c, struct err *e)
+{
+    int32_t out[MOST + 1], in[ROOM];
+    int64_t bytes[MOST], offset[MOST], at = 0;
+    for (int p = 0; p < c->size; p++) {
+        bytes[p] = 4 * (p + 1), offset[p] = at;
+        at += bytes[p];
+    }
+    for (int i = 0; i <= c->rank; i++)
+        out[i] = code(c->rank, 0, i);
+    comm_phase(c, "all-gather");
+    if (!comm_allgatherv(c, out, bytes[c->rank], (struct comm_parts){in, bytes, offset}, e))
+        return false;
+    for (int p = 0; p < c->size; p++)
+        for (int i = 0; i <= p; i++)
+            if (in[offset[p] / 4 + i] != code(p, 0, i))
+                return comm_fail(c, e, "word %d of rank %d is wrong", i, p);
+    return true;
+}
+
+/* Whole numbers: the sum is exact. sum over r of (r + 1) (100 me + i) = N (N + 1) / 2 (100 me + i). */
+static bool sums_are_scattered(struct comm *c, struct err *e)
+{
+    enum { COUNT = 5 };
+    float in[MOST * COUNT], out[COUNT], scratch[MOST * COUNT];
+    for (int p = 0; p < c->size; p++)
+        for (int i = 0; i < COUNT; i++)
+            in[p * COUNT + i] = (float)((c->rank + 1) * (100 * p + i));
+    comm_phase(c, "reduce-scatter");
+    if (!comm_reduce_scatter(c, in, out, COUNT, scratch, e))
+        return false;
+    for (int i = 0; i < COUNT; i++)
+        if ((int)out[i] != c->size * (c->size + 1) / 2 * (100 * c->rank + i))
+            return comm_fail(c, e, "sum %d is %g", i, (double)out[i]);
+    return true;
+}
+
+static bool a_ring_of_hops_brings_it_home(struct comm *c, struct err *e)
+{
+    int32_t here = code(c->rank, 0, 0), next = 0;
+    comm_phase(c, "ring");
+    for (int k = 1; k <= c->size; k++) {
+        if (!comm_shift(c, &here, &next, sizeof here, e))
+            return false;
+        here = next;
+        if (here != code((c->rank - k % c->size + c->size) % c->size, 0, 0))
+            return comm_fail(c, e, "hop %d brings %d", k, here);
+    }
+    return true;
+}
+
+/* Odd and even ranks apart, in falling order. */
+static bool split_ranks_talk_among_themselves(struct comm *c, struct err *e)
+{
+    comm_phase(c, "split");
+    struct comm *half = c->backend->split(c, c->rank % 2, -c->rank, e);
+    if (!half)
+        return false;
+    int expected = (c->size + 1 - c->rank % 2) / 2;
+    bool ok = half->size == expected && half->world_rank == c->rank;
+    ok = ok && half->rank == expected - 1 - c->rank / 2 && uneven_all_to_all(half, e);
+    if (!ok)
+        comm_fail(c, e, "half %d: rank %d of %d", c->rank % 2, half->rank, half->size);
+    c->backend->release(half);
+    return ok;
+}
+
+static bool everything(struct comm *c, void *arg, struct err *e)
+{
+    (void)arg;
+    for (int again = 0; again < 3; again++)
+        if (!uneven_all_to_all(c, e) || !uneven_all_gather(c, e) || !sums_are_scattered(c, e) ||
+            !a_ring_of_hops_brings_it_home(c, e) || !split_ranks_talk_among_themselves(c, e) || !comm_barrier(c, e))
+            return false;
+    return true;
+}
+
+/* ---- failures; virtual ranks only: under MPI they end the process (tests/validate/faults.sh) ---- */
+
+static bool rank_1_fails(struct comm *c, void *arg, struct err *e)
+{
+    (void)arg;
+    comm_phase(c, "select");
+    if (c->rank == 1)
+        return comm_fail(c, e, "out of luck");
+    comm_phase(c, "kv gather");
+    return comm_barrier(c, e);
+}
+
+static bool rank_0_is_silent(struct comm *c, void *arg, struct err *e)
+{
+    (void)arg;
+    comm_phase(c, "o all-to-all");
+    return c->rank == 0 || comm_barrier(c, e);
+}
+
+static bool sizes_differ(struct comm *c, void *arg, struct err *e)
+{
+    (void)arg;
+    int32_t out[2] = {0}, in[2];
+    comm_phase(c, "ring");
+    return comm_shift(c, out, in, c->rank == 0 ? 4 : 8, e);
+}
+
+static void a_failed_rank_ends_all_and_is_named(const struct comm_backend *b)
+{
+    struct err e = {0};
+    struct comm_options o = {.ranks = 4, .timeout_s = 20};
+    gsl_test(b->run(&o, rank_1_fails, NULL, &e), "a failed rank ends the run");
+    gsl_test(!strstr(e.text, "rank 1, select: out of luck"), "the message names rank and phase: %s", e.text);
+}
+
+static void a_silent_rank_is_an_error_within_the_time_limit(const struct comm_backend *b)
+{
+    struct err e = {0};
+    struct comm_options o = {.ranks = 3, .timeout_s = 0.3};
+    double start = comm_now_s();
+    gsl_test(b->run(&o, rank_0_is_silent, NULL, &e), "a silent rank ends the run");
+    gsl_test(comm_now_s() - start > 20, "soon");
+    gsl_test(!strstr(e.text, "o all-to-all: nothing from rank"), "the message says who waited where: %s", e.text);
+}
+
+static void messages_of_unequal_sizes_are_refused(const struct comm_backend *b)
+{
+    struct err e = {0};
+    struct comm_options o = {.ranks = 2, .timeout_s = 5};
+    gsl_test(b->run(&o, sizes_differ, NULL, &e) || !strstr(e.text, "bytes, want"), "unequal sizes: %s", e.text);
+}
+
+int main(int argc, char **argv)
+{
+    struct err e = {0};
+    const struct comm_backend *b = comm_backend_of(argc > 2 ? argv[2] : NULL, &e);
+    if (!b)
+        return 77;
+    for (int n = argc > 1 ? atoi(argv[1]) : 1; n <= (argc > 1 ? atoi(argv[1]) : 6); n++) {
+        struct comm_options o = {.ranks = n};
+        gsl_test(!b->run(&o, everything, NULL, &e), "%s: %d ranks: %s", b->name, n, e.text);
+    }
+    if (argc == 1) {
+        a_failed_rank_ends_all_and_is_named(b);
+        a_silent_rank_is_an_error_within_the_time_limit(b);
+        messages_of_unequal_sizes_are_refused(b);
+        gsl_test(comm_backend_of("pigeon", &e) != NULL, "an unknown backend is refused");
+    }
+    return gsl_test_summary();
+}
