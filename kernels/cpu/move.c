@@ -41,10 +41,10 @@ static bool remap_group(const struct kern_remap *r, int64_t group)
     int32_t *list = r->list + group * r->list_stride;
     int64_t n = 0, before = 0;
     for (int64_t w = 0; w < r->bitmap_words; w++) {
-        uint32_t all = r->all ? r->all[w] : 0xffffffffu;
-        if ((bits[w] & ~all) || n + __builtin_popcount(bits[w]) > r->list_stride)
+        uint32_t all = r->all ? r->all[w] : 0xffffffffu, wanted = bits[w] & all;
+        if ((wanted != bits[w] && !r->within) || n + __builtin_popcount(wanted) > r->list_stride)
             return false;
-        for (uint32_t rest = bits[w]; rest; rest &= rest - 1) {
+        for (uint32_t rest = wanted; rest; rest &= rest - 1) {
             int bit = __builtin_ctz(rest);
             list[n++] = (int32_t)(before + __builtin_popcount(all & ((1u << bit) - 1)));
         }

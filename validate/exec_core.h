@@ -1,0 +1,89 @@
+/* The state of one rank of a block that is carried out; shared by exec.c (passes), column.c (how KV moves between sequence
+ * ranks). */
+#ifndef VALIDATE_EXEC_CORE_H
+#define VALIDATE_EXEC_CORE_H
+
+#include "validate/exec.h"
+#include "validate/layout.h"
+
+enum { EXEC_ROWS_MOST = 64, EXEC_BUFFERS_MOST = 4096 };
+
+/* Which rows of K and V go where in a column, per (KV head of the holder, sequence rank). */
+struct column {
+    int64_t *want;  /* [kv][seq] rows that this rank needs of the shard of seq */
+    int64_t *give;  /* [kv][seq] rows of this rank's shard that seq needs */
+    int32_t **list; /* [kv][seq] the rows that are given, relative to this shard; this rank's own too */
+    uint32_t *all;      /* [kv][words] union of the selections; NULL if all rows move */
+    uint32_t **mask;    /* [seq] bits of each shard's keys */
+    int32_t *list_room; /* one list, for counting */
+    int32_t *count_room;
+    uint32_t *request_out, *request_in; /* bitmaps of wanted rows */
+    struct comm_parts out, in;          /* counts and offsets of the messages at hand */
+    void *send, *receive;
+    float *scratch;
+};
+
+struct exec {
+    struct exec_case c;
+    const struct kern_backend *b;
+    struct comm *world, *row, *column;
+    struct arena *a, *scratch; /* scratch: for one exec_once */
+    void *buffers[EXEC_BUFFERS_MOST];
+    int buffer_count;
+    struct layout l;
+    const struct layout_holder *mine;
+    enum cp_move move;
+    int64_t shard, local, words; /* rows of this shard, of this rank's tokens; words of a bitmap over all keys */
+
+    /* token side: [local][heads][width] */
+    uint16_t *q, *k, *v, *d_o, *q_lr, *k_lr, *o;
+    float *grad[3]; /* dQ, dK, dV: [head][local][dim] */
+
+    /* holder's side, by piece */
+    void **piece_q, **piece_do, **piece_o, **piece_q_lr, **piece_dq16;
+    uint16_t **proxy; /* [groups][rank]: Q_lr of each group's middle query */
+    uint32_t **bits;  /* [groups][words]; pieces of a KV head follow each other */
+    int32_t **list, **count;
+    float **o32, **lse, **dq, **o32_part, **lse_part;
+    /* by KV head: own shard */
+    void **kv_k, **kv_v, **kv_k_lr, **kv_dk16, **kv_dv16;
+    float **dk, **dv;
+    uint16_t **k_lr_all; /* [tokens][rank] */
+    /* by KV head: what attention sees (own shard, union, or all keys) and its gradients */
+    uint16_t **seen_k, **seen_v;
+    float **seen_dk, **seen_dv;
+    int64_t *seen_rows;
+
+    struct exchange to_lr, to_qkv, back_o, to_do, back_grads;
+    float *arrived32; /* gradients of back_grads, widened */
+    struct column col;
+    struct kern_head *heads;
+
+    struct exec_row rows[EXEC_ROWS_MOST];
+    int row_count;
+    double begun, waited;
+};
+
+/* Memory of the backend that lives as long as x; NULL with *e set on failure. */
+void *exec_take(struct exec *x, int64_t bytes, struct err *e);
+
+/* A phase begins, ends and is recorded. exec_meet waits for the members of a collective first. */
+void exec_begin(struct exec *x, const char *name);
+bool exec_meet(struct exec *x, const char *name, struct comm *c, struct err *e);
+bool exec_end(struct exec *x, enum cp_pass pass, enum cost_class cost, double sent, double received, double work,
+              struct err *e);
+
+/* ---- column.c ---- */
+
+bool column_new(struct exec *x, struct err *e);
+bool column_index(struct exec *x, struct err *e); /* selections -> requests -> lists; sparse MOVE_ROWS only */
+bool column_gather(struct exec *x, enum cp_pass pass, struct err *e);
+bool column_return(struct exec *x, struct err *e);
+bool ring_forward(struct exec *x, enum cp_pass pass, struct err *e);
+bool ring_backward(struct exec *x, struct err *e);
+
+/* Attention of all pieces on `seen_*`, with lists of that many rows. exec.c */
+double exec_pairs(const struct exec *x);
+struct kern_attention exec_attention(struct exec *x);
+
+#endif
