@@ -67,8 +67,10 @@ double comm_now_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Messages for and from all peers but the rank itself, nearest higher rank first so that not all begin with rank 0. */
-static int list_peers(const struct comm *c, struct comm_parts p, int direction, struct comm_message *out)
+/* Messages for and from all peers but the rank itself, nearest higher rank first so that not all
+ * begin with rank 0. */
+static int list_peers(const struct comm *c, struct comm_parts p, int direction,
+                      struct comm_message *out)
 {
     int n = 0;
     for (int k = 1; k < c->size; k++) {
@@ -79,7 +81,8 @@ static int list_peers(const struct comm *c, struct comm_parts p, int direction, 
     return n;
 }
 
-bool comm_alltoallv(struct comm *c, struct comm_parts send, struct comm_parts receive, struct err *e)
+bool comm_alltoallv(struct comm *c, struct comm_parts send, struct comm_parts receive,
+                    struct err *e)
 {
     struct comm_message *list = malloc(2 * (size_t)c->size * sizeof *list);
     if (!list)
@@ -88,13 +91,14 @@ bool comm_alltoallv(struct comm *c, struct comm_parts send, struct comm_parts re
     bool ok = c->backend->messages(c, list, sends, list + sends, receives, e);
     int64_t own = send.bytes[c->rank];
     if (ok && own > 0)
-        memcpy((char *)receive.data + receive.offset[c->rank], (const char *)send.data + send.offset[c->rank],
-               (size_t)own);
+        memcpy((char *)receive.data + receive.offset[c->rank],
+               (const char *)send.data + send.offset[c->rank], (size_t)own);
     free(list);
     return ok;
 }
 
-bool comm_allgatherv(struct comm *c, const void *send, int64_t bytes, struct comm_parts receive, struct err *e)
+bool comm_allgatherv(struct comm *c, const void *send, int64_t bytes, struct comm_parts receive,
+                     struct err *e)
 {
     int64_t *same = malloc(2 * (size_t)c->size * sizeof *same);
     if (!same)
@@ -107,7 +111,8 @@ bool comm_allgatherv(struct comm *c, const void *send, int64_t bytes, struct com
     return ok;
 }
 
-bool comm_reduce_scatter(struct comm *c, const float *send, float *out, int64_t count, float *scratch, struct err *e)
+bool comm_reduce_scatter(struct comm *c, const float *send, float *out, int64_t count,
+                         float *scratch, struct err *e)
 {
     int64_t *parts = malloc(2 * (size_t)c->size * sizeof *parts);
     if (!parts)

@@ -1,9 +1,10 @@
-/* Messages between the ranks of one run. A backend moves groups of messages; the collectives are built from those, so
- * that counts, orders of summation and failures are the same everywhere.
+/* Messages between the ranks of one run. A backend moves groups of messages; the collectives are
+ * built from those, so that counts, orders of summation and failures are the same everywhere.
  *
- * Every rank calls the same collectives of a communicator in the same order. A call that does not finish within the
- * time limit, and every call after another rank has failed, returns false with ERR_DEVICE: the message names this rank,
- * its phase and the ranks that were waited for. Nothing is left to hang.
+ * Every rank calls the same collectives of a communicator in the same order. A call that does not
+ * finish within the time limit, and every call after another rank has failed, returns false with
+ * ERR_DEVICE: the message names this rank, its phase and the ranks that were waited for. Nothing is
+ * left to hang.
  *
  * Buffers are in host memory for "loopback" and "mpi". */
 #ifndef KERNELS_COMM_H
@@ -31,18 +32,20 @@ struct comm_options {
     double timeout_s; /* of one call; 0 means 20 s */
 };
 
-/* What a rank does; `arg` is shared by the virtual ranks of one process. False ends the whole run. */
+/* What a rank does; `arg` is shared by the virtual ranks of one process. False ends the whole run.
+ */
 typedef bool comm_main(struct comm *world, void *arg, struct err *e);
 
 struct comm_backend {
     const char *name; /* "loopback" */
     const char *what; /* one line for people */
     bool (*available)(void);
-    /* Runs `main` on every rank that lives in this process and returns when they are done; *e is the first failure. The
-     * number of ranks that there are must be o->ranks (mpirun -np), otherwise ERR_INPUT. */
+    /* Runs `main` on every rank that lives in this process and returns when they are done; *e is
+     * the first failure. The number of ranks that there are must be o->ranks (mpirun -np),
+     * otherwise ERR_INPUT. */
     bool (*run)(const struct comm_options *o, comm_main *main, void *arg, struct err *e);
-    /* One group of messages: all sends and receives together; deadlock-free in any order. A receive's bytes must be those
-     * of its send. */
+    /* One group of messages: all sends and receives together; deadlock-free in any order. A
+     * receive's bytes must be those of its send. */
     bool (*messages)(struct comm *c, const struct comm_message *sends, int send_count,
                      const struct comm_message *receives, int receive_count, struct err *e);
     /* Ranks of the same colour form a communicator, ordered by key; called by all ranks of c. */
@@ -50,8 +53,8 @@ struct comm_backend {
     void (*release)(struct comm *c); /* of a split; accepts NULL */
 };
 
-/* All that this build has; NULL-terminated. NULL and ERR_INPUT for an unknown name. Name NULL: mpi if this process was
- * started by an MPI launcher, else loopback. */
+/* All that this build has; NULL-terminated. NULL and ERR_INPUT for an unknown name. Name NULL: mpi
+ * if this process was started by an MPI launcher, else loopback. */
 extern const struct comm_backend *const comm_backends[];
 const struct comm_backend *comm_backend_of(const char *name, struct err *e);
 
@@ -68,20 +71,25 @@ struct comm {
 void comm_phase(struct comm *c, const char *name);
 
 /* The rank's number in the error's text and its phase: "rank 3, kv gather: ...". */
-bool comm_fail(const struct comm *c, struct err *e, const char *format, ...) __attribute__((format(printf, 3, 4)));
+bool comm_fail(const struct comm *c, struct err *e, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Byte counts and offsets per peer; a rank's part for itself is copied. */
 struct comm_parts {
     void *data;
     const int64_t *bytes, *offset; /* [size] */
 };
-bool comm_alltoallv(struct comm *c, struct comm_parts send, struct comm_parts receive, struct err *e);
+bool comm_alltoallv(struct comm *c, struct comm_parts send, struct comm_parts receive,
+                    struct err *e);
 
 /* Every rank's `bytes` bytes, one after the other as `receive` says. */
-bool comm_allgatherv(struct comm *c, const void *send, int64_t bytes, struct comm_parts receive, struct err *e);
+bool comm_allgatherv(struct comm *c, const void *send, int64_t bytes, struct comm_parts receive,
+                     struct err *e);
 
-/* out[i] = sum over ranks, in rank order, of their send[rank * count + i]. scratch: size * count floats. */
-bool comm_reduce_scatter(struct comm *c, const float *send, float *out, int64_t count, float *scratch, struct err *e);
+/* out[i] = sum over ranks, in rank order, of their send[rank * count + i]. scratch: size * count
+ * floats. */
+bool comm_reduce_scatter(struct comm *c, const float *send, float *out, int64_t count,
+                         float *scratch, struct err *e);
 
 /* One ring hop: to rank+1, from rank-1 (modulo size). */
 bool comm_shift(struct comm *c, const void *send, void *receive, int64_t bytes, struct err *e);

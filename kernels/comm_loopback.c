@@ -73,26 +73,28 @@ static struct timespec deadline_of(double timeout_s)
 }
 
 /* With the lock held: waits until slot->full == full. */
-static bool wait_slot(struct member *m, const struct slot *s, bool full, int peer, const struct timespec *deadline,
-                      struct err *e)
+static bool wait_slot(struct member *m, const struct slot *s, bool full, int peer,
+                      const struct timespec *deadline, struct err *e)
 {
     struct world *w = m->room->world;
     while (s->full != full && !w->failed)
         if (pthread_cond_timedwait(&w->change, &w->lock, deadline) == ETIMEDOUT)
-            return comm_fail(&m->c, e, "nothing from rank %d of %d within %.0f s: is it gone?", peer, m->c.size,
-                             m->c.timeout_s);
-    return w->failed ? comm_fail(&m->c, e, "stopped, another rank failed: %s", w->first.text) : true;
+            return comm_fail(&m->c, e, "nothing from rank %d of %d within %.0f s: is it gone?",
+                             peer, m->c.size, m->c.timeout_s);
+    return w->failed ? comm_fail(&m->c, e, "stopped, another rank failed: %s", w->first.text)
+                     : true;
 }
 
-static bool receive_one(struct member *m, const struct comm_message *in, const struct timespec *deadline, struct err *e)
+static bool receive_one(struct member *m, const struct comm_message *in,
+                        const struct timespec *deadline, struct err *e)
 {
     struct world *w = m->room->world;
     struct slot *s = &m->room->slots[in->peer * m->room->size + m->c.rank];
     if (!wait_slot(m, s, true, in->peer, deadline, e))
         return false;
     if (s->bytes != in->bytes)
-        return comm_fail(&m->c, e, "rank %d sends %lld bytes, want %lld", in->peer, (long long)s->bytes,
-                         (long long)in->bytes);
+        return comm_fail(&m->c, e, "rank %d sends %lld bytes, want %lld", in->peer,
+                         (long long)s->bytes, (long long)in->bytes);
     pthread_mutex_unlock(&w->lock); /* the sender leaves its buffer alone until the slot is empty */
     memcpy(in->data, s->data, (size_t)in->bytes);
     pthread_mutex_lock(&w->lock);
@@ -246,11 +248,15 @@ static void world_free(struct world *w)
 
 extern const struct comm_backend comm_loopback;
 
-static int start_threads(struct world *w, struct thread *t, const struct comm_options *o, comm_main *f, void *arg)
+static int start_threads(struct world *w, struct thread *t, const struct comm_options *o,
+                         comm_main *f, void *arg)
 {
     for (int r = 0; r < o->ranks; r++) {
         t[r] = (struct thread){.main = f, .arg = arg};
-        t[r].m = (struct member){.c = {.backend = &comm_loopback, .rank = r, .size = o->ranks, .world_rank = r,
+        t[r].m = (struct member){.c = {.backend = &comm_loopback,
+                                       .rank = r,
+                                       .size = o->ranks,
+                                       .world_rank = r,
                                        .timeout_s = o->timeout_s > 0 ? o->timeout_s : 20},
                                  .room = &w->all};
         t[r].m.c.phase = &t[r].m.phase_now;
@@ -264,14 +270,15 @@ static bool loopback_run(const struct comm_options *o, comm_main *f, void *arg, 
 {
     enum { MOST = 256 };
     if (o->ranks < 1 || o->ranks > MOST)
-        return err_set(e, ERR_INPUT, err_at_name("--comm loopback"), "%d ranks, want 1 to %d", o->ranks, MOST);
+        return err_set(e, ERR_INPUT, err_at_name("--comm loopback"), "%d ranks, want 1 to %d",
+                       o->ranks, MOST);
     struct world w;
     struct thread *threads = calloc((size_t)o->ranks, sizeof *threads);
     bool ok = world_new(&w, o->ranks) && threads;
     int started = ok ? start_threads(&w, threads, o, f, arg) : 0;
     if (started < o->ranks) {
-        ok = err_set(e, ERR_SYSTEM, err_at_name("--comm loopback"), "cannot start rank %d: out of memory or threads",
-                     started);
+        ok = err_set(e, ERR_SYSTEM, err_at_name("--comm loopback"),
+                     "cannot start rank %d: out of memory or threads", started);
         pthread_mutex_lock(&w.lock);
         world_fail(&w, e);
         pthread_mutex_unlock(&w.lock);

@@ -1,5 +1,5 @@
-/* MPI (OpenMPI or MPICH). Messages are nonblocking and polled against the clock, so that a peer that is gone ends in an
- * error that names it and not in a hang. */
+/* MPI (OpenMPI or MPICH). Messages are nonblocking and polled against the clock, so that a peer
+ * that is gone ends in an error that names it and not in a hang. */
 #include "kernels/comm.h"
 
 #include <mpi.h>
@@ -42,22 +42,25 @@ static int receive_piece(void *data, int bytes, int peer, MPI_Comm comm, MPI_Req
     return MPI_Irecv(data, bytes, MPI_BYTE, peer, TAG, comm, r);
 }
 
-static bool post(struct member *m, const struct comm_message *list, int count, transfer *f, MPI_Request *requests,
-                 int *used, struct err *e)
+static bool post(struct member *m, const struct comm_message *list, int count, transfer *f,
+                 MPI_Request *requests, int *used, struct err *e)
 {
     for (int i = 0; i < count; i++)
         for (int64_t at = 0; at < list[i].bytes; at += PIECE) {
             int64_t left = list[i].bytes - at;
             int bytes = left < PIECE ? (int)left : PIECE;
-            if (f((char *)list[i].data + at, bytes, list[i].peer, m->mpi, &requests[*used]) != MPI_SUCCESS)
-                return comm_fail(&m->c, e, "MPI refuses a message of %d bytes with rank %d", bytes, list[i].peer);
+            if (f((char *)list[i].data + at, bytes, list[i].peer, m->mpi, &requests[*used]) !=
+                MPI_SUCCESS)
+                return comm_fail(&m->c, e, "MPI refuses a message of %d bytes with rank %d", bytes,
+                                 list[i].peer);
             (*used)++;
         }
     return true;
 }
 
 /* The peers whose messages have not come, for the error's text. */
-static void name_late(const struct comm_message *receives, int count, MPI_Request *requests, char *text, size_t size)
+static void name_late(const struct comm_message *receives, int count, MPI_Request *requests,
+                      char *text, size_t size)
 {
     int at = 0;
     size_t used = 0;
@@ -67,7 +70,8 @@ static void name_late(const struct comm_message *receives, int count, MPI_Reques
         for (int64_t b = 0; b < receives[i].bytes; b += PIECE)
             late |= requests[at++] != MPI_REQUEST_NULL;
         if (late && used + 16 < size)
-            used += (size_t)snprintf(text + used, size - used, "%s%d", used ? ", " : "", receives[i].peer);
+            used += (size_t)snprintf(text + used, size - used, "%s%d", used ? ", " : "",
+                                     receives[i].peer);
     }
 }
 
@@ -87,24 +91,27 @@ static bool wait_all(struct member *m, MPI_Request *requests, int count, int *do
     }
     free(status);
     free(index);
-    return code == MPI_SUCCESS || comm_fail(&m->c, e, "MPI error %d in a group of messages: is a rank gone?", code);
+    return code == MPI_SUCCESS ||
+           comm_fail(&m->c, e, "MPI error %d in a group of messages: is a rank gone?", code);
 }
 
 static bool mpi_messages(struct comm *c, const struct comm_message *sends, int send_count,
                          const struct comm_message *receives, int receive_count, struct err *e)
 {
     struct member *m = member_of(c);
-    int most = pieces_of(sends, send_count) + pieces_of(receives, receive_count), used = 0, done = 0;
+    int most = pieces_of(sends, send_count) + pieces_of(receives, receive_count), used = 0,
+        done = 0;
     MPI_Request *requests = malloc((size_t)(most + 1) * sizeof *requests);
     if (!requests)
         return comm_fail(c, e, "out of memory");
     bool ok = post(m, receives, receive_count, receive_piece, requests, &used, e) &&
-              post(m, sends, send_count, send_piece, requests, &used, e) && wait_all(m, requests, used, &done, e);
+              post(m, sends, send_count, send_piece, requests, &used, e) &&
+              wait_all(m, requests, used, &done, e);
     if (ok && done < used) {
         char late[256];
         name_late(receives, receive_count, requests, late, sizeof late);
-        ok = comm_fail(c, e, "nothing from rank %s of %d within %.0f s: is it gone?", *late ? late : "(all received)",
-                       c->size, c->timeout_s);
+        ok = comm_fail(c, e, "nothing from rank %s of %d within %.0f s: is it gone?",
+                       *late ? late : "(all received)", c->size, c->timeout_s);
     }
     free(requests);
     return ok;
@@ -119,7 +126,8 @@ static struct comm *mpi_split(struct comm *c, int colour, int key, struct err *e
     }
     *part = (struct member){.c = *c};
     /* MPI_Comm_split has no time limit of its own; a barrier that has one goes first. */
-    if (!comm_barrier(c, e) || MPI_Comm_split(member_of(c)->mpi, colour, key, &part->mpi) != MPI_SUCCESS) {
+    if (!comm_barrier(c, e) ||
+        MPI_Comm_split(member_of(c)->mpi, colour, key, &part->mpi) != MPI_SUCCESS) {
         comm_fail(c, e, "MPI cannot split the ranks");
         free(part);
         return NULL;
@@ -150,11 +158,13 @@ static const char *launcher_rank(void)
     return "?";
 }
 
-/* A rank that never starts leaves the others in MPI_Init for ever; nothing but a signal gets out of it. */
+/* A rank that never starts leaves the others in MPI_Init for ever; nothing but a signal gets out of
+ * it. */
 static void init_timed_out(int signal_number)
 {
     (void)signal_number;
-    static const char before[] = "shardwise: rank ", after[] = ", start: not all ranks have started (MPI_Init)\n";
+    static const char before[] = "shardwise: rank ",
+                      after[] = ", start: not all ranks have started (MPI_Init)\n";
     const char *rank = launcher_rank();
     size_t length = 0;
     while (rank[length])
@@ -183,7 +193,8 @@ static bool mpi_start(double timeout_s, struct err *e)
 
 static bool mpi_run(const struct comm_options *o, comm_main *f, void *arg, struct err *e)
 {
-    struct member m = {.c = {.timeout_s = o->timeout_s > 0 ? o->timeout_s : 20}, .mpi = MPI_COMM_WORLD};
+    struct member m = {.c = {.timeout_s = o->timeout_s > 0 ? o->timeout_s : 20},
+                       .mpi = MPI_COMM_WORLD};
     extern const struct comm_backend comm_mpi;
     m.c.backend = &comm_mpi;
     m.c.phase = &m.phase_now;
@@ -196,8 +207,9 @@ static bool mpi_run(const struct comm_options *o, comm_main *f, void *arg, struc
     if (m.c.size != o->ranks) {
         char at[48];
         snprintf(at, sizeof at, "rank %d, start", m.c.rank);
-        err_set(e, ERR_INPUT, err_at_name(at), "the plan is for %d ranks, %d were started: want mpirun -np %d",
-                o->ranks, m.c.size, o->ranks);
+        err_set(e, ERR_INPUT, err_at_name(at),
+                "the plan is for %d ranks, %d were started: want mpirun -np %d", o->ranks, m.c.size,
+                o->ranks);
         MPI_Finalize(); /* all ranks see the same and leave in peace */
         return false;
     }

@@ -104,7 +104,8 @@ struct kern_remap {
     int32_t *list;  /* out [groups][list_stride] */
     int32_t *count; /* out [groups] */
     int64_t list_stride;
-    bool within; /* all = a range of keys: the list is the part of the group in that range, relative to its start */
+    bool within; /* all = a range of keys: the list is the part of the group in that range, relative
+                    to its start */
 };
 
 /* `rows` rows of `bytes` bytes from src + i * src_stride to dst + i * dst_stride; pack and unpack

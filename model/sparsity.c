@@ -1,6 +1,5 @@
 #include "model/sparsity.h"
 
-#include <gsl/gsl_sf_gamma.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +49,13 @@ static double markov_miss(const struct markov *m)
     return sum * step + f0 * step * (as / 12 - as * as * as / 720) + f0 / m->a;
 }
 
+/* ln B(a, b). lgamma_r: without the global sign that lgamma writes; both arguments are positive. */
+static double log_beta(double a, double b)
+{
+    int sign;
+    return lgamma_r(a, &sign) + lgamma_r(b, &sign) - lgamma_r(a + b, &sign);
+}
+
 double union_markov(double keep, double groups, double rho, double omega)
 {
     if (keep >= 1)
@@ -60,7 +66,7 @@ double union_markov(double keep, double groups, double rho, double omega)
     if (!(nu < 1e6)) /* every key equally popular */
         return 1 - (1 - keep) * exp((groups - 1) * log1p(-(1 - c) * keep));
     struct markov m = {.a = keep * nu, .b = (1 - keep) * nu, .x = 1 - c, .power = groups - 1};
-    m.log_beta = gsl_sf_lnbeta(m.a, m.b);
+    m.log_beta = log_beta(m.a, m.b);
     return fmin(fmax(1 - markov_miss(&m), keep), 1);
 }
 

@@ -1,4 +1,5 @@
-/* KV between the sequence ranks of a column: by wanted rows, all rows, all-gather or ring, and its gradients back. */
+/* KV between the sequence ranks of a column: by wanted rows, all rows, all-gather or ring, and its
+ * gradients back. */
 #include <stdlib.h>
 
 #include "validate/exec_core.h"
@@ -43,7 +44,8 @@ static bool make_masks(struct exec *x, struct err *e)
 /* All rows move: the list of every (KV head, rank) is that of all rows of this shard. */
 static bool make_full_lists(struct exec *x, struct err *e)
 {
-    int32_t *host = malloc((size_t)(x->shard + 1) * sizeof *host), *all = exec_take(x, x->shard * 4, e);
+    int32_t *host = malloc((size_t)(x->shard + 1) * sizeof *host),
+            *all = exec_take(x, x->shard * 4, e);
     bool ok = host && all;
     for (int64_t i = 0; ok && i < x->shard; i++)
         host[i] = (int32_t)i;
@@ -68,7 +70,8 @@ static bool make_row_lists(struct exec *x, struct err *e)
     x->col.count_room = exec_take(x, 4, e);
     int64_t words = x->mine->kv_count * (x->words + 2 * x->l.seq_groups) * 4;
     x->col.request_out = exec_take(x, words, e);
-    x->col.request_in = exec_take(x, x->mine->kv_count * (kern_words(x->shard) + 1) * x->l.seq_groups * 4, e);
+    x->col.request_in =
+        exec_take(x, x->mine->kv_count * (kern_words(x->shard) + 1) * x->l.seq_groups * 4, e);
     return e->code == ERR_NONE;
 }
 
@@ -78,7 +81,8 @@ static void make_seen(struct exec *x, struct err *e)
     int n = x->mine->kv_count;
     bool own = x->move == MOVE_NONE || x->move == MOVE_RING, train = !x->c.options.inference;
     int64_t half = x->c.tokens * x->c.head_dim * 2;
-    x->seen_k = ARENA_ARRAY(x->a, uint16_t *, n + 1), x->seen_v = ARENA_ARRAY(x->a, uint16_t *, n + 1);
+    x->seen_k = ARENA_ARRAY(x->a, uint16_t *, n + 1),
+    x->seen_v = ARENA_ARRAY(x->a, uint16_t *, n + 1);
     x->seen_dk = ARENA_ARRAY(x->a, float *, n + 1), x->seen_dv = ARENA_ARRAY(x->a, float *, n + 1);
     x->seen_rows = ARENA_ARRAY(x->a, int64_t, n + 1);
     for (int i = 0; i < n; i++) {
@@ -112,10 +116,13 @@ bool column_new(struct exec *x, struct err *e)
     return x->move != MOVE_ROWS || make_row_lists(x, e);
 }
 
-/* Bytes and offsets of messages whose parts have bytes(s); returns the sum. The own part may be left out. */
-static int64_t set_parts(struct exec *x, struct comm_parts *p, int64_t size(const struct exec *, int), bool own)
+/* Bytes and offsets of messages whose parts have bytes(s); returns the sum. The own part may be
+ * left out. */
+static int64_t set_parts(struct exec *x, struct comm_parts *p,
+                         int64_t size(const struct exec *, int), bool own)
 {
-    int64_t *bytes = (int64_t *)(uintptr_t)p->bytes, *offset = (int64_t *)(uintptr_t)p->offset, sum = 0;
+    int64_t *bytes = (int64_t *)(uintptr_t)p->bytes, *offset = (int64_t *)(uintptr_t)p->offset,
+            sum = 0;
     for (int s = 0; s < x->l.seq_groups; s++) {
         bytes[s] = own || s != x->l.seq_rank ? size(x, s) : 0;
         offset[s] = sum;
@@ -139,7 +146,8 @@ static int64_t shard_words(const struct exec *x, int s)
 static bool unite(struct exec *x, struct err *e)
 {
     struct kern_union *u = ARENA_ARRAY(x->scratch, struct kern_union, x->mine->kv_count);
-    for (int i = 0; i < x->mine->piece_count; i++) { /* pieces of a KV head follow each other, so do their bitmaps */
+    for (int i = 0; i < x->mine->piece_count;
+         i++) { /* pieces of a KV head follow each other, so do their bitmaps */
         const struct layout_piece *p = &x->mine->pieces[i];
         struct kern_union *k = &u[p->kv];
         k->bitmap = k->bitmap ? k->bitmap : x->bits[i];
@@ -150,13 +158,20 @@ static bool unite(struct exec *x, struct err *e)
     return x->b->unite(u, x->mine->kv_count, e);
 }
 
-/* The rows of shard s in a bitmap whose word 0 is `first` of the sequence, relative to the shard. */
-static bool list_rows(struct exec *x, int s, const uint32_t *bits, int64_t first, int64_t words, int32_t *list,
-                      int64_t *count, struct err *e)
+/* The rows of shard s in a bitmap whose word 0 is `first` of the sequence, relative to the shard.
+ */
+static bool list_rows(struct exec *x, int s, const uint32_t *bits, int64_t first, int64_t words,
+                      int32_t *list, int64_t *count, struct err *e)
 {
     int32_t n = 0;
-    struct kern_remap r = {.groups = 1, .bitmap_words = words, .bitmap = bits, .all = x->col.mask[s] + first,
-                           .list = list, .count = x->col.count_room, .list_stride = shard_rows(x, s), .within = true};
+    struct kern_remap r = {.groups = 1,
+                           .bitmap_words = words,
+                           .bitmap = bits,
+                           .all = x->col.mask[s] + first,
+                           .list = list,
+                           .count = x->col.count_room,
+                           .list_stride = shard_rows(x, s),
+                           .within = true};
     bool ok = x->b->remap(&r, 1, e) && x->b->get(&n, x->col.count_room, sizeof n, e);
     *count = n;
     return ok;
@@ -168,7 +183,8 @@ static bool count_wanted(struct exec *x, struct err *e)
         for (int s = 0; s < x->l.seq_groups; s++) {
             bool own = s == x->l.seq_rank;
             int32_t *list = own ? x->col.list[at(x, kv, s)] : x->col.list_room;
-            if (!list_rows(x, s, x->col.all + kv * x->words, 0, x->words, list, &x->col.want[at(x, kv, s)], e))
+            if (!list_rows(x, s, x->col.all + kv * x->words, 0, x->words, list,
+                           &x->col.want[at(x, kv, s)], e))
                 return false;
             x->col.give[at(x, kv, s)] = own ? x->col.want[at(x, kv, s)] : 0;
         }
@@ -191,7 +207,8 @@ static bool exchange_requests(struct exec *x, double *sent, double *received, st
 {
     struct comm_parts out = x->col.out, in = x->col.in;
     out.data = x->col.request_out, in.data = x->col.request_in;
-    struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, x->mine->kv_count * x->l.seq_groups);
+    struct kern_copy *c =
+        ARENA_ARRAY(x->scratch, struct kern_copy, x->mine->kv_count * x->l.seq_groups);
     *sent = (double)set_parts(x, &out, request_bytes, false);
     *received = (double)set_parts(x, &in, requested_bytes, false);
     int n = 0;
@@ -199,7 +216,11 @@ static bool exchange_requests(struct exec *x, double *sent, double *received, st
         for (int kv = 0; kv < x->mine->kv_count && s != x->l.seq_rank; kv++) {
             int64_t bytes = shard_words(x, s) * 4;
             c[n++] = (struct kern_copy){x->col.all + kv * x->words + first_word(x, s),
-                                        (char *)out.data + out.offset[s] + kv * bytes, 1, bytes, bytes, bytes};
+                                        (char *)out.data + out.offset[s] + kv * bytes,
+                                        1,
+                                        bytes,
+                                        bytes,
+                                        bytes};
         }
     if (!x->b->copy(c, n, e) || !comm_alltoallv(x->column, out, in, e))
         return false;
@@ -220,9 +241,13 @@ static bool remap_pieces(struct exec *x, struct err *e)
     struct kern_remap *r = ARENA_ARRAY(x->scratch, struct kern_remap, x->mine->piece_count);
     for (int i = 0; i < x->mine->piece_count; i++) {
         const struct layout_piece *p = &x->mine->pieces[i];
-        r[i] = (struct kern_remap){.groups = kern_groups(p->end - p->begin, x->l.group), .bitmap_words = x->words,
-                                   .bitmap = x->bits[i], .all = x->col.all + p->kv * x->words, .list = x->list[i],
-                                   .count = x->count[i], .list_stride = exec_keep(&x->c, p->head)};
+        r[i] = (struct kern_remap){.groups = kern_groups(p->end - p->begin, x->l.group),
+                                   .bitmap_words = x->words,
+                                   .bitmap = x->bits[i],
+                                   .all = x->col.all + p->kv * x->words,
+                                   .list = x->list[i],
+                                   .count = x->count[i],
+                                   .list_stride = exec_keep(&x->c, p->head)};
     }
     return x->b->remap(r, x->mine->piece_count, e);
 }
@@ -267,10 +292,12 @@ static int64_t place_of(const struct exec *x, int kv, int s)
     return before;
 }
 
-/* K and V of the rows that each rank asked for, one KV head after the other; own rows go straight to their place. */
+/* K and V of the rows that each rank asked for, one KV head after the other; own rows go straight
+ * to their place. */
 static bool pack_rows(struct exec *x, enum cp_pass pass, struct err *e)
 {
-    struct kern_gather *g = ARENA_ARRAY(x->scratch, struct kern_gather, 2 * x->mine->kv_count * x->l.seq_groups);
+    struct kern_gather *g =
+        ARENA_ARRAY(x->scratch, struct kern_gather, 2 * x->mine->kv_count * x->l.seq_groups);
     int n = 0, dim = x->c.head_dim;
     double bytes = 0;
     exec_begin(x, "pack kv rows");
@@ -280,8 +307,10 @@ static bool pack_rows(struct exec *x, enum cp_pass pass, struct err *e)
             int64_t rows = x->col.give[at(x, kv, s)], place = place_of(x, kv, s) * dim;
             bool own = s == x->l.seq_rank;
             const int32_t *list = x->col.list[at(x, kv, s)];
-            g[n++] = (struct kern_gather){x->kv_k[kv], own ? x->seen_k[kv] + place : to, list, rows, dim};
-            g[n++] = (struct kern_gather){x->kv_v[kv], own ? x->seen_v[kv] + place : to + rows * dim, list, rows, dim};
+            g[n++] = (struct kern_gather){x->kv_k[kv], own ? x->seen_k[kv] + place : to, list, rows,
+                                          dim};
+            g[n++] = (struct kern_gather){
+                x->kv_v[kv], own ? x->seen_v[kv] + place : to + rows * dim, list, rows, dim};
             to += 2 * rows * dim;
             bytes += 4.0 * (double)(rows * row_bytes(x));
         }
@@ -291,7 +320,8 @@ static bool pack_rows(struct exec *x, enum cp_pass pass, struct err *e)
 
 static bool unpack_rows(struct exec *x, enum cp_pass pass, struct err *e)
 {
-    struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count * x->l.seq_groups);
+    struct kern_copy *c =
+        ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count * x->l.seq_groups);
     int n = 0;
     int64_t row = row_bytes(x);
     double bytes = 0;
@@ -299,7 +329,8 @@ static bool unpack_rows(struct exec *x, enum cp_pass pass, struct err *e)
     for (int s = 0; s < x->l.seq_groups; s++) {
         char *from = (char *)x->col.receive + x->col.in.offset[s];
         for (int kv = 0; kv < x->mine->kv_count && s != x->l.seq_rank; kv++) {
-            int64_t size = x->col.want[at(x, kv, s)] * row, place = place_of(x, kv, s) * x->c.head_dim;
+            int64_t size = x->col.want[at(x, kv, s)] * row,
+                    place = place_of(x, kv, s) * x->c.head_dim;
             c[n++] = (struct kern_copy){from, x->seen_k[kv] + place, 1, size, size, size};
             c[n++] = (struct kern_copy){from + size, x->seen_v[kv] + place, 1, size, size, size};
             from += 2 * size;
@@ -326,15 +357,18 @@ static int64_t padded_bytes(const struct exec *x, int s)
     return x->mine->kv_count * 2 * rows_most(x) * row_bytes(x);
 }
 
-/* Copies between [kv][K or V][longest shard][dim] at `message` and arrays per KV head, from row `first`, `rows` rows. */
-static int block_copies(const struct exec *x, char *message, void *const *k, void *const *v, int64_t first,
-                        int64_t rows, int64_t row, bool into, struct kern_copy *c)
+/* Copies between [kv][K or V][longest shard][dim] at `message` and arrays per KV head, from row
+ * `first`, `rows` rows. */
+static int block_copies(const struct exec *x, char *message, void *const *k, void *const *v,
+                        int64_t first, int64_t rows, int64_t row, bool into, struct kern_copy *c)
 {
     int n = 0;
     for (int kv = 0; kv < x->mine->kv_count; kv++)
         for (int i = 0; i < 2; i++) {
-            char *block = message + (kv * 2 + i) * rows_most(x) * row, *array = (char *)(i ? v[kv] : k[kv]) + first * row;
-            c[n++] = (struct kern_copy){into ? array : block, into ? block : array, 1, rows * row, row, row};
+            char *block = message + (kv * 2 + i) * rows_most(x) * row,
+                 *array = (char *)(i ? v[kv] : k[kv]) + first * row;
+            c[n++] = (struct kern_copy){
+                into ? array : block, into ? block : array, 1, rows * row, row, row};
         }
     return n;
 }
@@ -349,12 +383,14 @@ static bool gather_all(struct exec *x, enum cp_pass pass, struct err *e)
         !comm_allgatherv(x->column, x->col.send, share, x->col.in, e))
         return false;
     for (int s = 0; s < x->l.seq_groups; s++) {
-        n = block_copies(x, (char *)x->col.receive + x->col.in.offset[s], (void **)x->seen_k, (void **)x->seen_v,
-                         x->l.shard[s], shard_rows(x, s), row_bytes(x), false, c);
+        n = block_copies(x, (char *)x->col.receive + x->col.in.offset[s], (void **)x->seen_k,
+                         (void **)x->seen_v, x->l.shard[s], shard_rows(x, s), row_bytes(x), false,
+                         c);
         if (!x->b->copy(c, n, e))
             return false;
     }
-    return exec_end(x, pass, CLASS_COLLECTIVE, (double)(share * others), (double)(share * others), 0, e);
+    return exec_end(x, pass, CLASS_COLLECTIVE, (double)(share * others), (double)(share * others),
+                    0, e);
 }
 
 bool column_gather(struct exec *x, enum cp_pass pass, struct err *e)
@@ -413,7 +449,8 @@ static bool scatter_from(struct exec *x, int s, const float *from, struct err *e
         bool own = s == x->l.seq_rank;
         struct kern_scatter two[2] = {
             {own ? x->seen_dk[kv] + place : from, x->dk[kv], x->col.list[at(x, kv, s)], rows, dim},
-            {own ? x->seen_dv[kv] + place : from + rows * dim, x->dv[kv], x->col.list[at(x, kv, s)], rows, dim}};
+            {own ? x->seen_dv[kv] + place : from + rows * dim, x->dv[kv], x->col.list[at(x, kv, s)],
+             rows, dim}};
         if (!x->b->scatter_add(two, 2, e))
             return false;
         from += own ? 0 : 2 * rows * dim;
@@ -430,7 +467,8 @@ static bool scatter_gradients(struct exec *x, struct err *e)
         const char *from = (const char *)x->col.receive + x->col.in.offset[s];
         const float *wide = (const float *)(const void *)from;
         if (grad_width(x) == 2 && s != x->l.seq_rank) {
-            if (!x->b->to_fp32(x->col.scratch, (const uint16_t *)(const void *)from, x->col.in.bytes[s] / 2, e))
+            if (!x->b->to_fp32(x->col.scratch, (const uint16_t *)(const void *)from,
+                               x->col.in.bytes[s] / 2, e))
                 return false;
             wide = x->col.scratch;
         }
@@ -447,7 +485,8 @@ static bool return_rows(struct exec *x, struct err *e)
     double received = (double)set_parts(x, &x->col.in, give_grad_bytes, false);
     return pack_gradients(x, e) && exec_meet(x, "dkv return", x->column, e) &&
            comm_alltoallv(x->column, x->col.out, x->col.in, e) &&
-           exec_end(x, PASS_BACKWARD, CLASS_COLLECTIVE, sent, received, 0, e) && scatter_gradients(x, e);
+           exec_end(x, PASS_BACKWARD, CLASS_COLLECTIVE, sent, received, 0, e) &&
+           scatter_gradients(x, e);
 }
 
 /* Sums in fp32, whatever grad_fp32 says: adding bf16 in a chain would lose digits at every rank. */
@@ -458,16 +497,19 @@ static bool reduce_gradients(struct exec *x, struct err *e)
     if (!x->b->clear(x->col.send, (size_t)(share * x->l.seq_groups), e))
         return false;
     for (int s = 0; s < x->l.seq_groups; s++) {
-        int n = block_copies(x, (char *)x->col.send + s * share, (void **)x->seen_dk, (void **)x->seen_dv,
-                             x->l.shard[s], shard_rows(x, s), row, true, c);
+        int n = block_copies(x, (char *)x->col.send + s * share, (void **)x->seen_dk,
+                             (void **)x->seen_dv, x->l.shard[s], shard_rows(x, s), row, true, c);
         if (!x->b->copy(c, n, e))
             return false;
     }
     if (!exec_meet(x, "dkv reduce-scatter", x->column, e) ||
-        !comm_reduce_scatter(x->column, x->col.send, x->col.receive, share / 4, x->col.scratch, e) ||
-        !exec_end(x, PASS_BACKWARD, CLASS_COLLECTIVE, (double)(share * others), (double)(share * others), 0, e))
+        !comm_reduce_scatter(x->column, x->col.send, x->col.receive, share / 4, x->col.scratch,
+                             e) ||
+        !exec_end(x, PASS_BACKWARD, CLASS_COLLECTIVE, (double)(share * others),
+                  (double)(share * others), 0, e))
         return false;
-    int n = block_copies(x, x->col.receive, (void **)x->dk, (void **)x->dv, 0, x->shard, row, false, c);
+    int n =
+        block_copies(x, x->col.receive, (void **)x->dk, (void **)x->dv, 0, x->shard, row, false, c);
     return x->b->copy(c, n, e);
 }
 
@@ -491,7 +533,8 @@ static float *full_block(const struct exec *x, void *block, int kv, int v)
     return (float *)block + (kv * 2 + v) * rows_most(x) * x->c.head_dim;
 }
 
-/* Heads on the KV of shard s, which lies in `block`; sparse: the part of each group's keys that is there. */
+/* Heads on the KV of shard s, which lies in `block`; sparse: the part of each group's keys that is
+ * there. */
 static bool ring_heads(struct exec *x, int s, void *block, struct kern_attention *a, struct err *e)
 {
     struct kern_remap *r = ARENA_ARRAY(x->scratch, struct kern_remap, x->mine->piece_count);
@@ -503,10 +546,17 @@ static bool ring_heads(struct exec *x, int s, void *block, struct kern_attention
         h->k = half_block(x, block, p->kv, 0), h->v = half_block(x, block, p->kv, 1);
         if (!x->c.conf.sparse)
             continue;
-        r[i] = (struct kern_remap){.groups = kern_groups(p->end - p->begin, x->l.group), .bitmap_words = x->words,
-                                   .bitmap = x->bits[i], .all = x->col.mask[s], .list = x->list[i],
-                                   .count = x->count[i], .list_stride = exec_keep(&x->c, p->head), .within = true};
-        h->keys = (struct kern_keys){.group = x->l.group, .list = x->list[i], .count = x->count[i],
+        r[i] = (struct kern_remap){.groups = kern_groups(p->end - p->begin, x->l.group),
+                                   .bitmap_words = x->words,
+                                   .bitmap = x->bits[i],
+                                   .all = x->col.mask[s],
+                                   .list = x->list[i],
+                                   .count = x->count[i],
+                                   .list_stride = exec_keep(&x->c, p->head),
+                                   .within = true};
+        h->keys = (struct kern_keys){.group = x->l.group,
+                                     .list = x->list[i],
+                                     .count = x->count[i],
                                      .list_stride = r[i].list_stride};
     }
     return !x->c.conf.sparse || x->b->remap(r, x->mine->piece_count, e);
@@ -527,7 +577,7 @@ static bool ring_step(struct exec *x, struct kern_attention *a, bool first, stru
         x->heads[i].o = NULL;
         x->heads[i].o32 = first ? x->o32[i] : x->o32_part[i];
         x->heads[i].lse = first ? x->lse[i] : x->lse_part[i];
-        m[i] = (struct kern_merge){x->heads[i].q_rows, x->c.head_dim,   x->o32[i],
+        m[i] = (struct kern_merge){x->heads[i].q_rows, x->c.head_dim,  x->o32[i],
                                    x->lse[i],          x->o32_part[i], x->lse_part[i]};
     }
     return x->b->forward(a, e) && (first || x->b->merge(m, x->mine->piece_count, e));
@@ -547,7 +597,8 @@ bool ring_forward(struct exec *x, enum cp_pass pass, struct err *e)
     if (!exec_meet(x, "attention", x->column, e) || !ring_start(x, here, e))
         return false;
     for (int k = 0; k < n; k++) {
-        if (!ring_heads(x, (x->l.seq_rank - k + n) % n, here, &a, e) || !ring_step(x, &a, k == 0, e))
+        if (!ring_heads(x, (x->l.seq_rank - k + n) % n, here, &a, e) ||
+            !ring_step(x, &a, k == 0, e))
             return false;
         if (k + 1 < n && !comm_shift(x->column, here, next, bytes, e))
             return false;
@@ -599,7 +650,9 @@ bool ring_backward(struct exec *x, struct err *e)
         grad = grad_next, grad_next = was_grad;
     }
     struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count);
-    int copies = block_copies(x, (char *)grad, (void **)x->dk, (void **)x->dv, 0, x->shard, x->c.head_dim * 4, false, c);
+    int copies = block_copies(x, (char *)grad, (void **)x->dk, (void **)x->dv, 0, x->shard,
+                              x->c.head_dim * 4, false, c);
     double moved = (double)(bytes * (n - 1)) + (double)(bytes / 2 * grad_width(x) * n);
-    return x->b->copy(c, copies, e) && exec_end(x, PASS_BACKWARD, ring_class(x), moved, moved, exec_pairs(x), e);
+    return x->b->copy(c, copies, e) &&
+           exec_end(x, PASS_BACKWARD, ring_class(x), moved, moved, exec_pairs(x), e);
 }

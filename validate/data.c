@@ -15,21 +15,24 @@ static void uniform_row(struct rng r, int width, float *out)
     }
 }
 
-void data_row(uint64_t seed, enum data_tensor tensor, int block, int head, int64_t token, int width, uint16_t *out)
+void data_row(uint64_t seed, enum data_tensor tensor, int block, int head, int64_t token, int width,
+              uint16_t *out)
 {
     static const char *const names[DATA_TENSORS] = {"q", "k", "v", "do"};
     float x[KERN_DIM_MAX];
-    uniform_row(rng_stream(seed, names[tensor], (uint64_t)block, (uint64_t)head, (uint64_t)token), width, x);
+    uniform_row(rng_stream(seed, names[tensor], (uint64_t)block, (uint64_t)head, (uint64_t)token),
+                width, x);
     for (int d = 0; d < width; d++)
         out[d] = kern_bf16_of(x[d]);
 }
 
-void data_low_rank(uint64_t seed, int block, int head, int64_t token, int64_t tokens, int rank, int of_query,
-                   uint16_t *out)
+void data_low_rank(uint64_t seed, int block, int head, int64_t token, int64_t tokens, int rank,
+                   int of_query, uint16_t *out)
 {
     float noise[KERN_RANK_MAX];
     const char *name = of_query ? "q_lr" : "k_lr";
-    uniform_row(rng_stream(seed, name, (uint64_t)block, (uint64_t)head, (uint64_t)token), rank, noise);
+    uniform_row(rng_stream(seed, name, (uint64_t)block, (uint64_t)head, (uint64_t)token), rank,
+                noise);
     struct rng waves = rng_stream(seed, "waves", (uint64_t)block, (uint64_t)head, 0);
     for (int d = 0; d < rank; d += 2) {
         double turns = 1 + 24 * rng_uniform(&waves);

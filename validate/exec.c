@@ -25,14 +25,14 @@ bool exec_meet(struct exec *x, const char *name, struct comm *c, struct err *e)
     return true;
 }
 
-bool exec_end(struct exec *x, enum cp_pass pass, enum cost_class cost, double sent, double received, double work,
-              struct err *e)
+bool exec_end(struct exec *x, enum cp_pass pass, enum cost_class cost, double sent, double received,
+              double work, struct err *e)
 {
     if (!x->b->wait(e))
         return false;
     if (x->row_count < EXEC_ROWS_MOST)
-        x->rows[x->row_count++] = (struct exec_row){*x->world->phase, pass,     cost, comm_now_s() - x->begun,
-                                                    x->waited,        sent, received, work};
+        x->rows[x->row_count++] = (struct exec_row){
+            *x->world->phase, pass, cost, comm_now_s() - x->begun, x->waited, sent, received, work};
     return true;
 }
 
@@ -44,22 +44,24 @@ static double copied(const struct kern_copy *c, int n)
     return bytes;
 }
 
-static bool copy_phase(struct exec *x, const char *name, enum cp_pass pass, const struct kern_copy *c, int n,
-                       struct err *e)
+static bool copy_phase(struct exec *x, const char *name, enum cp_pass pass,
+                       const struct kern_copy *c, int n, struct err *e)
 {
     exec_begin(x, name);
     return x->b->copy(c, n, e) && exec_end(x, pass, CLASS_COPY, 0, 0, copied(c, n), e);
 }
 
-/* With one head rank nothing travels: tensors change layout only, which is no phase of the model. */
-static bool exchange_run(struct exec *x, const struct exchange *t, const char *const names[3], enum cp_pass pass,
-                         struct err *e)
+/* With one head rank nothing travels: tensors change layout only, which is no phase of the model.
+ */
+static bool exchange_run(struct exec *x, const struct exchange *t, const char *const names[3],
+                         enum cp_pass pass, struct err *e)
 {
     if (x->row->size == 1)
-        return x->b->copy(t->pack, t->pack_count, e) && comm_alltoallv(x->row, t->send, t->receive, e) &&
+        return x->b->copy(t->pack, t->pack_count, e) &&
+               comm_alltoallv(x->row, t->send, t->receive, e) &&
                x->b->copy(t->unpack, t->unpack_count, e);
-    if (!copy_phase(x, names[0], pass, t->pack, t->pack_count, e) || !exec_meet(x, names[1], x->row, e) ||
-        !comm_alltoallv(x->row, t->send, t->receive, e) ||
+    if (!copy_phase(x, names[0], pass, t->pack, t->pack_count, e) ||
+        !exec_meet(x, names[1], x->row, e) || !comm_alltoallv(x->row, t->send, t->receive, e) ||
         !exec_end(x, pass, CLASS_COLLECTIVE, (double)t->off_send, (double)t->off_receive, 0, e))
         return false;
     return copy_phase(x, names[2], pass, t->unpack, t->unpack_count, e);
@@ -93,7 +95,8 @@ static bool gather_k_lr(struct exec *x, struct err *e)
     }
     struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, kv * (n + 1));
     for (int i = 0; i < kv; i++)
-        c[i] = (struct kern_copy){x->kv_k_lr[i], (char *)x->col.send + i * x->shard * row, x->shard, row, row, row};
+        c[i] = (struct kern_copy){
+            x->kv_k_lr[i], (char *)x->col.send + i * x->shard * row, x->shard, row, row, row};
     if (!x->b->copy(c, kv, e))
         return false;
     if (n > 1 && !exec_meet(x, "k_lr all-gather", x->column, e))
@@ -105,12 +108,17 @@ static bool gather_k_lr(struct exec *x, struct err *e)
         for (int i = 0; i < kv; i++, m++) {
             int64_t rows = x->l.shard[s + 1] - x->l.shard[s];
             c[m] = (struct kern_copy){(char *)x->col.receive + bytes[n + s] + i * rows * row,
-                                      x->k_lr_all[i] + x->l.shard[s] * rank, rows, row, row, row};
+                                      x->k_lr_all[i] + x->l.shard[s] * rank,
+                                      rows,
+                                      row,
+                                      row,
+                                      row};
         }
     if (!x->b->copy(c, kv * n, e))
         return false;
     double share = (double)(kv * x->shard * row);
-    return n == 1 || exec_end(x, PASS_FORWARD, CLASS_COLLECTIVE, share * (n - 1), (double)at - share, 0, e);
+    return n == 1 ||
+           exec_end(x, PASS_FORWARD, CLASS_COLLECTIVE, share * (n - 1), (double)at - share, 0, e);
 }
 
 /* The middle query of each group stands for it (DSV's artifact does the same). */
@@ -124,28 +132,37 @@ static bool take_proxies(struct exec *x, struct err *e)
         char *from = x->piece_q_lr[i], *to = (char *)x->proxy[i];
         c[n++] = (struct kern_copy){from + group / 2 * row, to, whole, row, group * row, row};
         if (rest)
-            c[n++] = (struct kern_copy){from + (whole * group + rest / 2) * row, to + whole * row, 1, row, row, row};
+            c[n++] = (struct kern_copy){
+                from + (whole * group + rest / 2) * row, to + whole * row, 1, row, row, row};
     }
     return x->b->copy(c, n, e);
 }
 
 static bool run_select(struct exec *x, struct err *e)
 {
-    static const char *const names[3] = {"pack q_lr, k_lr", "q_lr, k_lr all-to-all", "unpack q_lr, k_lr"};
+    static const char *const names[3] = {"pack q_lr, k_lr", "q_lr, k_lr all-to-all",
+                                         "unpack q_lr, k_lr"};
     if (!exchange_run(x, &x->to_lr, names, PASS_FORWARD, e) || !gather_k_lr(x, e))
         return false;
     exec_begin(x, "select");
-    struct kern_select_head *h = ARENA_ARRAY(x->scratch, struct kern_select_head, x->mine->piece_count + 1);
+    struct kern_select_head *h =
+        ARENA_ARRAY(x->scratch, struct kern_select_head, x->mine->piece_count + 1);
     double scores = 0;
     for (int i = 0; i < x->mine->piece_count; i++) {
         const struct layout_piece *p = &x->mine->pieces[i];
-        h[i] = (struct kern_select_head){.groups = piece_groups(x, i), .keys = x->c.tokens,
-                                         .keep = exec_keep(&x->c, p->head), .q_lr = x->proxy[i],
-                                         .k_lr = x->k_lr_all[p->kv], .bitmap = x->bits[i], .bitmap_words = x->words};
+        h[i] = (struct kern_select_head){.groups = piece_groups(x, i),
+                                         .keys = x->c.tokens,
+                                         .keep = exec_keep(&x->c, p->head),
+                                         .q_lr = x->proxy[i],
+                                         .k_lr = x->k_lr_all[p->kv],
+                                         .bitmap = x->bits[i],
+                                         .bitmap_words = x->words};
         scores += (double)h[i].groups * (double)x->c.tokens;
     }
-    struct kern_select s = {.rank = x->c.options.predictor_rank, .head_count = x->mine->piece_count, .heads = h};
-    return take_proxies(x, e) && x->b->select(&s, e) && exec_end(x, PASS_FORWARD, CLASS_SELECT, 0, 0, scores, e);
+    struct kern_select s = {
+        .rank = x->c.options.predictor_rank, .head_count = x->mine->piece_count, .heads = h};
+    return take_proxies(x, e) && x->b->select(&s, e) &&
+           exec_end(x, PASS_FORWARD, CLASS_SELECT, 0, 0, scores, e);
 }
 
 /* ---- attention ---- */
@@ -154,7 +171,8 @@ double exec_pairs(const struct exec *x)
 {
     double pairs = 0;
     for (int i = 0; i < x->mine->piece_count; i++) {
-        double keys = (double)(x->c.conf.sparse ? exec_keep(&x->c, x->mine->pieces[i].head) : x->c.tokens);
+        double keys =
+            (double)(x->c.conf.sparse ? exec_keep(&x->c, x->mine->pieces[i].head) : x->c.tokens);
         pairs += (double)piece_rows(x, i) * keys;
     }
     return pairs;
@@ -166,7 +184,9 @@ static struct kern_keys keys_of(const struct exec *x, int i)
     if (!x->c.conf.sparse)
         return (struct kern_keys){0};
     if (x->move == MOVE_ROWS) /* rows of the union */
-        return (struct kern_keys){.group = x->l.group, .list = x->list[i], .count = x->count[i],
+        return (struct kern_keys){.group = x->l.group,
+                                  .list = x->list[i],
+                                  .count = x->count[i],
                                   .list_stride = exec_keep(&x->c, p->head)};
     return (struct kern_keys){.group = x->l.group, .bitmap = x->bits[i], .bitmap_words = x->words};
 }
@@ -175,12 +195,22 @@ struct kern_attention exec_attention(struct exec *x)
 {
     for (int i = 0; i < x->mine->piece_count; i++) {
         int kv = x->mine->pieces[i].kv;
-        x->heads[i] = (struct kern_head){
-            .q_rows = piece_rows(x, i), .kv_rows = x->seen_rows[kv], .q = x->piece_q[i], .k = x->seen_k[kv],
-            .v = x->seen_v[kv], .keys = keys_of(x, i), .o = x->piece_o[i], .o32 = x->o32[i], .lse = x->lse[i],
-            .d_o = x->piece_do[i], .dq = x->dq[i], .dk = x->seen_dk[kv], .dv = x->seen_dv[kv]};
+        x->heads[i] = (struct kern_head){.q_rows = piece_rows(x, i),
+                                         .kv_rows = x->seen_rows[kv],
+                                         .q = x->piece_q[i],
+                                         .k = x->seen_k[kv],
+                                         .v = x->seen_v[kv],
+                                         .keys = keys_of(x, i),
+                                         .o = x->piece_o[i],
+                                         .o32 = x->o32[i],
+                                         .lse = x->lse[i],
+                                         .d_o = x->piece_do[i],
+                                         .dq = x->dq[i],
+                                         .dk = x->seen_dk[kv],
+                                         .dv = x->seen_dv[kv]};
     }
-    return (struct kern_attention){.dim = x->c.head_dim, .head_count = x->mine->piece_count, .heads = x->heads};
+    return (struct kern_attention){
+        .dim = x->c.head_dim, .head_count = x->mine->piece_count, .heads = x->heads};
 }
 
 static enum cost_class attention_class(const struct exec *x)
@@ -207,7 +237,8 @@ static bool clear_gradients(struct exec *x, struct err *e)
         ok = x->b->clear(x->seen_dk[i], (size_t)x->seen_rows[i] * row, e) &&
              x->b->clear(x->seen_dv[i], (size_t)x->seen_rows[i] * row, e);
         if (ok && x->seen_dk[i] != x->dk[i])
-            ok = x->b->clear(x->dk[i], (size_t)x->shard * row, e) && x->b->clear(x->dv[i], (size_t)x->shard * row, e);
+            ok = x->b->clear(x->dk[i], (size_t)x->shard * row, e) &&
+                 x->b->clear(x->dv[i], (size_t)x->shard * row, e);
     }
     return ok;
 }
@@ -220,7 +251,8 @@ static bool run_attention_backward(struct exec *x, struct err *e)
         return ring_backward(x, e);
     exec_begin(x, "attention backward");
     struct kern_attention a = exec_attention(x);
-    return x->b->backward(&a, e) && exec_end(x, PASS_BACKWARD, attention_class(x), 0, 0, exec_pairs(x), e);
+    return x->b->backward(&a, e) &&
+           exec_end(x, PASS_BACKWARD, attention_class(x), 0, 0, exec_pairs(x), e);
 }
 
 /* ---- gradients' way home ---- */
@@ -236,7 +268,8 @@ static bool round_gradients(struct exec *x, struct err *e)
     return ok;
 }
 
-/* KV heads that several ranks hold get a gradient from each; they are added in the order of the ranks. */
+/* KV heads that several ranks hold get a gradient from each; they are added in the order of the
+ * ranks. */
 static bool add_gradients(struct exec *x, struct err *e)
 {
     const struct exchange *t = &x->back_grads;
@@ -252,8 +285,10 @@ static bool add_gradients(struct exec *x, struct err *e)
         const struct layout_segment *s = &t->arrived[i];
         float *grad = x->grad[s->kv ? 1 + s->tensor : 0];
         int64_t row = s->head * x->local + s->begin - x->l.local[x->l.head_rank];
-        struct kern_scatter one = {.src = x->arrived32 + s->offset / 2, .dst = grad + row * dim,
-                                   .count = s->end - s->begin, .width = dim};
+        struct kern_scatter one = {.src = x->arrived32 + s->offset / 2,
+                                   .dst = grad + row * dim,
+                                   .count = s->end - s->begin,
+                                   .width = dim};
         if (!x->b->scatter_add(&one, 1, e))
             return false;
     }
@@ -268,17 +303,19 @@ static bool run_gradients_home(struct exec *x, struct err *e)
         exec_begin(x, "pack dqkv");
     if (!round_gradients(x, e) || !x->b->copy(t->pack, t->pack_count, e))
         return false;
-    if (timed && (!exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0, copied(t->pack, t->pack_count), e) ||
-                  !exec_meet(x, "dqkv all-to-all", x->row, e)))
+    if (timed &&
+        (!exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0, copied(t->pack, t->pack_count), e) ||
+         !exec_meet(x, "dqkv all-to-all", x->row, e)))
         return false;
     if (!comm_alltoallv(x->row, t->send, t->receive, e))
         return false;
-    if (timed && !exec_end(x, PASS_BACKWARD, CLASS_COLLECTIVE, (double)t->off_send, (double)t->off_receive, 0, e))
+    if (timed && !exec_end(x, PASS_BACKWARD, CLASS_COLLECTIVE, (double)t->off_send,
+                           (double)t->off_receive, 0, e))
         return false;
     if (timed)
         exec_begin(x, "unpack dqkv");
-    return add_gradients(x, e) &&
-           (!timed || exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0, 2.0 * (double)t->receive_bytes, e));
+    return add_gradients(x, e) && (!timed || exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0,
+                                                      2.0 * (double)t->receive_bytes, e));
 }
 
 /* ---- passes ---- */
@@ -290,29 +327,33 @@ static bool forward(struct exec *x, struct err *e)
     if (x->c.conf.sparse && !run_select(x, e))
         return false;
     return exchange_run(x, &x->to_qkv, qkv, PASS_FORWARD, e) &&
-           (!(x->move == MOVE_ROWS && x->c.conf.sparse) || column_index(x, e)) && column_gather(x, PASS_FORWARD, e) &&
-           run_attention(x, PASS_FORWARD, e) && exchange_run(x, &x->back_o, o, PASS_FORWARD, e);
+           (!(x->move == MOVE_ROWS && x->c.conf.sparse) || column_index(x, e)) &&
+           column_gather(x, PASS_FORWARD, e) && run_attention(x, PASS_FORWARD, e) &&
+           exchange_run(x, &x->back_o, o, PASS_FORWARD, e);
 }
 
 static bool recompute(struct exec *x, struct err *e)
 {
-    static const char *const qkv[3] = {"pack qkv again", "qkv all-to-all again", "unpack qkv again"};
+    static const char *const qkv[3] = {"pack qkv again", "qkv all-to-all again",
+                                       "unpack qkv again"};
     static const char *const o[3] = {"pack o again", "o all-to-all again", "unpack o again"};
     enum checkpointing how = x->c.options.checkpointing;
     if (how == CHECKPOINT_NONE)
         return true;
-    if (!exchange_run(x, &x->to_qkv, qkv, PASS_RECOMPUTE, e) || !column_gather(x, PASS_RECOMPUTE, e))
+    if (!exchange_run(x, &x->to_qkv, qkv, PASS_RECOMPUTE, e) ||
+        !column_gather(x, PASS_RECOMPUTE, e))
         return false;
-    return how == CHECKPOINT_SELECTIVE ||
-           (run_attention(x, PASS_RECOMPUTE, e) && exchange_run(x, &x->back_o, o, PASS_RECOMPUTE, e));
+    return how == CHECKPOINT_SELECTIVE || (run_attention(x, PASS_RECOMPUTE, e) &&
+                                           exchange_run(x, &x->back_o, o, PASS_RECOMPUTE, e));
 }
 
 static bool backward(struct exec *x, struct err *e)
 {
     static const char *const d_o[3] = {"pack do", "do all-to-all", "unpack do"};
     bool again = x->c.options.checkpointing == CHECKPOINT_NONE && !x->c.options.keep_kv;
-    return exchange_run(x, &x->to_do, d_o, PASS_BACKWARD, e) && (!again || column_gather(x, PASS_BACKWARD, e)) &&
-           run_attention_backward(x, e) && column_return(x, e) && run_gradients_home(x, e);
+    return exchange_run(x, &x->to_do, d_o, PASS_BACKWARD, e) &&
+           (!again || column_gather(x, PASS_BACKWARD, e)) && run_attention_backward(x, e) &&
+           column_return(x, e) && run_gradients_home(x, e);
 }
 
 bool exec_once(struct exec *x, struct err *e)
@@ -340,8 +381,10 @@ double exec_union(const struct exec *x)
 
 bool exec_result(struct exec *x, struct exec_result *r, struct err *e)
 {
-    int64_t o = x->local * x->c.heads * x->c.head_dim, kv = x->local * x->c.kv_heads * x->c.head_dim;
-    *r = (struct exec_result){.begin = x->l.shard[x->l.seq_rank] + x->l.local[x->l.head_rank], .rows = x->local};
+    int64_t o = x->local * x->c.heads * x->c.head_dim,
+            kv = x->local * x->c.kv_heads * x->c.head_dim;
+    *r = (struct exec_result){.begin = x->l.shard[x->l.seq_rank] + x->l.local[x->l.head_rank],
+                              .rows = x->local};
     r->o = malloc((size_t)o * sizeof *r->o + 1);
     r->dq = calloc((size_t)o + 1, sizeof *r->dq);
     r->dk = calloc((size_t)kv + 1, sizeof *r->dk);

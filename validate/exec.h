@@ -1,9 +1,10 @@
-/* One attention block of a plan, carried out by its ranks with real kernels and real messages, phase by phase with the
- * names of model/program.h. Not carried out: what a block computes outside attention (linear layers, the predictor's
- * projections: Q_lr and K_lr are inputs here).
+/* One attention block of a plan, carried out by its ranks with real kernels and real messages,
+ * phase by phase with the names of model/program.h. Not carried out: what a block computes outside
+ * attention (linear layers, the predictor's projections: Q_lr and K_lr are inputs here).
  *
- * Sequence shards begin at multiples of the query group, so that groups are those of the single-rank computation; shards
- * may differ by one group. A split head is cut at query groups too. */
+ * Sequence shards begin at multiples of the query group, so that groups are those of the
+ * single-rank computation; shards may differ by one group. A split head is cut at query groups too.
+ */
 #ifndef VALIDATE_EXEC_H
 #define VALIDATE_EXEC_H
 
@@ -27,16 +28,19 @@ struct exec_row {
     const char *phase; /* a name of model/program.h */
     enum cp_pass pass;
     enum cost_class cost;
-    double seconds; /* at work, or in the exchange once all members were there */
-    double wait_s;  /* for the other members, before an exchange */
+    double seconds;        /* at work, or in the exchange once all members were there */
+    double wait_s;         /* for the other members, before an exchange */
     double sent, received; /* bytes to and from other ranks */
-    double work;    /* attention: (query, key, head) pairs; select: scores; copies: bytes read and written */
+    double work; /* attention: (query, key, head) pairs; select: scores; copies: bytes read and
+                    written */
 };
 
 struct exec;
 
-/* Checks the case (ERR_INPUT), allocates, makes the rank's part of the inputs. NULL on failure; call on all ranks. */
-struct exec *exec_new(const struct exec_case *c, const struct kern_backend *b, struct comm *world, struct err *e);
+/* Checks the case (ERR_INPUT), allocates, makes the rank's part of the inputs. NULL on failure;
+ * call on all ranks. */
+struct exec *exec_new(const struct exec_case *c, const struct kern_backend *b, struct comm *world,
+                      struct err *e);
 void exec_free(struct exec *x); /* accepts NULL */
 
 /* All passes once. */
@@ -45,8 +49,8 @@ bool exec_once(struct exec *x, struct err *e);
 /* Phases of the last exec_once, in order. */
 int exec_rows(const struct exec *x, const struct exec_row **rows);
 
-/* Results for this rank's tokens in host memory, from malloc: o [rows][heads][dim] bf16, dq [heads][rows][dim], dk and dv
- * [kv_heads][rows][dim] fp32 (zero for inference). */
+/* Results for this rank's tokens in host memory, from malloc: o [rows][heads][dim] bf16, dq
+ * [heads][rows][dim], dk and dv [kv_heads][rows][dim] fp32 (zero for inference). */
 struct exec_result {
     int64_t begin, rows;
     uint16_t *o;
@@ -55,7 +59,8 @@ struct exec_result {
 bool exec_result(struct exec *x, struct exec_result *r, struct err *e);
 void exec_result_free(struct exec_result *r);
 
-/* Rows of the union of the rank's selections over rows in reach of it, as a share; 1 where nothing is selected. */
+/* Rows of the union of the rank's selections over rows in reach of it, as a share; 1 where nothing
+ * is selected. */
 double exec_union(const struct exec *x);
 
 /* Keys that a query group of the head attends to. */

@@ -1,5 +1,5 @@
-/* The state of one rank of a block that is carried out; shared by exec.c (passes), column.c (how KV moves between sequence
- * ranks). */
+/* The state of one rank of a block that is carried out; shared by exec.c (passes), column.c (how KV
+ * moves between sequence ranks). */
 #ifndef VALIDATE_EXEC_CORE_H
 #define VALIDATE_EXEC_CORE_H
 
@@ -10,9 +10,10 @@ enum { EXEC_ROWS_MOST = 64, EXEC_BUFFERS_MOST = 4096 };
 
 /* Which rows of K and V go where in a column, per (KV head of the holder, sequence rank). */
 struct column {
-    int64_t *want;  /* [kv][seq] rows that this rank needs of the shard of seq */
-    int64_t *give;  /* [kv][seq] rows of this rank's shard that seq needs */
-    int32_t **list; /* [kv][seq] the rows that are given, relative to this shard; this rank's own too */
+    int64_t *want; /* [kv][seq] rows that this rank needs of the shard of seq */
+    int64_t *give; /* [kv][seq] rows of this rank's shard that seq needs */
+    int32_t *
+        *list; /* [kv][seq] the rows that are given, relative to this shard; this rank's own too */
     uint32_t *all;      /* [kv][words] union of the selections; NULL if all rows move */
     uint32_t **mask;    /* [seq] bits of each shard's keys */
     int32_t *list_room; /* one list, for counting */
@@ -33,7 +34,8 @@ struct exec {
     struct layout l;
     const struct layout_holder *mine;
     enum cp_move move;
-    int64_t shard, local, words; /* rows of this shard, of this rank's tokens; words of a bitmap over all keys */
+    int64_t shard, local,
+        words; /* rows of this shard, of this rank's tokens; words of a bitmap over all keys */
 
     /* token side: [local][heads][width] */
     uint16_t *q, *k, *v, *d_o, *q_lr, *k_lr, *o;
@@ -70,13 +72,14 @@ void *exec_take(struct exec *x, int64_t bytes, struct err *e);
 /* A phase begins, ends and is recorded. exec_meet waits for the members of a collective first. */
 void exec_begin(struct exec *x, const char *name);
 bool exec_meet(struct exec *x, const char *name, struct comm *c, struct err *e);
-bool exec_end(struct exec *x, enum cp_pass pass, enum cost_class cost, double sent, double received, double work,
-              struct err *e);
+bool exec_end(struct exec *x, enum cp_pass pass, enum cost_class cost, double sent, double received,
+              double work, struct err *e);
 
 /* ---- column.c ---- */
 
 bool column_new(struct exec *x, struct err *e);
-bool column_index(struct exec *x, struct err *e); /* selections -> requests -> lists; sparse MOVE_ROWS only */
+bool column_index(struct exec *x,
+                  struct err *e); /* selections -> requests -> lists; sparse MOVE_ROWS only */
 bool column_gather(struct exec *x, enum cp_pass pass, struct err *e);
 bool column_return(struct exec *x, struct err *e);
 bool ring_forward(struct exec *x, enum cp_pass pass, struct err *e);

@@ -10,7 +10,8 @@ void *exec_take(struct exec *x, int64_t bytes, struct err *e)
     if (e->code != ERR_NONE)
         return NULL;
     if (x->buffer_count == EXEC_BUFFERS_MOST) {
-        comm_fail(x->world, e, "more than %d arrays: the plan splits heads too often", EXEC_BUFFERS_MOST);
+        comm_fail(x->world, e, "more than %d arrays: the plan splits heads too often",
+                  EXEC_BUFFERS_MOST);
         return NULL;
     }
     struct err why = {0};
@@ -23,8 +24,8 @@ void *exec_take(struct exec *x, int64_t bytes, struct err *e)
 }
 
 /* An array of arrays: one of bytes(i) for each i. */
-static void **take_each(struct exec *x, int count, int64_t rows_of(const struct exec *, int), int64_t row_bytes,
-                        struct err *e)
+static void **take_each(struct exec *x, int count, int64_t rows_of(const struct exec *, int),
+                        int64_t row_bytes, struct err *e)
 {
     void **p = ARENA_ARRAY(x->a, void *, count + 1);
     for (int i = 0; i < count; i++)
@@ -60,14 +61,18 @@ static bool check(const struct exec_case *c, int ranks, struct err *e)
     if (!cp_conf_check(&c->conf, ranks, c->heads, at, e))
         return false;
     if (c->kv_heads < 1 || c->heads % c->kv_heads != 0)
-        return err_set(e, ERR_INPUT, at, "%d KV heads do not divide %d heads", c->kv_heads, c->heads);
+        return err_set(e, ERR_INPUT, at, "%d KV heads do not divide %d heads", c->kv_heads,
+                       c->heads);
     if (c->head_dim < KERN_DIM_STEP || c->head_dim > KERN_DIM_MAX || c->head_dim % KERN_DIM_STEP)
-        return err_set(e, ERR_INPUT, at, "head dimension %d, want a multiple of %d up to %d", c->head_dim,
-                       KERN_DIM_STEP, KERN_DIM_MAX);
+        return err_set(e, ERR_INPUT, at, "head dimension %d, want a multiple of %d up to %d",
+                       c->head_dim, KERN_DIM_STEP, KERN_DIM_MAX);
     if (c->tokens < ranks || c->tokens > INT32_MAX)
-        return err_set(e, ERR_INPUT, at, "%lld tokens, want %d to 2^31 - 1", (long long)c->tokens, ranks);
-    if (c->conf.sparse && (c->options.predictor_rank < 1 || c->options.predictor_rank > KERN_RANK_MAX))
-        return err_set(e, ERR_INPUT, at, "predictor rank %d, want 1 to %d", c->options.predictor_rank, KERN_RANK_MAX);
+        return err_set(e, ERR_INPUT, at, "%lld tokens, want %d to 2^31 - 1", (long long)c->tokens,
+                       ranks);
+    if (c->conf.sparse &&
+        (c->options.predictor_rank < 1 || c->options.predictor_rank > KERN_RANK_MAX))
+        return err_set(e, ERR_INPUT, at, "predictor rank %d, want 1 to %d",
+                       c->options.predictor_rank, KERN_RANK_MAX);
     return true;
 }
 
@@ -76,7 +81,8 @@ static bool check(const struct exec_case *c, int ranks, struct err *e)
 static void take_tokens(struct exec *x, struct err *e)
 {
     int64_t h = x->local * x->c.heads, kv = x->local * x->c.kv_heads, row = x->c.head_dim * 2;
-    x->q = exec_take(x, h * row, e), x->d_o = exec_take(x, h * row, e), x->o = exec_take(x, h * row, e);
+    x->q = exec_take(x, h * row, e), x->d_o = exec_take(x, h * row, e),
+    x->o = exec_take(x, h * row, e);
     x->k = exec_take(x, kv * row, e), x->v = exec_take(x, kv * row, e);
     for (int i = 0; i < 3 && !x->c.options.inference; i++)
         x->grad[i] = exec_take(x, (i ? kv : h) * row * 2, e);
@@ -99,12 +105,14 @@ static void take_selection(struct exec *x, struct err *e)
     x->count = (int32_t **)take_each(x, n, groups_of_piece, 4, e);
     for (int i = 0; i < n; i++)
         groups += groups_of_piece(x, i);
-    uint32_t *all = exec_take(x, groups * x->words * 4, e); /* in one piece, so that a union is over one array */
+    uint32_t *all = exec_take(x, groups * x->words * 4,
+                              e); /* in one piece, so that a union is over one array */
     for (int i = 0; i < n && all; i++) {
         x->bits[i] = all;
         all += groups_of_piece(x, i) * x->words;
         if (x->move == MOVE_ROWS || x->move == MOVE_RING)
-            x->list[i] = exec_take(x, groups_of_piece(x, i) * exec_keep(&x->c, x->mine->pieces[i].head) * 4, e);
+            x->list[i] = exec_take(
+                x, groups_of_piece(x, i) * exec_keep(&x->c, x->mine->pieces[i].head) * 4, e);
     }
 }
 
@@ -113,14 +121,17 @@ static void take_heads(struct exec *x, struct err *e)
     int n = x->mine->piece_count, kv = x->mine->kv_count;
     int64_t half = x->c.head_dim * 2, full = x->c.head_dim * 4;
     bool train = !x->c.options.inference, ring = x->move == MOVE_RING;
-    x->piece_q = take_each(x, n, rows_of_piece, half, e), x->piece_do = take_each(x, n, rows_of_piece, half, e);
+    x->piece_q = take_each(x, n, rows_of_piece, half, e),
+    x->piece_do = take_each(x, n, rows_of_piece, half, e);
     x->piece_o = take_each(x, n, rows_of_piece, half, e);
     x->piece_dq16 = take_each(x, train ? n : 0, rows_of_piece, half, e);
-    x->o32 = (float **)take_each(x, n, rows_of_piece, full, e), x->lse = (float **)take_each(x, n, rows_of_piece, 4, e);
+    x->o32 = (float **)take_each(x, n, rows_of_piece, full, e),
+    x->lse = (float **)take_each(x, n, rows_of_piece, 4, e);
     x->dq = (float **)take_each(x, train ? n : 0, rows_of_piece, full, e);
     x->o32_part = (float **)take_each(x, ring ? n : 0, rows_of_piece, full, e);
     x->lse_part = (float **)take_each(x, ring ? n : 0, rows_of_piece, 4, e);
-    x->kv_k = take_each(x, kv, rows_of_shard, half, e), x->kv_v = take_each(x, kv, rows_of_shard, half, e);
+    x->kv_k = take_each(x, kv, rows_of_shard, half, e),
+    x->kv_v = take_each(x, kv, rows_of_shard, half, e);
     x->kv_dk16 = take_each(x, train ? kv : 0, rows_of_shard, half, e);
     x->kv_dv16 = take_each(x, train ? kv : 0, rows_of_shard, half, e);
     x->dk = (float **)take_each(x, train ? kv : 0, rows_of_shard, full, e);
@@ -132,13 +143,16 @@ static void take_heads(struct exec *x, struct err *e)
 
 static void make_exchanges(struct exec *x, struct err *e)
 {
-    int64_t dim = x->c.head_dim, rank = x->c.options.predictor_rank, room = layout_room(&x->l, 1, 2, dim * 2);
+    int64_t dim = x->c.head_dim, rank = x->c.options.predictor_rank,
+            room = layout_room(&x->l, 1, 2, dim * 2);
     void *send = exec_take(x, room, e), *receive = exec_take(x, room, e);
     struct layout_tensors lr = {1, 1, rank, 2, {x->q_lr}, {x->k_lr}, {x->piece_q_lr}, {x->kv_k_lr}};
-    struct layout_tensors qkv = {1, 2, dim, 2, {x->q}, {x->k, x->v}, {x->piece_q}, {x->kv_k, x->kv_v}};
+    struct layout_tensors qkv = {
+        1, 2, dim, 2, {x->q}, {x->k, x->v}, {x->piece_q}, {x->kv_k, x->kv_v}};
     struct layout_tensors d_o = {1, 0, dim, 2, {x->d_o}, {0}, {x->piece_do}, {0}};
     struct layout_tensors o = {1, 0, dim, 2, {x->o}, {0}, {x->piece_o}, {0}};
-    struct layout_tensors grads = {1, 2, dim, 2, {NULL}, {NULL, NULL}, {x->piece_dq16}, {x->kv_dk16, x->kv_dv16}};
+    struct layout_tensors grads = {
+        1, 2, dim, 2, {NULL}, {NULL, NULL}, {x->piece_dq16}, {x->kv_dk16, x->kv_dv16}};
     if (e->code != ERR_NONE)
         return;
     if (x->c.conf.sparse)
@@ -154,7 +168,8 @@ static void make_exchanges(struct exec *x, struct err *e)
 
 /* ---- inputs ---- */
 
-static bool put_rows(struct exec *x, uint16_t *there, int tensor, int heads, int width, uint16_t *room, struct err *e)
+static bool put_rows(struct exec *x, uint16_t *there, int tensor, int heads, int width,
+                     uint16_t *room, struct err *e)
 {
     int64_t first = x->l.shard[x->l.seq_rank] + x->l.local[x->l.head_rank];
     for (int64_t t = 0; t < x->local; t++)
@@ -163,14 +178,16 @@ static bool put_rows(struct exec *x, uint16_t *there, int tensor, int heads, int
             if (tensor < DATA_TENSORS)
                 data_row(x->c.seed, (enum data_tensor)tensor, x->c.block, h, first + t, width, at);
             else
-                data_low_rank(x->c.seed, x->c.block, h, first + t, x->c.tokens, width, tensor == DATA_TENSORS, at);
+                data_low_rank(x->c.seed, x->c.block, h, first + t, x->c.tokens, width,
+                              tensor == DATA_TENSORS, at);
         }
     return x->b->put(there, room, (size_t)(x->local * heads * width) * sizeof *room, e);
 }
 
 static bool make_inputs(struct exec *x, struct err *e)
 {
-    int most = x->c.head_dim > x->c.options.predictor_rank ? x->c.head_dim : x->c.options.predictor_rank;
+    int most =
+        x->c.head_dim > x->c.options.predictor_rank ? x->c.head_dim : x->c.options.predictor_rank;
     uint16_t *room = malloc((size_t)(x->local * x->c.heads * most + 1) * sizeof *room);
     if (!room)
         return comm_fail(x->world, e, "out of memory for the inputs");
@@ -180,7 +197,8 @@ static bool make_inputs(struct exec *x, struct err *e)
               put_rows(x, x->d_o, DATA_DO, x->c.heads, x->c.head_dim, room, e);
     if (ok && x->c.conf.sparse)
         ok = put_rows(x, x->q_lr, DATA_TENSORS, x->c.heads, x->c.options.predictor_rank, room, e) &&
-             put_rows(x, x->k_lr, DATA_TENSORS + 1, x->c.kv_heads, x->c.options.predictor_rank, room, e);
+             put_rows(x, x->k_lr, DATA_TENSORS + 1, x->c.kv_heads, x->c.options.predictor_rank,
+                      room, e);
     free(room);
     return ok;
 }
@@ -197,7 +215,8 @@ static bool build(struct exec *x, struct err *e)
     if (x->move == MOVE_ROWS && !x->c.conf.sparse)
         x->move = MOVE_ALL_ROWS;
     x->row = x->world->backend->split(x->world, x->l.seq_rank, x->l.head_rank, e);
-    x->column = x->row ? x->world->backend->split(x->world, x->l.head_rank, x->l.seq_rank, e) : NULL;
+    x->column =
+        x->row ? x->world->backend->split(x->world, x->l.head_rank, x->l.seq_rank, e) : NULL;
     if (!x->column)
         return false;
     take_tokens(x, e);
@@ -208,7 +227,8 @@ static bool build(struct exec *x, struct err *e)
     return e->code == ERR_NONE && column_new(x, e) && make_inputs(x, e);
 }
 
-struct exec *exec_new(const struct exec_case *c, const struct kern_backend *b, struct comm *world, struct err *e)
+struct exec *exec_new(const struct exec_case *c, const struct kern_backend *b, struct comm *world,
+                      struct err *e)
 {
     struct arena *a = arena_new();
     struct exec *x = ARENA_NEW(a, struct exec);

@@ -22,7 +22,8 @@ static int by_kv_head_row(const void *x, const void *y)
 /* Row of the shard at which a share of its queries ends: the nearest border of a query group. */
 static int64_t row_at(const struct layout *l, double share)
 {
-    int64_t rows = l->shard[l->seq_rank + 1] - l->shard[l->seq_rank], groups = kern_groups(rows, l->group);
+    int64_t rows = l->shard[l->seq_rank + 1] - l->shard[l->seq_rank],
+            groups = kern_groups(rows, l->group);
     int64_t at = (int64_t)(share * (double)groups + 0.5 + 1e-9) * l->group;
     return at < rows ? at : rows;
 }
@@ -50,7 +51,8 @@ static void list_pieces(struct layout *l, const struct exec_case *c, struct aren
     for (int i = 0; i < c->conf.piece_count; i++) {
         const struct cp_piece *p = &c->conf.pieces[i];
         struct layout_holder *h = &l->holder[p->head_rank];
-        struct layout_piece piece = {p->head, p->head / per_kv, row_at(l, p->begin), row_at(l, p->begin + p->share)};
+        struct layout_piece piece = {p->head, p->head / per_kv, row_at(l, p->begin),
+                                     row_at(l, p->begin + p->share)};
         if (piece.end > piece.begin)
             h->pieces[h->piece_count++] = piece;
     }
@@ -68,22 +70,30 @@ static bool check_tiling(const struct layout *l, struct err *e)
                 if (l->holder[r].pieces[i].head == head)
                     sum += l->holder[r].pieces[i].end - l->holder[r].pieces[i].begin;
         if (sum != rows)
-            return err_set(e, ERR_INPUT, err_at_name("pieces"), "head %d: its pieces have %lld of %lld rows of a shard",
-                           head, (long long)sum, (long long)rows);
+            return err_set(e, ERR_INPUT, err_at_name("pieces"),
+                           "head %d: its pieces have %lld of %lld rows of a shard", head,
+                           (long long)sum, (long long)rows);
     }
     return true;
 }
 
-bool layout_new(struct layout *l, const struct exec_case *c, int rank, struct arena *a, struct err *e)
+bool layout_new(struct layout *l, const struct exec_case *c, int rank, struct arena *a,
+                struct err *e)
 {
     const struct cp_conf *conf = &c->conf;
-    *l = (struct layout){.head_groups = conf->head_groups, .seq_groups = conf->seq_groups, .heads = c->heads,
-                         .kv_heads = c->kv_heads, .head_rank = cp_head_rank(conf, rank),
-                         .seq_rank = cp_seq_rank(conf, rank), .group = conf->sparse ? conf->query_group : 1};
+    *l = (struct layout){.head_groups = conf->head_groups,
+                         .seq_groups = conf->seq_groups,
+                         .heads = c->heads,
+                         .kv_heads = c->kv_heads,
+                         .head_rank = cp_head_rank(conf, rank),
+                         .seq_rank = cp_seq_rank(conf, rank),
+                         .group = conf->sparse ? conf->query_group : 1};
     int64_t groups = kern_groups(c->tokens, l->group);
     if (groups < l->seq_groups)
-        return err_set(e, ERR_INPUT, err_at_name("tokens"), "%lld tokens are %lld query groups, want at least one for each of %d sequence groups",
-                       (long long)c->tokens, (long long)groups, l->seq_groups);
+        return err_set(
+            e, ERR_INPUT, err_at_name("tokens"),
+            "%lld tokens are %lld query groups, want at least one for each of %d sequence groups",
+            (long long)c->tokens, (long long)groups, l->seq_groups);
     l->shard = ARENA_ARRAY(a, int64_t, l->seq_groups + 1);
     l->local = ARENA_ARRAY(a, int64_t, l->head_groups + 1);
     for (int i = 0; i <= l->seq_groups; i++) {
@@ -99,10 +109,10 @@ bool layout_new(struct layout *l, const struct exec_case *c, int rank, struct ar
 
 /* ---- messages ---- */
 
-/* What goes between the tokens of head rank `tokens` and the holder `holder`, in the order of the message; the same on
- * both sides. Returns how many segments; *bytes is the message's size. */
-static int list_segments(const struct layout *l, const struct layout_tensors *t, int tokens, int holder,
-                         struct layout_segment *out, int64_t *bytes)
+/* What goes between the tokens of head rank `tokens` and the holder `holder`, in the order of the
+ * message; the same on both sides. Returns how many segments; *bytes is the message's size. */
+static int list_segments(const struct layout *l, const struct layout_tensors *t, int tokens,
+                         int holder, struct layout_segment *out, int64_t *bytes)
 {
     const struct layout_holder *h = &l->holder[holder];
     int64_t first = l->local[tokens], last = l->local[tokens + 1], at = 0;
@@ -127,7 +137,8 @@ static int list_segments(const struct layout *l, const struct layout_tensors *t,
 
 /* A segment as a copy between a message and its tensor on the token's or the holder's side. */
 static struct kern_copy copy_of(const struct layout *l, const struct layout_tensors *t,
-                                const struct layout_segment *s, bool token_side, char *message, bool into_message)
+                                const struct layout_segment *s, bool token_side, char *message,
+                                bool into_message)
 {
     int64_t row = t->width * t->bytes, stride = row;
     char *at;
@@ -160,8 +171,9 @@ struct side { /* one direction of an exchange under construction */
     int64_t *bytes, *offset, total;
 };
 
-static void add_message(struct side *side, const struct layout *l, const struct layout_tensors *t, bool tokens_here,
-                        int peer, char *buffer, bool into, struct layout_segment *segments)
+static void add_message(struct side *side, const struct layout *l, const struct layout_tensors *t,
+                        bool tokens_here, int peer, char *buffer, bool into,
+                        struct layout_segment *segments)
 {
     int64_t size;
     int n = tokens_here ? list_segments(l, t, l->head_rank, peer, segments, &size)
@@ -169,23 +181,28 @@ static void add_message(struct side *side, const struct layout *l, const struct 
     for (int i = 0; i < n; i++) {
         segments[i].from = peer;
         segments[i].offset += side->total;
-        bool usable = tokens_here ? (segments[i].kv ? t->kv[segments[i].tensor] : t->q[segments[i].tensor]) != NULL : true;
+        bool usable = tokens_here ? (segments[i].kv ? t->kv[segments[i].tensor]
+                                                    : t->q[segments[i].tensor]) != NULL
+                                  : true;
         if (usable)
-            side->copies[side->count + i] = copy_of(l, t, &segments[i], tokens_here, buffer + segments[i].offset, into);
+            side->copies[side->count + i] =
+                copy_of(l, t, &segments[i], tokens_here, buffer + segments[i].offset, into);
     }
     side->count += n;
     side->bytes[peer] = size, side->offset[peer] = side->total;
     side->total += size;
 }
 
-void exchange_new(struct exchange *x, const struct layout *l, const struct layout_tensors *t, bool to_heads, void *send,
-                  void *receive, struct arena *a)
+void exchange_new(struct exchange *x, const struct layout *l, const struct layout_tensors *t,
+                  bool to_heads, void *send, void *receive, struct arena *a)
 {
     int most = most_segments(l), n = l->head_groups;
     struct side out = {.copies = ARENA_ARRAY(a, struct kern_copy, most)}, in = {0};
     in.copies = ARENA_ARRAY(a, struct kern_copy, most);
     struct layout_segment *sent = ARENA_ARRAY(a, struct layout_segment, most);
-    *x = (struct exchange){.pack = out.copies, .unpack = in.copies, .arrived = ARENA_ARRAY(a, struct layout_segment, most)};
+    *x = (struct exchange){.pack = out.copies,
+                           .unpack = in.copies,
+                           .arrived = ARENA_ARRAY(a, struct layout_segment, most)};
     out.bytes = ARENA_ARRAY(a, int64_t, n), out.offset = ARENA_ARRAY(a, int64_t, n);
     in.bytes = ARENA_ARRAY(a, int64_t, n), in.offset = ARENA_ARRAY(a, int64_t, n);
     for (int peer = 0; peer < n; peer++) {
@@ -196,7 +213,8 @@ void exchange_new(struct exchange *x, const struct layout *l, const struct layou
     x->send = (struct comm_parts){send, out.bytes, out.offset};
     x->receive = (struct comm_parts){receive, in.bytes, in.offset};
     x->send_bytes = out.total, x->receive_bytes = in.total;
-    x->off_send = out.total - out.bytes[l->head_rank], x->off_receive = in.total - in.bytes[l->head_rank];
+    x->off_send = out.total - out.bytes[l->head_rank],
+    x->off_receive = in.total - in.bytes[l->head_rank];
 }
 
 int64_t layout_room(const struct layout *l, int q_count, int kv_count, int64_t row_bytes)

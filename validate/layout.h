@@ -28,14 +28,16 @@ struct layout {
 };
 
 /* ERR_INPUT when pieces do not tile every head. */
-bool layout_new(struct layout *l, const struct exec_case *c, int rank, struct arena *a, struct err *e);
+bool layout_new(struct layout *l, const struct exec_case *c, int rank, struct arena *a,
+                struct err *e);
 
-/* Tensors that an all-to-all moves between tokens and heads. On the token side a tensor is [local rows][heads][width], on
- * the holder's side each piece is [rows][width] and each KV head [shard rows][width]; all elements have `bytes` bytes. */
+/* Tensors that an all-to-all moves between tokens and heads. On the token side a tensor is [local
+ * rows][heads][width], on the holder's side each piece is [rows][width] and each KV head [shard
+ * rows][width]; all elements have `bytes` bytes. */
 struct layout_tensors {
     int q_count, kv_count; /* Q-like (by pieces) and K-like (by KV heads) tensors */
     int64_t width, bytes;
-    void *q[1], *kv[2];           /* token side */
+    void *q[1], *kv[2];            /* token side */
     void **piece[1], **kv_head[2]; /* holder's side: one array per piece, per KV head */
 };
 
@@ -57,10 +59,10 @@ struct layout_segment {
     int64_t offset;         /* bytes in the receive buffer */
 };
 
-/* to_heads: tokens -> holders; otherwise back. `send` and `receive` are buffers of the backend with room for what
- * layout_room says. */
-void exchange_new(struct exchange *x, const struct layout *l, const struct layout_tensors *t, bool to_heads, void *send,
-                  void *receive, struct arena *a);
+/* to_heads: tokens -> holders; otherwise back. `send` and `receive` are buffers of the backend with
+ * room for what layout_room says. */
+void exchange_new(struct exchange *x, const struct layout *l, const struct layout_tensors *t,
+                  bool to_heads, void *send, void *receive, struct arena *a);
 
 /* Bytes that one side's message buffer needs for such an exchange. */
 int64_t layout_room(const struct layout *l, int q_count, int kv_count, int64_t row_bytes);

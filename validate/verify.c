@@ -29,15 +29,19 @@ static void *take(struct pool *pool, int64_t bytes)
     return p;
 }
 
-/* All tokens of a head. `tensor` of data_row, or DATA_TENSORS for Q_lr and DATA_TENSORS + 1 for K_lr. */
-static void *take_input(struct pool *pool, const struct exec_case *c, int tensor, int head, int width)
+/* All tokens of a head. `tensor` of data_row, or DATA_TENSORS for Q_lr and DATA_TENSORS + 1 for
+ * K_lr. */
+static void *take_input(struct pool *pool, const struct exec_case *c, int tensor, int head,
+                        int width)
 {
-    uint16_t *host = malloc((size_t)(c->tokens * width) * sizeof *host), *p = take(pool, c->tokens * width * 2);
+    uint16_t *host = malloc((size_t)(c->tokens * width) * sizeof *host),
+             *p = take(pool, c->tokens * width * 2);
     for (int64_t t = 0; host && p && t < c->tokens; t++)
         if (tensor < DATA_TENSORS)
             data_row(c->seed, (enum data_tensor)tensor, c->block, head, t, width, host + t * width);
         else
-            data_low_rank(c->seed, c->block, head, t, c->tokens, width, tensor == DATA_TENSORS, host + t * width);
+            data_low_rank(c->seed, c->block, head, t, c->tokens, width, tensor == DATA_TENSORS,
+                          host + t * width);
     if (!host)
         err_set(pool->e, ERR_SYSTEM, err_at_name("verify"), "out of memory");
     else if (p)
@@ -49,9 +53,11 @@ static void *take_input(struct pool *pool, const struct exec_case *c, int tensor
 /* Proxies are the middle query of each group, as exec.c has it. */
 static struct kern_keys choose_keys(struct pool *pool, const struct exec_case *c, int head, int kv)
 {
-    int64_t group = c->conf.query_group, groups = kern_groups(c->tokens, group), words = kern_words(c->tokens);
+    int64_t group = c->conf.query_group, groups = kern_groups(c->tokens, group),
+            words = kern_words(c->tokens);
     int rank = c->options.predictor_rank;
-    uint16_t *q = take_input(pool, c, DATA_TENSORS, head, rank), *k = take_input(pool, c, DATA_TENSORS + 1, kv, rank);
+    uint16_t *q = take_input(pool, c, DATA_TENSORS, head, rank),
+             *k = take_input(pool, c, DATA_TENSORS + 1, kv, rank);
     uint16_t *proxy = take(pool, groups * rank * 2);
     uint32_t *bits = take(pool, groups * words * 4);
     int64_t whole = c->tokens / group, rest = c->tokens % group, row = rank * 2;
@@ -60,8 +66,13 @@ static struct kern_keys choose_keys(struct pool *pool, const struct exec_case *c
     struct kern_copy copies[2] = {
         {q + group / 2 * rank, proxy, whole, row, group * row, row},
         {q + (whole * group + rest / 2) * rank, proxy + whole * rank, rest ? 1 : 0, row, row, row}};
-    struct kern_select_head h = {.groups = groups, .keys = c->tokens, .keep = exec_keep(c, head), .q_lr = proxy,
-                                 .k_lr = k, .bitmap = bits, .bitmap_words = words};
+    struct kern_select_head h = {.groups = groups,
+                                 .keys = c->tokens,
+                                 .keep = exec_keep(c, head),
+                                 .q_lr = proxy,
+                                 .k_lr = k,
+                                 .bitmap = bits,
+                                 .bitmap_words = words};
     struct kern_select s = {.rank = rank, .head_count = 1, .heads = &h};
     if (!pool->b->copy(copies, rest ? 2 : 1, pool->e) || !pool->b->select(&s, pool->e))
         return (struct kern_keys){0};
@@ -89,8 +100,10 @@ static bool head_truth(struct truth *t, const struct kern_backend *b, int head, 
         h.keys = choose_keys(&pool, c, head, kv);
     struct kern_attention a = {.dim = dim, .head_count = 1, .heads = &h};
     float *room = malloc((size_t)n * sizeof *room + 1);
-    bool ok = e->code == ERR_NONE && room && b->forward(&a, e) && (c->options.inference || b->backward(&a, e)) &&
-              b->get(t->o + head * n, h.o, (size_t)n * 2, e) && b->get(t->dq + head * n, h.dq, (size_t)n * 4, e) &&
+    bool ok = e->code == ERR_NONE && room && b->forward(&a, e) &&
+              (c->options.inference || b->backward(&a, e)) &&
+              b->get(t->o + head * n, h.o, (size_t)n * 2, e) &&
+              b->get(t->dq + head * n, h.dq, (size_t)n * 4, e) &&
               b->get(room, h.dk, (size_t)n * 4, e);
     if (ok) {
         add(t->dk + kv * n, room, n);
@@ -106,9 +119,11 @@ static bool head_truth(struct truth *t, const struct kern_backend *b, int head, 
 struct truth *truth_new(const struct exec_case *c, const struct kern_backend *b, struct err *e)
 {
     struct truth *t = calloc(1, sizeof *t);
-    size_t n = (size_t)(c->tokens * c->head_dim), heads = (size_t)c->heads, kv = (size_t)c->kv_heads;
+    size_t n = (size_t)(c->tokens * c->head_dim), heads = (size_t)c->heads,
+           kv = (size_t)c->kv_heads;
     if (t) {
-        *t = (struct truth){.c = *c, .o = calloc(heads * n, sizeof *t->o), .dq = calloc(heads * n, sizeof *t->dq)};
+        *t = (struct truth){
+            .c = *c, .o = calloc(heads * n, sizeof *t->o), .dq = calloc(heads * n, sizeof *t->dq)};
         t->dk = calloc(kv * n, sizeof *t->dk), t->dv = calloc(kv * n, sizeof *t->dv);
     }
     bool ok = t && t->o && t->dq && t->dk && t->dv;
@@ -148,8 +163,8 @@ static double ratio(struct sums s)
     return s.norm > 0 ? sqrt(s.error / s.norm) : sqrt(s.error);
 }
 
-static double gradient_distance(const struct truth *t, const struct exec_result *r, const float *x, const float *y,
-                                int heads)
+static double gradient_distance(const struct truth *t, const struct exec_result *r, const float *x,
+                                const float *y, int heads)
 {
     struct sums s = {0};
     int64_t dim = t->c.head_dim, n = t->c.tokens * dim, rows = r->rows * dim;

@@ -1,5 +1,5 @@
-/* Distributed attention must equal attention on one rank: the whole block computed here, without any exchange, from the
- * same seeded inputs. */
+/* Distributed attention must equal attention on one rank: the whole block computed here, without
+ * any exchange, from the same seeded inputs. */
 #ifndef VALIDATE_VERIFY_H
 #define VALIDATE_VERIFY_H
 
@@ -16,7 +16,8 @@ struct verify_distance {
 };
 struct verify_distance truth_distance(const struct truth *t, const struct exec_result *r);
 
-/* What rounding explains: O and the gradients travel as bf16 (2^-9 relative, each element), sums of a few parts. */
+/* What rounding explains: O and the gradients travel as bf16 (2^-9 relative, each element), sums of
+ * a few parts. */
 enum { VERIFY_O_PPM = 5000, VERIFY_GRADIENT_PPM = 10000 };
 bool verify_close(struct verify_distance d); /* false for NaN */
 

@@ -1,5 +1,5 @@
-/* Messages between ranks, with integer-coded payloads compared bit by bit. Usage: test_kernels_comm [ranks [backend]];
- * under mpirun the backend is mpi. */
+/* Messages between ranks, with integer-coded payloads compared bit by bit. Usage: test_kernels_comm
+ * [ranks [backend]]; under mpirun the backend is mpi. */
 #include "tests/check.h"
 
 #include <stdlib.h>
@@ -32,8 +32,8 @@ static bool uneven_all_to_all(struct comm *c, struct err *e)
         at += send[0][p], to += receive[0][p];
     }
     comm_phase(c, "all-to-all");
-    if (!comm_alltoallv(c, (struct comm_parts){out, send[0], send[1]}, (struct comm_parts){in, receive[0], receive[1]},
-                        e))
+    if (!comm_alltoallv(c, (struct comm_parts){out, send[0], send[1]},
+                        (struct comm_parts){in, receive[0], receive[1]}, e))
         return false;
     for (int p = 0; p < c->size; p++)
         for (int64_t i = 0; i < words(p, c->rank); i++)
@@ -62,7 +62,8 @@ static bool uneven_all_gather(struct comm *c, struct err *e)
     return true;
 }
 
-/* Whole numbers: the sum is exact. sum over r of (r + 1) (100 me + i) = N (N + 1) / 2 (100 me + i). */
+/* Whole numbers: the sum is exact. sum over r of (r + 1) (100 me + i) = N (N + 1) / 2 (100 me + i).
+ */
 static bool sums_are_scattered(struct comm *c, struct err *e)
 {
     enum { COUNT = 5 };
@@ -114,12 +115,14 @@ static bool everything(struct comm *c, void *arg, struct err *e)
     (void)arg;
     for (int again = 0; again < 3; again++)
         if (!uneven_all_to_all(c, e) || !uneven_all_gather(c, e) || !sums_are_scattered(c, e) ||
-            !a_ring_of_hops_brings_it_home(c, e) || !split_ranks_talk_among_themselves(c, e) || !comm_barrier(c, e))
+            !a_ring_of_hops_brings_it_home(c, e) || !split_ranks_talk_among_themselves(c, e) ||
+            !comm_barrier(c, e))
             return false;
     return true;
 }
 
-/* ---- failures; virtual ranks only: under MPI they end the process (tests/validate/faults.sh) ---- */
+/* ---- failures; virtual ranks only: under MPI they end the process (tests/validate/faults.sh) ----
+ */
 
 static bool rank_1_fails(struct comm *c, void *arg, struct err *e)
 {
@@ -151,7 +154,8 @@ static void a_failed_rank_ends_all_and_is_named(const struct comm_backend *b)
     struct err e = {0};
     struct comm_options o = {.ranks = 4, .timeout_s = 20};
     gsl_test(b->run(&o, rank_1_fails, NULL, &e), "a failed rank ends the run");
-    gsl_test(!strstr(e.text, "rank 1, select: out of luck"), "the message names rank and phase: %s", e.text);
+    gsl_test(!strstr(e.text, "rank 1, select: out of luck"), "the message names rank and phase: %s",
+             e.text);
 }
 
 static void a_silent_rank_is_an_error_within_the_time_limit(const struct comm_backend *b)
@@ -161,14 +165,16 @@ static void a_silent_rank_is_an_error_within_the_time_limit(const struct comm_ba
     double start = comm_now_s();
     gsl_test(b->run(&o, rank_0_is_silent, NULL, &e), "a silent rank ends the run");
     gsl_test(comm_now_s() - start > 20, "soon");
-    gsl_test(!strstr(e.text, "o all-to-all: nothing from rank"), "the message says who waited where: %s", e.text);
+    gsl_test(!strstr(e.text, "o all-to-all: nothing from rank"),
+             "the message says who waited where: %s", e.text);
 }
 
 static void messages_of_unequal_sizes_are_refused(const struct comm_backend *b)
 {
     struct err e = {0};
     struct comm_options o = {.ranks = 2, .timeout_s = 5};
-    gsl_test(b->run(&o, sizes_differ, NULL, &e) || !strstr(e.text, "bytes, want"), "unequal sizes: %s", e.text);
+    gsl_test(b->run(&o, sizes_differ, NULL, &e) || !strstr(e.text, "bytes, want"),
+             "unequal sizes: %s", e.text);
 }
 
 int main(int argc, char **argv)

@@ -1,5 +1,6 @@
-/* Every strategy of the planner, at (g_h, g_s) in {1,2,4} x {1,2,4}, dense and sparse, with even, uneven and split heads:
- * distributed outputs and gradients equal those of one rank. Virtual ranks. */
+/* Every strategy of the planner, at (g_h, g_s) in {1,2,4} x {1,2,4}, dense and sparse, with even,
+ * uneven and split heads: distributed outputs and gradients equal those of one rank. Virtual ranks.
+ */
 #include "tests/check.h"
 
 #include <stdio.h>
@@ -64,7 +65,8 @@ static void expect_equal(struct task *t, const char *what)
     if (!ok)
         return;
     struct verify_distance d = worst(t, ranks);
-    gsl_test(!verify_close(d), "%s, %s: O, dQ, dK, dV off by %.2g %.2g %.2g %.2g", conf, what, d.o, d.dq, d.dk, d.dv);
+    gsl_test(!verify_close(d), "%s, %s: O, dQ, dK, dV off by %.2g %.2g %.2g %.2g", conf, what, d.o,
+             d.dq, d.dk, d.dv);
     for (int r = 0; r < ranks; r++)
         balance += t->sent[r] - t->received[r];
     gsl_test(balance != 0, "%s, %s: what is sent is received", conf, what);
@@ -119,9 +121,17 @@ static void with_pieces(struct task *t, int gh)
 
 static struct exec_case block(bool sparse, int kv_heads, int64_t tokens)
 {
-    struct cp_options o = {.checkpointing = CHECKPOINT_FULL, .grad_fp32 = true, .predictor_rank = 16};
-    return (struct exec_case){.heads = HEADS, .kv_heads = kv_heads, .head_dim = 32, .tokens = tokens, .block = 3,
-                              .conf = {.sparse = sparse, .query_group = 16}, .keep = keep, .options = o, .seed = 7};
+    struct cp_options o = {
+        .checkpointing = CHECKPOINT_FULL, .grad_fp32 = true, .predictor_rank = 16};
+    return (struct exec_case){.heads = HEADS,
+                              .kv_heads = kv_heads,
+                              .head_dim = 32,
+                              .tokens = tokens,
+                              .block = 3,
+                              .conf = {.sparse = sparse, .query_group = 16},
+                              .keep = keep,
+                              .options = o,
+                              .seed = 7};
 }
 
 static void every_strategy_equals_one_rank(const struct kern_backend *b, bool sparse, int kv_heads)
@@ -173,10 +183,12 @@ static void wrong_cases_are_refused(const struct kern_backend *b)
     twice[HEADS] = twice[0];
     t.c.conf.strategy = CP_HCP, t.c.conf.head_groups = 2, t.c.conf.seq_groups = 1;
     t.c.conf.pieces = twice, t.c.conf.piece_count = HEADS + 1;
-    gsl_test(comm_backend_of("loopback", &pieces)->run(&o, rank_main, &t, &pieces) || pieces.code != ERR_INPUT,
+    gsl_test(comm_backend_of("loopback", &pieces)->run(&o, rank_main, &t, &pieces) ||
+                 pieces.code != ERR_INPUT,
              "a head held twice: %s", pieces.text);
     t.c.conf.piece_count = HEADS, t.c.conf.head_groups = 4;
-    gsl_test(comm_backend_of("loopback", &ranks)->run(&o, rank_main, &t, &ranks) || ranks.code != ERR_INPUT,
+    gsl_test(comm_backend_of("loopback", &ranks)->run(&o, rank_main, &t, &ranks) ||
+                 ranks.code != ERR_INPUT,
              "4 ranks in the plan, 2 at work: %s", ranks.text);
 }
 
