@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/prof.h"
+
 /* ---- bytes ---- */
 
 /* Ranks of one row or column: start + i * stride, i = 0..count-1 (both placements are strided). */
@@ -183,6 +185,56 @@ struct walk {
     struct arena *scratch;
 };
 
+/* ---- calibrated exchanges ---- */
+
+/* Nodes that a group spans; 0 when they hold unequal numbers of it, which a profile cannot say. */
+static int group_nodes(struct group g, int per_node)
+{
+    int nodes = 0, held = 0, first = 0, last = -1;
+    for (int i = 0; i <= g.count; i++) {
+        int node = i < g.count ? (g.start + i * g.stride) / per_node : -2;
+        if (node == last) {
+            held++;
+            continue;
+        }
+        if (nodes == 1)
+            first = held;
+        if (nodes > 0 && held != first)
+            return 0;
+        nodes += i < g.count;
+        held = 1;
+        last = node;
+    }
+    return nodes;
+}
+
+static double calibrated_s(const struct hw_cluster *c, struct coll_query q, int calls)
+{
+    q.type = COLL_HALF;
+    q.nic_bytes_per_s = c->nic.bytes_per_s / c->gpus_per_nic;
+    q.bytes /= calls;
+    return q.bytes > 0 ? calls * prof_collective(c->net, &q).time.value_s : 0;
+}
+
+/* The profile's time of an equal exchange in which every member's fuller direction carries what
+ * this member's does; across nodes, of one whose NIC carries as much, if that is more. */
+static double collective_s(const struct walk *w, const struct cp_phase *p, struct group g,
+                           struct cp_bytes b)
+{
+    static const enum coll_op ops[] = {[PHASE_ALLTOALL] = COLL_ALLTOALL,
+                                       [PHASE_ALLGATHER] = COLL_ALL_GATHER,
+                                       [PHASE_REDUCESCATTER] = COLL_REDUCE_SCATTER};
+    int nodes = w->cluster->net ? group_nodes(g, w->cluster->gpus_per_node) : 0;
+    if (nodes < 1)
+        return cost_exchange_s(w->cluster, b, p->calls);
+    double n = g.count, far = fmax(b.send_far, b.recv_far);
+    double bytes = fmax(b.send_near + b.send_far, b.recv_near + b.recv_far) * n / (n - 1);
+    if (p->kind == PHASE_ALLTOALL && nodes > 1)
+        bytes = fmax(bytes, far * n / (n - n / nodes));
+    struct coll_query q = {.op = ops[p->kind], .bytes = bytes, .gpus = g.count, .nodes = nodes};
+    return calibrated_s(w->cluster, q, p->calls);
+}
+
 static double hop_s(const struct walk *w, const struct cp_phase *p, struct group g,
                     double hop_bytes)
 {
@@ -190,6 +242,13 @@ static double hop_s(const struct walk *w, const struct cp_phase *p, struct group
     struct cp_bytes far = {.send_far = hop_bytes, .recv_far = hop_bytes};
     int node = g.start / w->cluster->gpus_per_node;
     int end_node = (g.start + (g.count - 1) * g.stride) / w->cluster->gpus_per_node;
+    if (w->cluster->net)
+        return calibrated_s(w->cluster,
+                            (struct coll_query){.op = COLL_SEND_RECV,
+                                                .bytes = hop_bytes,
+                                                .gpus = 2,
+                                                .nodes = node == end_node ? 1 : 2},
+                            p->calls);
     return cost_exchange_s(w->cluster, node == end_node ? near : far, p->calls);
 }
 
@@ -224,7 +283,7 @@ static void walk_collective(struct walk *w, const struct cp_phase *p)
         for (int i = 0; i < g.count; i++) {
             int m = g.start + i * g.stride;
             w->wait[m] = start - w->clock[m];
-            w->busy[m] = g.count < 2 ? 0 : cost_exchange_s(w->cluster, w->bytes[m], p->calls);
+            w->busy[m] = g.count < 2 ? 0 : collective_s(w, p, g, w->bytes[m]);
         }
     }
 }

@@ -27,6 +27,9 @@ struct hw_link {
     double efficiency;  /* share of it that collectives reach; 0 < efficiency <= 1 */
 };
 
+struct prof_net;     /* model/prof.h */
+struct prof_kernels; /* model/prof.h */
+
 struct hw_cluster {
     const char *name; /* "4x8-h100-400g" */
     struct hw_gpu gpu;
@@ -37,6 +40,9 @@ struct hw_cluster {
     double pcie_bytes_per_s; /* GPU to host, one direction */
     double usd_per_gpu_hour; /* 0 = not given */
     const char *source;
+    /* Calibrated curves of its GPU (model/calib.h), or NULL: the rates above rule. Not part of files. */
+    const struct prof_net *net;
+    const struct prof_kernels *curves;
 };
 
 int hw_gpus(const struct hw_cluster *c);

@@ -72,6 +72,8 @@ static double curve_half(const struct prof_net *p, const struct prof_curve *c, d
                   (p->half[PROF_INSIDE][large] - p->half[PROF_POINT][large]) * fmin(away, 1);
     if (!within(c, bytes))
         half = hypot(half, p->half[PROF_OUTSIDE][large] * away);
+    if (c->nodes > 1) /* another site with the same network: a third of what unlike sites differ */
+        half = hypot(half, p->between.half[large] / 3);
     return c->origin > PROF_INSIDE ? hypot(half, p->half[c->origin][large]) : half;
 }
 

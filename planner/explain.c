@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/qty.h"
+#include "model/calib.h"
 #include "planner/dsv.h"
 
 #define TIME(s) qty_text((s), QTY_SECONDS, QTY_BUF)
@@ -70,6 +71,24 @@ static void explain_winner(const struct explain *x, const struct plan_compared *
                 TIME(next->time.total_s), 100 * (next->time.total_s / best->time.total_s - 1));
     fprintf(x->out, "; %d compared, %d refused by memory.\n", c->tried, c->refused);
     explain_classes(x, best, next);
+}
+
+/* What the two share cancels; what they do not is known as well as its classes are. */
+static void explain_doubt(const struct explain *x, const struct plan_compared *c)
+{
+    double half[COST_CLASSES];
+    int widest;
+    const struct plan_candidate *best = &c->best[0], *next = c->count > 1 ? &c->best[1] : NULL;
+    calib_half_widths(x->r->c.cluster, half);
+    struct interval t = interval_sum(best->time.class_s, half, COST_CLASSES);
+    fprintf(x->out, "  90%% interval: %s to %s.", TIME(t.low_s), TIME(t.high_s));
+    if (next && interval_tie(best->time.class_s, next->time.class_s, half, COST_CLASSES, &widest)) {
+        fputs(" The runner-up is a tie", x->out);
+        if (widest >= 0)
+            fprintf(x->out, ": measure %s to separate them (shardwise calibrate)", class_names[widest]);
+        fputc('.', x->out);
+    }
+    fputc('\n', x->out);
 }
 
 /* ---- heads ---- */
@@ -325,6 +344,7 @@ void plan_explain(const struct plan_request *r, const struct plan_found *f, FILE
             like += same_conf(&f->plan->blocks[k].conf, &f->plan->blocks[b].conf);
         fprintf(out, "\nBlock %d (and %d like it):\n", b, like - 1);
         explain_winner(&x, &f->compared[b]);
+        explain_doubt(&x, &f->compared[b]);
         explain_heads(&x, b, &f->plan->blocks[b].conf);
         explain_union(&x, b);
         explain_dsv(&x, b);

@@ -266,8 +266,9 @@ static bool sparse_row(const struct fit_view *v, const struct point *p, enum spa
     return p->kind == POINT_SPARSE && p->part == part && p->backward == backward && fit_sees(v, p);
 }
 
-/* row_s and pair_s of one direction from the rows with the shortest sequence: longer ones are left
- * to cache_slope. */
+/* row_s and pair_s of one direction. The forward takes the rows with the shortest sequence and
+ * leaves longer ones to cache_slope; the backward, bound by atomic adds and not by the cache, takes
+ * all. */
 static bool sparse_line(const struct fit_view *v, bool backward, struct prof_sparse *out,
                         double *held, struct err *e)
 {
@@ -278,7 +279,7 @@ static bool sparse_line(const struct fit_view *v, bool backward, struct prof_spa
             *held = fmin(*held, v->pts->point[i].keys_held);
     for (int i = 0; i < v->pts->count && s.n < 512; i++) {
         const struct point *p = &v->pts->point[i];
-        if (!sparse_row(v, p, PART_SPARSE, backward) || p->keys_held > *held)
+        if (!sparse_row(v, p, PART_SPARSE, backward) || (!backward && p->keys_held > *held))
             continue;
         s.x[s.n] = p->pairs / p->rows;
         s.y[s.n] = p->time_s / p->rows;

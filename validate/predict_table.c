@@ -149,11 +149,11 @@ struct table *predict_summary(const struct table_scores *s, struct arena *a)
     static const struct table_col cols[] = {
         {"class", "class", TABLE_STR, QTY_NUMBER},
         {"rows", "rows", TABLE_INT, QTY_NUMBER},
-        {"mape", "mean |error|", TABLE_QTY, QTY_RATIO},
+        {"mape", "mean abs. error", TABLE_QTY, QTY_RATIO},
         {"p95", "p95", TABLE_QTY, QTY_RATIO},
         {"bias", "bias", TABLE_QTY, QTY_NUMBER},
         {"large_rows", "large rows", TABLE_INT, QTY_NUMBER},
-        {"large_mape", "mean |error|, large", TABLE_QTY, QTY_RATIO},
+        {"large_mape", "mean abs. error, large", TABLE_QTY, QTY_RATIO},
         {"covered", "in interval", TABLE_QTY, QTY_RATIO},
     };
     struct table *t = table_new(a, cols, 8);
