@@ -137,6 +137,48 @@ static void leave_sizes(const struct points *pts, struct residuals *out, struct 
     }
 }
 
+/* Every other size out of its neighbours, in the sweeps that double the size at each step. */
+static void leave_halves(const struct prof_curve *c, const char *group, struct residuals *out,
+                         struct arena *a)
+{
+    double *bytes = ARENA_ARRAY(a, double, c->count), *t = ARENA_ARRAY(a, double, c->count);
+    for (int odd = 0; odd < 2 && c->count >= 12; odd++) {
+        struct prof_curve w = *c;
+        w.count = 0;
+        w.bytes = bytes;
+        w.time_s = t;
+        for (int i = odd; i < c->count; i += 2, w.count++) {
+            bytes[w.count] = c->bytes[i];
+            t[w.count] = c->time_s[i];
+        }
+        for (int i = odd + 1; i + 1 < c->count; i += 2)
+            residuals_add(out,
+                          (struct residual){.protocol = "collectives: every other size left out",
+                                            .group = group,
+                                            .kind = POINT_COLLECTIVE,
+                                            .class = PROF_POINT,
+                                            .large = c->bytes[i] >= 1048576,
+                                            .x = c->bytes[i],
+                                            .measured_s = c->time_s[i],
+                                            .predicted_s = prof_curve_s(&w, c->bytes[i]),
+                                            .what = coll_op_names[c->op]});
+    }
+}
+
+static void leave_every_other(const struct points *nodes, struct residuals *out, struct arena *a)
+{
+    static const char *const gpus[] = {"h100_sxm", "unnamed_8x400g_gcp"};
+    for (int g = 0; g < 2; g++) {
+        struct point_filter f = {.gpu = gpus[g]};
+        struct prof_curve *c;
+        int conflicts = 0, n = fit_curves(nodes, &f, &c, &conflicts, a);
+        for (int i = 0; i < n; i++)
+            leave_halves(&c[i],
+                         arena_printf(a, "%s %s %d", gpus[g], coll_op_names[c[i].op], c[i].gpus),
+                         out, a);
+    }
+}
+
 static bool whole(const struct points *pts, const char *gpu, struct prof_net *out, struct arena *a,
                   struct err *e)
 {
@@ -299,7 +341,8 @@ static bool attention_round(const struct points *pts, const struct leave *l, con
             continue;
         struct point named = *q;
         named.kernel = mask_name(q->attention.causal);
-        add(out, protocol, group, &named, class, prof_attention(&p, &q->attention).time.value_s);
+        add(out, protocol, group ? group : arena_printf(a, "%g heads", q->attention.heads), &named,
+            class, prof_attention(&p, &q->attention).time.value_s);
     }
     return true;
 }
@@ -381,9 +424,9 @@ static bool attention_all(const struct accuracy_tables *t, struct residuals *out
     struct leave role = {.gpu = "h100_sxm", .by_role = true},
                  beyond = {.gpu = "h100_sxm", .beyond = true, .value = 8192};
     bool ok = attention_round(pts, &role, "attention: test rows from calib rows", PROF_POINT,
-                              "test", out, a, e) &&
+                              NULL, out, a, e) &&
               attention_round(pts, &beyond, "attention: beyond 8K tokens from below", PROF_OUTSIDE,
-                              "beyond", out, a, e);
+                              NULL, out, a, e);
     for (int i = 0; ok && i < 4; i++)
         ok = attention_each(pts, i & 1, i & 2, out, a, e);
     return ok;
@@ -462,6 +505,7 @@ bool accuracy_run(const struct accuracy_tables *t, struct residuals *out, struct
     struct prof_kernels h100;
     sizes_by_role(&t->local, out, a);
     leave_sizes(&t->local, out, a);
+    leave_every_other(&t->nodes, out, a);
     return pairs(&t->local, out, a, e) && sites(t, out, a, e) && attention_all(t, out, a, e) &&
            gemm_all(&t->gemm, out, a, e) && h100_kernels(t, &h100, a, e) &&
            anchor_each(&t->attention, &h100, out, a, e) &&
@@ -470,13 +514,23 @@ bool accuracy_run(const struct accuracy_tables *t, struct residuals *out, struct
 
 /* ---- summary ---- */
 
-static double coverage(const struct residuals *all, const struct residual *const *v, int n,
-                       struct arena *scratch)
+/* 90% half-width of the protocol's residuals of one size class, without one group. */
+static double others_half(const struct residual *const *v, int n, const struct residual *but,
+                          double *scratch)
+{
+    int count = 0;
+    for (int i = 0; i < n; i++)
+        if (v[i]->large == but->large && strcmp(v[i]->group, but->group))
+            scratch[count++] = fabs(residual_log(v[i]));
+    return quantile(scratch, count, 0.9);
+}
+
+static double coverage(const struct residual *const *v, int n, struct arena *scratch)
 {
     int inside = 0, asked = 0;
+    double *room = ARENA_ARRAY(scratch, double, n + 1);
     for (int i = 0; i < n; i++) {
-        double half =
-            residuals_half(all, v[i]->kind, v[i]->class, v[i]->large, v[i]->group, scratch);
+        double half = others_half(v, n, v[i], room);
         if (half > 0) {
             asked++;
             inside += fabs(residual_log(v[i])) <= half;
@@ -503,7 +557,7 @@ struct accuracy_line accuracy_of(const struct residuals *r, const char *protocol
     }
     line.mape /= fmax(line.count, 1);
     line.bias /= fmax(line.count, 1);
-    line.coverage = coverage(r, v, line.count, scratch);
+    line.coverage = coverage(v, line.count, scratch);
     line.p95 = quantile(off, line.count, 0.95);
     return line;
 }
