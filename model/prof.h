@@ -108,7 +108,8 @@ struct prediction prof_collective(const struct prof_net *p, const struct coll_qu
 
 /* Interpolation on one curve, without interval: inside, the geometric mean of the chord and of the
  * lower of the two neighbouring straight pieces carried on (NCCL changes protocol somewhere
- * between; docs/calibration.md); below the first point its time, beyond the last the last piece
+ * between; docs/calibration.md); below the first point the first piece carried
+ * on (flat where it is all latency), beyond the last the last piece
  * carried on. */
 double prof_curve_s(const struct prof_curve *c, double bytes);
 

@@ -41,8 +41,8 @@ double prof_curve_s(const struct prof_curve *c, double bytes)
 {
     if (c->count == 1)
         return c->time_s[0] * fmax(1, bytes / c->bytes[0]);
-    if (bytes <= c->bytes[0])
-        return c->time_s[0];
+    if (bytes <= c->bytes[0]) /* the first piece carried on: flat where it is all latency */
+        return fmax(line(c, 0, bytes), c->time_s[0] * bytes / c->bytes[0]);
     int i = segment(c, bytes);
     double chord = line(c, i, bytes);
     if (bytes >= c->bytes[c->count - 1] || i == 0 || i + 2 >= c->count)

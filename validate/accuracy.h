@@ -39,6 +39,8 @@ struct shipped {
     const char *name, *gpu, *relative;
     int sms;
     bool nvls;
+    bool same_links; /* its relative's NVLink and switch: curves are the relative's, as near as two
+                        runs */
 };
 extern const struct shipped shipped_nets[], shipped_curves[]; /* end with a NULL name */
 

@@ -193,7 +193,7 @@ static double trend(const struct prof_curve *own_half, const struct prof_curve *
     int n = 0;
     for (double bytes = 16777216; bytes <= 268435456; bytes *= 4, n++)
         sum += ratio(own_half, own_quarter, bytes) - ratio(half, quarter, bytes);
-    return sum / n;
+    return fmin(fmax(sum / n, -0.4), 0.4); /* more than that is another wiring, not a trend */
 }
 
 void fit_doubled(const struct prof_net *relative, const struct prof_curve *half,
@@ -241,12 +241,46 @@ static bool has_op(const struct curve_list *list, int count, const struct prof_c
     return false;
 }
 
+/* The relative's times at a count that it was not measured at, at the sizes of `like`. */
+static struct prof_curve at_count(const struct prof_net *r, const struct prof_curve *like, int gpus,
+                                  struct arena *a)
+{
+    double *t = ARENA_ARRAY(a, double, like->count);
+    struct prof_curve c = *like;
+    for (int i = 0; i < like->count; i++) {
+        struct coll_query q = {
+            .op = like->op, .type = like->type, .bytes = like->bytes[i], .gpus = gpus, .nodes = 1};
+        t[i] = prof_collective(r, &q).time.value_s;
+    }
+    c.gpus = gpus;
+    c.time_s = t;
+    return c;
+}
+
+/* A few points at a count that the relative lacks: its rule for counts lends the shape. */
+static void shape_others(struct curve_list *list, const struct prof_net *r, struct arena *a)
+{
+    for (int i = 0; i < list->count; i++) {
+        struct prof_curve *own = &list->c[i];
+        struct prof_curve like = {.op = own->op, .type = own->type, .nodes = 1};
+        const struct prof_curve *any = NULL;
+        for (int gpus = 2; gpus <= 1024 && !any; gpus *= 2)
+            any = fit_find(r->curves, r->curve_count, &like, gpus);
+        if (own->nodes > 1 || own->count >= 4 || !any ||
+            fit_find(r->curves, r->curve_count, own, own->gpus))
+            continue;
+        struct prof_curve shape = at_count(r, any, own->gpus, a);
+        fit_warp(&shape, own, own, a);
+    }
+}
+
 /* Adds to the measured curves what the relative has more: the same set of GPUs through anchors,
  * twice as many, or the relative's own curve where the operation was not measured at all. */
 static void borrow(struct curve_list *list, const struct fit_net_options *o, struct arena *a)
 {
     int measured = list->count;
     const struct prof_net *r = o->relative;
+    shape_others(list, r, a);
     for (int i = 0; i < r->curve_count;
          i++) { /* by rising count within an operation: halves come first */
         const struct prof_curve *c = &r->curves[i];
@@ -256,14 +290,14 @@ static void borrow(struct curve_list *list, const struct fit_net_options *o, str
         const struct prof_curve *half = fit_find(list->c, list->count, c, c->gpus / 2);
         if (own && own->count < 4) {
             fit_warp(c, own, own, a);
+        } else if (!own && !has_op(list, measured, c)) {
+            list->c[list->count] = *c;
+            list->c[list->count++].origin = PROF_BORROWED;
         } else if (!own && half) {
             struct prof_curve h = *half;
             fit_doubled(r, &h, fit_find(list->c, list->count, c, c->gpus / 4), o->nvls,
                         &list->c[list->count], a);
             list->count++;
-        } else if (!own && !has_op(list, measured, c)) {
-            list->c[list->count] = *c;
-            list->c[list->count++].origin = PROF_BORROWED;
         }
     }
 }
