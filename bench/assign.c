@@ -51,7 +51,7 @@ static double beta_150(struct rng *r, int i)
 
 static double tiles_of(double keep)
 {
-    return ceil(keep * 1000) / 1000; /* 128,000 keys in tiles of 128 */
+    return 0.0223 + ceil(keep * 1000) / 1000; /* 128,000 keys in tiles of 128, after a time that every head takes */
 }
 
 static double tiles_056(struct rng *r, int i)

@@ -50,7 +50,8 @@ struct assign_result {
     double bound_s;    /* proved: no assignment costs less */
     enum assign_proof proof;
     int64_t nodes;     /* steps that were taken */
-    double quantum_s;  /* all work_s are whole multiples of it (tiles); 0 when there is none. Lifts bounds */
+    double quantum_s;  /* all work is whole multiples of it (tiles), or these above a base that all share (a kernel's fixed
+                        * time); 0 when there is none. Lifts bounds */
 };
 
 /* cost of any assignment, sums in head order. rank_of_head entries in 0..ranks-1. */

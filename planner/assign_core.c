@@ -70,18 +70,43 @@ static bool counts_check(const struct assign_core *c, struct err *e)
     return true;
 }
 
-/* --- the grid ---------------------------------------------------------------------------------------------- */
+/* --- the quantum ------------------------------------------------------------------------------------------- */
 
-enum { QUANTUM_BITS = 20 }; /* the heaviest unit is at most 2^20 quanta */
+enum { QUANTUM_BITS = 20, NOISE_BITS = 44 }; /* the heaviest unit is at most 2^20 quanta */
 
-/* Euclid's algorithm on real numbers: remainders below `small` are rounding. 0 when the divisor becomes so small that
- * the work cannot be told from continuous. Rounding of relative size 2^-52 in the input grows at most by the quotient
- * 2^20, so 2^-26 lies safely between noise and quantum. */
-static double common_divisor(const double *work, int n, double top)
+/* work[u] = base + a whole number of quanta, for all u, to 2^-44 of the heaviest. Kernels take a fixed time and a time for
+ * each tile; the fixed part only shifts the table of in by count. */
+struct quantum {
+    double base, size; /* size 0: there is none */
+};
+
+static double least_of(const double *x, int n)
 {
-    double g = 0, small = ldexp(top, -26), least = ldexp(top, -QUANTUM_BITS);
+    double least = x[0];
+    for (int i = 1; i < n; i++)
+        least = x[i] < least ? x[i] : least;
+    return least;
+}
+
+static double most_of(const double *x, int n)
+{
+    double most = 0;
+    for (int i = 0; x && i < n; i++)
+        most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+/* Euclid's algorithm on work - base: remainders below `small` are rounding. 0 when the divisor becomes so small that the
+ * work cannot be told from continuous. Rounding of 2^-52 in the input grows at most by the quotient 2^20, so `small` lies
+ * safely between noise and quantum. */
+static double common_divisor(const double *work, int n, double base, double top)
+{
+    double g = 0, span = top - base, least = ldexp(span, -QUANTUM_BITS);
+    double small = ldexp(span, -QUANTUM_BITS - 6), noise = ldexp(top, -30);
+    if (span > 0 && small < noise)
+        return 0; /* all nearly alike */
     for (int i = 0; i < n; i++) {
-        double a = work[i], b = g;
+        double a = work[i] - base, b = g;
         while (b > small) {
             double rest = fmod(a, b);
             rest = rest > b - rest ? b - rest : rest;
@@ -95,63 +120,64 @@ static double common_divisor(const double *work, int n, double top)
     return g;
 }
 
-/* The quantum that all work is a multiple of, to 2^-44 of the heaviest; 0 when there is none. */
-static double quantum_find(const double *work, int n, double top)
+static struct quantum quantum_above(const double *work, int n, double base, double top)
 {
-    if (top < 1e-250)
-        return 0;
-    double g = common_divisor(work, n, top);
+    struct quantum none = {0}, q = {.base = base};
+    double g = common_divisor(work, n, base, top), sum = 0, pieces = 0;
     if (g == 0)
-        return 0;
-    double sum = 0, pieces = 0;
+        return none;
     for (int i = 0; i < n; i++) {
-        sum += work[i];
-        pieces += round(work[i] / g);
+        sum += work[i] - base;
+        pieces += round((work[i] - base) / g);
     }
-    double q = sum / pieces; /* averages out the rounding that g has picked up */
+    q.size = sum / pieces; /* averages out the rounding that g has picked up */
     for (int i = 0; i < n; i++)
-        if (fabs(work[i] - round(work[i] / q) * q) > ldexp(top, -44))
-            return 0;
+        if (fabs(work[i] - base - round((work[i] - base) / q.size) * q.size) > ldexp(top, -NOISE_BITS))
+            return none;
     return q;
 }
 
-static double most_of(const double *x, int n)
+static struct quantum quantum_find(const double *work, int n)
 {
-    double most = 0;
-    for (int i = 0; x && i < n; i++)
-        most = x[i] > most ? x[i] : most;
-    return most;
+    double top = most_of(work, n);
+    if (top < 1e-250)
+        return (struct quantum){0};
+    struct quantum q = quantum_above(work, n, 0, top);
+    return q.size > 0 ? q : quantum_above(work, n, least_of(work, n), top);
 }
 
+/* --- the grid ---------------------------------------------------------------------------------------------- */
+
 struct grid {
-    double quantum; /* 1 without one */
-    int shift;      /* ticks = round(seconds / quantum * 2^shift) */
+    struct quantum q;
+    int shift; /* ticks = round(seconds / quantum * 2^shift) */
 };
 
 static int64_t grid_ticks(const struct grid *g, double seconds)
 {
-    return llround(ldexp(seconds / g->quantum, g->shift));
+    return llround(ldexp(g->q.size > 0 ? seconds / g->q.size : seconds, g->shift));
 }
 
 /* As fine as lets everything sum to less than 2^51 ticks. With a quantum, work stays whole: shift >= 0. */
-static struct grid grid_choose(struct assign_core *c, const double *work, double scale)
+static struct grid grid_choose(const double *work, int units, double scale)
 {
     int exponent;
-    double q = quantum_find(work, c->units, most_of(work, c->units));
-    if (q > 0) {
-        frexp(scale / q, &exponent);
-        if (exponent <= TOTAL_BITS) {
-            c->quantum_s = q;
-            return (struct grid){.quantum = q, .shift = TOTAL_BITS - exponent};
-        }
+    struct grid g = {.q = quantum_find(work, units)};
+    if (g.q.size > 0) {
+        frexp(scale / g.q.size, &exponent);
+        g.shift = TOTAL_BITS - exponent;
+        if (g.shift >= 0)
+            return g;
     }
     frexp(scale, &exponent);
-    return (struct grid){.quantum = 1, .shift = scale > 0 ? TOTAL_BITS - exponent : 0};
+    return (struct grid){.shift = scale > 0 ? TOTAL_BITS - exponent : 0};
 }
 
-static int64_t ticks_of_work(const struct assign_core *c, const struct grid *g, double seconds)
+static int64_t ticks_of_work(const struct grid *g, double seconds)
 {
-    return c->quantum_s > 0 ? (int64_t)ldexp(round(seconds / g->quantum), g->shift) : grid_ticks(g, seconds);
+    if (g->q.size == 0)
+        return grid_ticks(g, seconds);
+    return (int64_t)ldexp(round((seconds - g->q.base) / g->q.size), g->shift);
 }
 
 static int64_t divisor(int64_t a, int64_t b)
@@ -183,7 +209,7 @@ static void units_sort(struct assign_core *c, const struct grid *g, const double
 {
     struct unit_work *order = ARENA_ARRAY(scratch, struct unit_work, c->units);
     for (int u = 0; u < c->units; u++)
-        order[u] = (struct unit_work){.work = ticks_of_work(c, g, work[u]), .unit = u};
+        order[u] = (struct unit_work){.work = ticks_of_work(g, work[u]), .unit = u};
     qsort(order, (size_t)c->units, sizeof *order, heavier_first);
     for (int i = 0; i < c->units; i++) {
         c->work[i] = order[i].work;
@@ -208,7 +234,7 @@ static double *units_sum(const struct assign_problem *p, struct assign_core *c, 
 static void tables_fill(struct assign_core *c, const struct assign_problem *p, const struct grid *g)
 {
     for (int n = 0; n <= c->units; n++) {
-        c->in[n] = p->in_s ? grid_ticks(g, p->in_s[n]) : 0;
+        c->in[n] = grid_ticks(g, n * g->q.base + (p->in_s ? p->in_s[n] : 0));
         c->out[n] = p->out_s ? grid_ticks(g, p->out_s[n]) : 0;
     }
 }
@@ -231,8 +257,9 @@ bool assign_core_make(const struct assign_problem *p, struct assign_core *c, str
     for (int u = 0; u < c->units; u++)
         scale += work[u];
     scale += most_of(p->in_s, c->units + 1) + most_of(p->out_s, c->units + 1);
-    struct grid g = grid_choose(c, work, scale);
+    struct grid g = grid_choose(work, c->units, scale);
     c->shift = g.shift;
+    c->quantum_s = g.q.size;
     units_sort(c, &g, work, scratch);
     tables_fill(c, p, &g);
     return true;

@@ -9,9 +9,9 @@
 
 struct assign_core {
     int units, ranks, least, most; /* most >= 1 */
-    int64_t *work;                 /* [units], falling; equal work in index order */
+    int64_t *work;                 /* [units], falling; equal work in index order; above a base that all share */
     int64_t *prefix;               /* [units + 1]: sums of the heaviest */
-    int64_t *in, *out;             /* [units + 1] */
+    int64_t *in, *out;             /* [units + 1]; in has the shared base of each unit in it */
     int64_t step;                  /* divides all work; >= 1 */
     int *unit;                     /* [units]: the caller's index of each */
     int *unit_of_head;             /* [heads] */

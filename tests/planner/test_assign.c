@@ -118,6 +118,9 @@ static void tiles_are_found_as_the_quantum_and_prove_more(void)
     gsl_test_rel(r.quantum_s, 0.01, 1e-12, "sparsity has two decimals");
     gsl_test(r.proof != ASSIGN_EXACT || r.cost_s != r.bound_s, "mean 0.3125 rounds up to 0.32: proved");
     gsl_test(r.nodes > 0, "without a single step, %lld", (long long)r.nodes);
+    for (int h = 0; h < DSV_HEADS; h++)
+        keep[h] = 0.0314159265 + 0.003 * round(100 * keep[h]);
+    gsl_test_rel(solve(&p, to_the_end).quantum_s, 0.003, 1e-9, "tiles above a time that all heads share");
     keep[3] = 0.1234567891;
     gsl_test_abs(solve(&p, (struct assign_limits){.tolerance = 0.01}).quantum_s, 0, 0, "ten digits: continuous");
 }
@@ -184,8 +187,9 @@ static void random_problem(struct assign_problem *p, double *work, double *in, d
     p->heads = 1 + (int)rng_below(r, 8);
     p->ranks = 1 + (int)rng_below(r, 4);
     bool tiles = rng_below(r, 2);
+    double base = rng_below(r, 2) ? 0.314159e-3 : 0; /* what every head takes besides its tiles */
     for (int h = 0; h < p->heads; h++)
-        work[h] = tiles ? 0.125e-3 * (double)rng_below(r, 9) : 1e-3 * rng_uniform(r);
+        work[h] = base + (tiles ? 0.125e-3 * (double)rng_below(r, 9) : 1e-3 * rng_uniform(r));
     double u = 0.2e-3 * rng_uniform(r);
     assign_wire_fill(&(struct assign_wire){u, 2 * u, u}, p->ranks, p->heads, 1, in, out);
     for (int n = 0; tables == ANY_TABLES && n <= p->heads; n++) {
