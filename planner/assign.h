@@ -19,6 +19,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "model/conf.h"
 
 enum { ASSIGN_MOST_HEADS = 256, ASSIGN_MOST_RANKS = 256 };
 
@@ -87,5 +88,41 @@ double assign_wire_out_s(const struct assign_wire *w, int ranks, double x, doubl
 /* Tables for whole units: n units are n * heads_per_unit query heads and n KV heads. in_s, out_s: [units + 1]. */
 void assign_wire_fill(const struct assign_wire *w, int ranks, int units, int heads_per_unit, double *in_s,
                       double *out_s);
+
+/* --- heads split by query range ---
+ *
+ * A head may be computed by several ranks, each for a range of its queries against all of its keys: no rank then needs
+ * more than the mean, whatever the heaviest head (McNaughton 1959: wrap the row of heads around the ranks, at most R - 1
+ * cuts). Q and O travel by the share, K and V whole to every rank that has a piece of the group: with x_i the shares of
+ * rank i summed and k_i the KV groups that it holds pieces of, in and out are those of struct assign_wire, and
+ *     cost = max_i (in(x_i, k_i) + work_i) + max_i out(x_i). */
+struct assign_split_problem {
+    int heads, ranks;         /* as in struct assign_problem */
+    const double *work_s;     /* [heads]: all queries */
+    const int *group_of_head; /* [heads], 0..groups-1, each used: KV groups, which may be split too; NULL: one for each head */
+    struct assign_wire wire;
+    double piece_s;           /* part of work_s that every piece of a head takes, however small (launch); the rest, and all
+                               * of a smaller work_s, is shared out by queries */
+    int query_groups;         /* cuts lie at multiples of 1/query_groups; 0: anywhere */
+    int most_groups;          /* KV groups on a rank (memory); 0: no cap */
+};
+
+struct assign_split {
+    int count;
+    struct cp_piece *pieces; /* by head, then by begin; shares of a head add up to 1 */
+    double cost_s;
+    double whole_s; /* the best assignment of whole heads that was found; cost_s is no more than that */
+    double bound_s; /* proved: no assignment, split or not, costs less: mean work + mean of what must be received */
+};
+
+double assign_split_cost_s(const struct assign_split_problem *p, const struct cp_piece *pieces, int count);
+
+/* Candidates: whole heads (assign_exact within `limits`, by KV group and by head); for many j, the j heaviest groups poured
+ * in one row over the others, which stay whole (j = all is McNaughton's rule); then pieces cut off the rank that ends
+ * last. The best by cost_s, K and V of every cut counted; within 1e-9 the one with the fewest pieces. Not proved to be the
+ * least: bound_s says how far it can be. Whole heads within limits.tolerance of bound_s are returned at once. Errors and
+ * memory as assign_exact. */
+bool assign_split(const struct assign_split_problem *p, struct assign_limits limits, struct assign_split *out,
+                  struct arena *a, struct arena *scratch, struct err *e);
 
 #endif
