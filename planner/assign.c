@@ -13,7 +13,7 @@ static double larger(double a, double b)
     return a > b ? a : b;
 }
 
-/* --- what an assignment costs ------------------------------------------------------------------------------ */
+/* --- what an assignment costs --- */
 
 double assign_cost_s(const struct assign_problem *p, const int *rank_of_head)
 {
@@ -35,7 +35,7 @@ double assign_cost_s(const struct assign_problem *p, const int *rank_of_head)
     return ready + out;
 }
 
-/* --- from a draft to a result ------------------------------------------------------------------------------ */
+/* --- from a draft to a result --- */
 
 /* Renames ranks in the order of their lowest head. */
 static void ranks_rename(int *rank_of_head, int heads)
@@ -50,22 +50,24 @@ static void ranks_rename(int *rank_of_head, int heads)
     }
 }
 
-static void result_fill(const struct assign_problem *p, const struct assign_core *c, const struct assign_draft *d,
-                        struct assign_result *out, struct arena *a)
+static void result_fill(const struct assign_problem *p, const struct assign_core *c,
+                        const struct assign_draft *d, struct assign_result *out, struct arena *a)
 {
     int rank_of_unit[ASSIGN_MOST_HEADS];
     for (int i = 0; i < c->units; i++)
         rank_of_unit[c->unit[i]] = d->rank_of[i];
-    *out = (struct assign_result){.rank_of_head = ARENA_ARRAY(a, int, p->heads), .quantum_s = c->quantum_s};
+    *out = (struct assign_result){.rank_of_head = ARENA_ARRAY(a, int, p->heads),
+                                  .quantum_s = c->quantum_s};
     for (int h = 0; h < p->heads; h++)
         out->rank_of_head[h] = rank_of_unit[c->unit_of_head[h]];
     ranks_rename(out->rank_of_head, p->heads);
     out->cost_s = assign_cost_s(p, out->rank_of_head);
 }
 
-/* Bounds come back to seconds with the rounding of the grid taken off: half a tick for every unit and table entry. */
-static void result_prove(const struct assign_core *c, const struct assign_draft *d, int64_t bound, double tolerance,
-                         struct assign_result *out)
+/* Bounds come back to seconds with the rounding of the grid taken off: half a tick for every unit
+ * and table entry. */
+static void result_prove(const struct assign_core *c, const struct assign_draft *d, int64_t bound,
+                         double tolerance, struct assign_result *out)
 {
     out->bound_s = out->cost_s;
     out->proof = ASSIGN_EXACT;
@@ -76,7 +78,7 @@ static void result_prove(const struct assign_core *c, const struct assign_draft 
     out->proof = out->cost_s <= (1 + tolerance) * out->bound_s ? ASSIGN_WITHIN : ASSIGN_UNPROVED;
 }
 
-/* --- the three ways ---------------------------------------------------------------------------------------- */
+/* --- the three ways --- */
 
 static void contiguous_draft(const struct assign_core *c, struct assign_draft *d)
 {
@@ -91,7 +93,8 @@ static void contiguous_draft(const struct assign_core *c, struct assign_draft *d
     assign_draft_sum(c, d);
 }
 
-static bool by_start(const struct assign_problem *p, void (*start)(const struct assign_core *, struct assign_draft *),
+static bool by_start(const struct assign_problem *p,
+                     void (*start)(const struct assign_core *, struct assign_draft *),
                      struct assign_result *out, struct arena *a, struct err *e)
 {
     struct arena *scratch = arena_new();
@@ -106,18 +109,20 @@ static bool by_start(const struct assign_problem *p, void (*start)(const struct 
     return ok;
 }
 
-bool assign_contiguous(const struct assign_problem *p, struct assign_result *out, struct arena *a, struct err *e)
+bool assign_contiguous(const struct assign_problem *p, struct assign_result *out, struct arena *a,
+                       struct err *e)
 {
     return by_start(p, contiguous_draft, out, a, e);
 }
 
-bool assign_lpt(const struct assign_problem *p, struct assign_result *out, struct arena *a, struct err *e)
+bool assign_lpt(const struct assign_problem *p, struct assign_result *out, struct arena *a,
+                struct err *e)
 {
     return by_start(p, assign_start_lpt, out, a, e);
 }
 
-bool assign_exact(const struct assign_problem *p, struct assign_limits limits, struct assign_result *out,
-                  struct arena *a, struct arena *scratch, struct err *e)
+bool assign_exact(const struct assign_problem *p, struct assign_limits limits,
+                  struct assign_result *out, struct arena *a, struct arena *scratch, struct err *e)
 {
     assert(a != scratch && limits.nodes >= 0 && limits.tolerance >= 0);
     struct assign_core c;
@@ -129,19 +134,21 @@ bool assign_exact(const struct assign_problem *p, struct assign_limits limits, s
     contiguous_draft(&c, &other);
     if (assign_draft_better(&other, &best))
         assign_draft_copy(&c, &best, &other);
-    struct assign_found f =
-        assign_search(&c, limits.nodes ? limits.nodes : ASSIGN_NODES, limits.tolerance, &best, scratch);
+    struct assign_found f = assign_search(&c, limits.nodes ? limits.nodes : ASSIGN_NODES,
+                                          limits.tolerance, &best, scratch);
     result_fill(p, &c, &best, out, a);
     out->nodes = f.nodes;
     result_prove(&c, &best, f.bound, limits.tolerance, out);
     return true;
 }
 
-/* --- tables of an all-to-all ------------------------------------------------------------------------------- */
+/* --- tables of an all-to-all --- */
 
-double assign_wire_in_s(const struct assign_wire *w, int ranks, double x, double k, double x_sum, double k_sum)
+double assign_wire_in_s(const struct assign_wire *w, int ranks, double x, double k, double x_sum,
+                        double k_sum)
 {
-    return larger((ranks - 1) * (w->q_s * x + w->kv_s * k), w->q_s * (x_sum - x) + w->kv_s * (k_sum - k));
+    return larger((ranks - 1) * (w->q_s * x + w->kv_s * k),
+                  w->q_s * (x_sum - x) + w->kv_s * (k_sum - k));
 }
 
 double assign_wire_out_s(const struct assign_wire *w, int ranks, double x, double x_sum)
@@ -149,8 +156,8 @@ double assign_wire_out_s(const struct assign_wire *w, int ranks, double x, doubl
     return w->o_s * larger((ranks - 1) * x, x_sum - x);
 }
 
-void assign_wire_fill(const struct assign_wire *w, int ranks, int units, int heads_per_unit, double *in_s,
-                      double *out_s)
+void assign_wire_fill(const struct assign_wire *w, int ranks, int units, int heads_per_unit,
+                      double *in_s, double *out_s)
 {
     for (int n = 0; n <= units; n++) {
         double x = (double)n * heads_per_unit, x_sum = (double)units * heads_per_unit;

@@ -8,7 +8,7 @@
 
 enum { TOTAL_BITS = 50 };
 
-/* --- checks ------------------------------------------------------------------------------------------------ */
+/* --- checks --- */
 
 static bool number_bad(double x)
 {
@@ -32,7 +32,8 @@ static bool sizes_check(const struct assign_problem *p, struct err *e)
     if (p->ranks < 1 || p->ranks > ASSIGN_MOST_RANKS)
         return err_set(e, ERR_INPUT, at, "ranks = %d: want 1 to %d", p->ranks, ASSIGN_MOST_RANKS);
     if (p->least < 0 || p->most < 0)
-        return err_set(e, ERR_INPUT, at, "least = %d, most = %d: want zero or more", p->least, p->most);
+        return err_set(e, ERR_INPUT, at, "least = %d, most = %d: want zero or more", p->least,
+                       p->most);
     return true;
 }
 
@@ -44,8 +45,8 @@ static bool units_count(const struct assign_problem *p, int *units, struct err *
     for (int h = 0; h < p->heads; h++) {
         int u = p->unit_of_head ? p->unit_of_head[h] : h;
         if (u < 0 || u >= p->heads)
-            return err_set(e, ERR_INPUT, err_at_name("assignment"), "unit_of_head[%d] = %d: want 0 to %d", h, u,
-                           p->heads - 1);
+            return err_set(e, ERR_INPUT, err_at_name("assignment"),
+                           "unit_of_head[%d] = %d: want 0 to %d", h, u, p->heads - 1);
         used[u] = true;
         top = u > top ? u : top;
     }
@@ -62,20 +63,21 @@ static bool counts_check(const struct assign_core *c, struct err *e)
     struct err_at at = err_at_name("assignment");
     if ((int64_t)c->ranks * c->most < c->units)
         return err_set(e, ERR_INFEASIBLE, at,
-                       "%d units on %d ranks with at most %d on each: %d would be left over", c->units,
-                       c->ranks, c->most, c->units - c->ranks * c->most);
+                       "%d units on %d ranks with at most %d on each: %d would be left over",
+                       c->units, c->ranks, c->most, c->units - c->ranks * c->most);
     if ((int64_t)c->ranks * c->least > c->units)
-        return err_set(e, ERR_INFEASIBLE, at, "%d ranks with at least %d units on each need %lld, there are %d",
-                       c->ranks, c->least, (long long)c->ranks * c->least, c->units);
+        return err_set(e, ERR_INFEASIBLE, at,
+                       "%d ranks with at least %d units on each need %lld, there are %d", c->ranks,
+                       c->least, (long long)c->ranks * c->least, c->units);
     return true;
 }
 
-/* --- the quantum ------------------------------------------------------------------------------------------- */
+/* --- the quantum --- */
 
 enum { QUANTUM_BITS = 20, NOISE_BITS = 44 }; /* the heaviest unit is at most 2^20 quanta */
 
-/* work[u] = base + a whole number of quanta, for all u, to 2^-44 of the heaviest. Kernels take a fixed time and a time for
- * each tile; the fixed part only shifts the table of in by count. */
+/* work[u] = base + a whole number of quanta, for all u, to 2^-44 of the heaviest. Kernels take a
+ * fixed time and a time for each tile; the fixed part only shifts the table of in by count. */
 struct quantum {
     double base, size; /* size 0: there is none */
 };
@@ -96,9 +98,9 @@ static double most_of(const double *x, int n)
     return most;
 }
 
-/* Euclid's algorithm on work - base: remainders below `small` are rounding. 0 when the divisor becomes so small that the
- * work cannot be told from continuous. Rounding of 2^-52 in the input grows at most by the quotient 2^20, so `small` lies
- * safely between noise and quantum. */
+/* Euclid's algorithm on work - base: remainders below `small` are rounding. 0 when the divisor
+ * becomes so small that the work cannot be told from continuous. Rounding of 2^-52 in the input
+ * grows at most by the quotient 2^20, so `small` lies safely between noise and quantum. */
 static double common_divisor(const double *work, int n, double base, double top)
 {
     double g = 0, span = top - base, least = ldexp(span, -QUANTUM_BITS);
@@ -132,21 +134,24 @@ static struct quantum quantum_above(const double *work, int n, double base, doub
     }
     q.size = sum / pieces; /* averages out the rounding that g has picked up */
     for (int i = 0; i < n; i++)
-        if (fabs(work[i] - base - round((work[i] - base) / q.size) * q.size) > ldexp(top, -NOISE_BITS))
+        if (fabs(work[i] - base - round((work[i] - base) / q.size) * q.size) >
+            ldexp(top, -NOISE_BITS))
             return none;
     return q;
 }
 
+/* The larger of the quantum of work and that of work above the least. */
 static struct quantum quantum_find(const double *work, int n)
 {
     double top = most_of(work, n);
     if (top < 1e-250)
         return (struct quantum){0};
-    struct quantum q = quantum_above(work, n, 0, top);
-    return q.size > 0 ? q : quantum_above(work, n, least_of(work, n), top);
+    struct quantum plain = quantum_above(work, n, 0, top);
+    struct quantum above = quantum_above(work, n, least_of(work, n), top);
+    return above.size > 1.5 * plain.size ? above : plain;
 }
 
-/* --- the grid ---------------------------------------------------------------------------------------------- */
+/* --- the grid --- */
 
 struct grid {
     struct quantum q;
@@ -158,7 +163,8 @@ static int64_t grid_ticks(const struct grid *g, double seconds)
     return llround(ldexp(g->q.size > 0 ? seconds / g->q.size : seconds, g->shift));
 }
 
-/* As fine as lets everything sum to less than 2^51 ticks. With a quantum, work stays whole: shift >= 0. */
+/* As fine as lets everything sum to less than 2^51 ticks. With a quantum, work stays whole: shift
+ * >= 0. */
 static struct grid grid_choose(const double *work, int units, double scale)
 {
     int exponent;
@@ -190,7 +196,7 @@ static int64_t divisor(int64_t a, int64_t b)
     return a;
 }
 
-/* --- units ------------------------------------------------------------------------------------------------- */
+/* --- units --- */
 
 struct unit_work {
     int64_t work;
@@ -205,7 +211,8 @@ static int heavier_first(const void *x, const void *y)
     return (a->unit > b->unit) - (a->unit < b->unit);
 }
 
-static void units_sort(struct assign_core *c, const struct grid *g, const double *work, struct arena *scratch)
+static void units_sort(struct assign_core *c, const struct grid *g, const double *work,
+                       struct arena *scratch)
 {
     struct unit_work *order = ARENA_ARRAY(scratch, struct unit_work, c->units);
     for (int u = 0; u < c->units; u++)
@@ -220,7 +227,8 @@ static void units_sort(struct assign_core *c, const struct grid *g, const double
     c->step = c->step > 0 ? c->step : 1;
 }
 
-static double *units_sum(const struct assign_problem *p, struct assign_core *c, struct arena *scratch)
+static double *units_sum(const struct assign_problem *p, struct assign_core *c,
+                         struct arena *scratch)
 {
     double *work = ARENA_ARRAY(scratch, double, c->units);
     c->unit_of_head = ARENA_ARRAY(scratch, int, p->heads);
@@ -239,11 +247,14 @@ static void tables_fill(struct assign_core *c, const struct assign_problem *p, c
     }
 }
 
-bool assign_core_make(const struct assign_problem *p, struct assign_core *c, struct arena *scratch, struct err *e)
+bool assign_core_make(const struct assign_problem *p, struct assign_core *c, struct arena *scratch,
+                      struct err *e)
 {
     *c = (struct assign_core){.ranks = p->ranks, .least = p->least};
-    if (!sizes_check(p, e) || !units_count(p, &c->units, e) || !numbers_check(p->work_s, p->heads, "work_s", e) ||
-        !numbers_check(p->in_s, c->units + 1, "in_s", e) || !numbers_check(p->out_s, c->units + 1, "out_s", e))
+    if (!sizes_check(p, e) || !units_count(p, &c->units, e) ||
+        !numbers_check(p->work_s, p->heads, "work_s", e) ||
+        !numbers_check(p->in_s, c->units + 1, "in_s", e) ||
+        !numbers_check(p->out_s, c->units + 1, "out_s", e))
         return false;
     c->most = p->most && p->most < c->units ? p->most : c->units;
     if (!counts_check(c, e))
@@ -270,7 +281,7 @@ double assign_core_seconds(const struct assign_core *c, int64_t ticks)
     return ldexp((double)ticks, -c->shift) * (c->quantum_s > 0 ? c->quantum_s : 1);
 }
 
-/* --- drafts ------------------------------------------------------------------------------------------------ */
+/* --- drafts --- */
 
 struct assign_draft assign_draft_new(const struct assign_core *c, struct arena *scratch)
 {
@@ -280,7 +291,8 @@ struct assign_draft assign_draft_new(const struct assign_core *c, struct arena *
                                  .cost = ASSIGN_NEVER};
 }
 
-void assign_draft_copy(const struct assign_core *c, struct assign_draft *to, const struct assign_draft *from)
+void assign_draft_copy(const struct assign_core *c, struct assign_draft *to,
+                       const struct assign_draft *from)
 {
     memcpy(to->rank_of, from->rank_of, (size_t)c->units * sizeof *to->rank_of);
     memcpy(to->count, from->count, (size_t)c->ranks * sizeof *to->count);

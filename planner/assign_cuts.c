@@ -1,4 +1,4 @@
-/* Heads shared out by queries: what each rank holds, how much more it can take, cutting pieces off. */
+/* Heads shared out by queries: what a rank holds, how much more it can take, cutting pieces off. */
 #include "planner/assign_cuts.h"
 
 #include <assert.h>
@@ -8,7 +8,8 @@
 
 static const double sliver = 1e-6; /* smaller shares are rounding */
 
-struct assign_cuts assign_cuts_new(const struct assign_split_problem *p, int groups, struct arena *scratch)
+struct assign_cuts assign_cuts_new(const struct assign_split_problem *p, int groups,
+                                   struct arena *scratch)
 {
     struct assign_cuts c = {.p = p, .groups = groups, .most = p->heads + 3 * p->ranks};
     c.piece = ARENA_ARRAY(scratch, struct cp_piece, c.most);
@@ -47,7 +48,7 @@ void assign_cuts_copy(struct assign_cuts *to, const struct assign_cuts *from)
     to->cost = from->cost;
 }
 
-/* --- adding, pricing --------------------------------------------------------------------------------------- */
+/* --- adding, pricing --- */
 
 double assign_cuts_fixed_s(const struct assign_split_problem *p, int head)
 {
@@ -139,7 +140,7 @@ bool assign_cuts_better(const struct assign_cuts *x, const struct assign_cuts *y
     return x->count < y->count;
 }
 
-/* --- how much fits ----------------------------------------------------------------------------------------- */
+/* --- how much fits --- */
 
 /* Largest f >= 0 with base + slope * f <= time. */
 static double reach(double base, double slope, double time)
@@ -149,8 +150,8 @@ static double reach(double base, double slope, double time)
     return slope > 0 ? (time - base) / slope : INFINITY;
 }
 
-double assign_cuts_fit(const struct assign_split_problem *p, const struct assign_rank *r, int head, bool held, double time,
-                       double x_cap, int k_sum, double most)
+double assign_cuts_fit(const struct assign_split_problem *p, const struct assign_rank *r, int head,
+                       bool held, double time, double x_cap, int k_sum, double most)
 {
     const struct assign_wire *w = &p->wire;
     int k = r->k + !held;
@@ -159,13 +160,14 @@ double assign_cuts_fit(const struct assign_split_problem *p, const struct assign
     double work = r->work + assign_cuts_fixed_s(p, head), slope = assign_cuts_shared_s(p, head);
     double receive = (p->ranks - 1) * (w->q_s * r->x + w->kv_s * k) + work;
     double send = w->q_s * (p->heads - r->x) + w->kv_s * (k_sum - k) + work;
-    double f = fmin(fmin(most, x_cap - r->x), reach(receive, (p->ranks - 1) * w->q_s + slope, time));
+    double f =
+        fmin(fmin(most, x_cap - r->x), reach(receive, (p->ranks - 1) * w->q_s + slope, time));
     if (slope > w->q_s) /* otherwise a larger share sends less than it works: no limit */
         f = fmin(f, reach(send, slope - w->q_s, time));
     return f > sliver ? f : 0;
 }
 
-/* --- peeling ----------------------------------------------------------------------------------------------- */
+/* --- peeling --- */
 
 struct peel {
     int piece, rank; /* of the rank that ends last, and where the share goes */
@@ -186,12 +188,13 @@ struct ends {
     double at[2], slope[2];
 };
 
-static struct ends ends_of(const struct assign_split_problem *p, double x, int k, double work, int k_sum, double work_slope,
-                           double x_slope)
+static struct ends ends_of(const struct assign_split_problem *p, double x, int k, double work,
+                           int k_sum, double work_slope, double x_slope)
 {
     const struct assign_wire *w = &p->wire;
     double others = p->ranks - 1;
-    return (struct ends){{others * (w->q_s * x + w->kv_s * k) + work, w->q_s * (p->heads - x) + w->kv_s * (k_sum - k) + work},
+    return (struct ends){{others * (w->q_s * x + w->kv_s * k) + work,
+                          w->q_s * (p->heads - x) + w->kv_s * (k_sum - k) + work},
                          {work_slope + others * w->q_s * x_slope, work_slope - w->q_s * x_slope}};
 }
 
@@ -200,15 +203,16 @@ static double ends_after(const struct ends *e, double share)
     return fmax(e->at[0] + share * e->slope[0], e->at[1] + share * e->slope[1]);
 }
 
-/* The share at which a falling and a rising end meet: for each line of the one that falls the first line of the other that
- * reaches it, and of these the last. */
+/* The share at which a falling and a rising end meet: for each line of the one that falls the first
+ * line of the other that reaches it, and of these the last. */
 static double meeting(const struct ends *falls, const struct ends *rises)
 {
     double last = 0;
     for (int i = 0; i < 2; i++) {
         double first = INFINITY;
         for (int j = 0; j < 2; j++)
-            first = fmin(first, (falls->at[i] - rises->at[j]) / (rises->slope[j] - falls->slope[i]));
+            first =
+                fmin(first, (falls->at[i] - rises->at[j]) / (rises->slope[j] - falls->slope[i]));
         last = fmax(last, first);
     }
     return last;
@@ -221,7 +225,8 @@ static struct peel peel_price(const struct assign_cuts *c, int i, int to)
     const struct cp_piece *piece = &c->piece[i];
     int from = piece->head_rank, group = assign_group(p, piece->head);
     int gain = c->held[to * c->groups + group] == 0, loss = c->held[from * c->groups + group] == 1;
-    double fixed = assign_cuts_fixed_s(p, piece->head), shared = assign_cuts_shared_s(p, piece->head);
+    double fixed = assign_cuts_fixed_s(p, piece->head),
+           shared = assign_cuts_shared_s(p, piece->head);
     double there = c->work[to] + (*piece_at(c, piece->head, to) == 0 ? fixed : 0);
     int k = c->k_sum + gain;
     struct ends falls = ends_of(p, c->x[from], c->k[from], c->work[from], k, -shared, -1);
@@ -230,8 +235,10 @@ static struct peel peel_price(const struct assign_cuts *c, int i, int to)
     struct peel part = {i, to, share, ends_after(&rises, share)};
     if (share > sliver && share < piece->share - sliver)
         return part;
-    double here = end_s(c, c->x[from] - piece->share, c->k[from] - loss, c->work[from] - fixed - piece->share * shared, k - loss);
-    there = end_s(c, c->x[to] + piece->share, c->k[to] + gain, there + piece->share * shared, k - loss);
+    double here = end_s(c, c->x[from] - piece->share, c->k[from] - loss,
+                        c->work[from] - fixed - piece->share * shared, k - loss);
+    there =
+        end_s(c, c->x[to] + piece->share, c->k[to] + gain, there + piece->share * shared, k - loss);
     return (struct peel){i, to, piece->share, fmax(here, there)};
 }
 
@@ -270,7 +277,7 @@ void assign_cuts_peel(struct assign_cuts *c, struct assign_cuts *spare)
     assign_cuts_copy(c, spare);
 }
 
-/* --- the end ----------------------------------------------------------------------------------------------- */
+/* --- the end --- */
 
 static int by_head_and_rank(const void *x, const void *y)
 {
@@ -286,7 +293,8 @@ static double rounded(const struct assign_cuts *c, double at)
     return parts > 0 ? round(at * parts) / parts : at;
 }
 
-/* Cut points are rounded, not shares, so that a head's shares still add up to 1; a piece between equal points goes. */
+/* Cut points are rounded, not shares, so that a head's shares still add up to 1; a piece between
+ * equal points goes. */
 void assign_cuts_finish(struct assign_cuts *c)
 {
     int count = c->count;
@@ -300,7 +308,8 @@ void assign_cuts_finish(struct assign_cuts *c)
             at += c->piece[i].share;
             double to = last ? 1 : rounded(c, at);
             if (to > from)
-                c->piece[c->count++] = (struct cp_piece){head, c->piece[i].head_rank, from, to - from};
+                c->piece[c->count++] =
+                    (struct cp_piece){head, c->piece[i].head_rank, from, to - from};
             from = to;
         }
     }

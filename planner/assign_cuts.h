@@ -8,21 +8,23 @@
 struct assign_cuts {
     const struct assign_split_problem *p;
     int groups;
-    int count, most;         /* pieces, and room for them */
-    struct cp_piece *piece;  /* `begin` is set by assign_cuts_finish */
-    double *x, *work;        /* [ranks]: shares summed; seconds */
-    int *k;                  /* [ranks]: KV groups */
-    int16_t *held;           /* [ranks][groups]: pieces of the group */
-    int16_t *at;             /* [heads][ranks]: 1 + index of the piece, 0: none */
+    int count, most;        /* pieces, and room for them */
+    struct cp_piece *piece; /* `begin` is set by assign_cuts_finish */
+    double *x, *work;       /* [ranks]: shares summed; seconds */
+    int *k;                 /* [ranks]: KV groups */
+    int16_t *held;          /* [ranks][groups]: pieces of the group */
+    int16_t *at;            /* [heads][ranks]: 1 + index of the piece, 0: none */
     int k_sum;
     double cost;
 };
 
-struct assign_cuts assign_cuts_new(const struct assign_split_problem *p, int groups, struct arena *scratch);
+struct assign_cuts assign_cuts_new(const struct assign_split_problem *p, int groups,
+                                   struct arena *scratch);
 void assign_cuts_clear(struct assign_cuts *c);
 void assign_cuts_copy(struct assign_cuts *to, const struct assign_cuts *from);
 
-/* Adds a share (or takes it away, when negative) of a head on a rank. A piece whose share becomes 0 goes. */
+/* Adds a share (or takes it away, when negative) of a head on a rank. A piece whose share becomes 0
+ * goes. */
 void assign_cuts_add(struct assign_cuts *c, int head, int rank, double share);
 double assign_cuts_end(const struct assign_cuts *c, int rank); /* in + work */
 void assign_cuts_price(struct assign_cuts *c);                 /* cost */
@@ -37,17 +39,18 @@ struct assign_rank {
     int k;
 };
 
-/* What the first piece of a head on a rank adds besides its share. */
+/* Seconds of a piece: fixed + share * shared. */
 double assign_cuts_fixed_s(const struct assign_split_problem *p, int head);
-double assign_cuts_shared_s(const struct assign_split_problem *p, int head); /* and what the share is of */
+double assign_cuts_shared_s(const struct assign_split_problem *p, int head);
 
-/* The largest share of a head, 0..most, that the rank can take as a new piece and still end by `time`, with `x_cap` the
- * most shares and k_sum groups on all ranks together. `held`: it holds a piece of the head's group already. */
-double assign_cuts_fit(const struct assign_split_problem *p, const struct assign_rank *r, int head, bool held, double time,
-                       double x_cap, int k_sum, double most);
+/* The largest share of a head, 0..most, that the rank can take as a new piece and still end by
+ * `time`, with `x_cap` the most shares and k_sum groups on all ranks together. `held`: it holds a
+ * piece of the head's group already. */
+double assign_cuts_fit(const struct assign_split_problem *p, const struct assign_rank *r, int head,
+                       bool held, double time, double x_cap, int k_sum, double most);
 
-/* Cuts pieces off the rank that ends last, while that makes it end sooner; keeps the cheapest state met. spare: a second
- * one of the same problem. */
+/* Cuts pieces off the rank that ends last, while that makes it end sooner; keeps the cheapest state
+ * met. spare: a second one of the same problem. */
 void assign_cuts_peel(struct assign_cuts *c, struct assign_cuts *spare);
 
 /* Rounds to query groups, orders the pieces, sets begin. */

@@ -1,20 +1,22 @@
 /* Can all ranks end by T, with no more than O for the all-to-all of O?
  *
- *   Ranks are filled one by one. The next rank takes the heaviest unit that is left (ranks are alike, so some rank must),
- *   then every choice of n - 1 others, n over the allowed counts, whose sum lies in a window: no more than room = T -
- *   spend[n], and no less than what the ranks after it cannot hold. Those can hold b T - need[b][m] at most, need being the
- *   least sum of spend over b allowed counts that add up to m (a min-plus power of the table).
+ * Ranks are filled one by one. The next rank takes the heaviest unit that is left (ranks are alike,
+ * so some rank must), then every choice of n - 1 others, n over the allowed counts, whose sum lies
+ * in a window: no more than room = T - spend[n], and no less than what the ranks after it cannot
+ * hold. Those can hold b T - need[b][m] at most, need being the least sum of spend over b allowed
+ * counts that add up to m (a min-plus power of the table).
  *
- *   Trades: a choice is skipped when one of its units could be exchanged for a heavier one that was left over and would
- *   still fit. In any assignment that ends by T the two can change places: counts stay, and the other rank gets lighter.
- *   So the last unit of a choice is always the heaviest that fits. A choice is also skipped when one more unit would fit
- *   and no rank that loses it could end later for that (relief).
+ * Trades: a choice is skipped when one of its units could be exchanged for a heavier one that was
+ * left over and would still fit. In any assignment that ends by T the two can change places: counts
+ * stay, and the other rank gets lighter. So the last unit of a choice is always the heaviest that
+ * fits. A choice is also skipped when one more unit would fit and no rank that loses it could end
+ * later for that (relief).
  *
- *   Sets of left-over units that were refuted are remembered.
+ * Sets of left-over units that were refuted are remembered.
  *
- * Closing ranks one after the other around a narrow window is an idea of Korf's and Schreiber's (Optimal multi-way number
- * partitioning, JACM 65(4), 2018), trades are in the spirit of Martello's and Toth's dominance for bin packing (1990);
- * windows and trades by count are worked out here. */
+ * Closing ranks one after the other around a narrow window is an idea of Korf's and Schreiber's
+ * (Optimal multi-way number partitioning, JACM 65(4), 2018), trades are in the spirit of Martello's
+ * and Toth's dominance for bin packing (1990); windows and trades by count are worked out here. */
 #include "planner/assign_decide.h"
 
 #include <string.h>
@@ -31,7 +33,7 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* --- what counts cost -------------------------------------------------------------------------------------- */
+/* --- what counts cost --- */
 
 void assign_decide_counts(struct assign_decide *d, int64_t time, int64_t out, bool lifted)
 {
@@ -41,8 +43,11 @@ void assign_decide_counts(struct assign_decide *d, int64_t time, int64_t out, bo
     d->last = -1;
     d->rest[c->units + 1] = ASSIGN_NEVER;
     for (int n = c->units; n >= 0; n--) {
-        bool allowed = n >= c->least && n <= c->most && c->out[n] <= out && c->in[n] + assign_lightest(c, n) <= time;
-        d->spend[n] = !allowed ? ASSIGN_NEVER : lifted ? time - (time - c->in[n]) / c->step * c->step : c->in[n];
+        bool allowed = n >= c->least && n <= c->most && c->out[n] <= out &&
+                       c->in[n] + assign_lightest(c, n) <= time;
+        d->spend[n] = !allowed ? ASSIGN_NEVER
+                      : lifted ? time - (time - c->in[n]) / c->step * c->step
+                               : c->in[n];
         d->rest[n] = smaller(d->rest[n + 1], d->spend[n]);
         if (allowed) {
             d->first = n;
@@ -70,13 +75,15 @@ void assign_decide_need(struct assign_decide *d)
     }
 }
 
-/* How much later a rank can end, at most, when it gives a unit away, that unit's work not counted. */
+/* How much later a rank can end, at most, when it gives a unit away, that unit's work not counted.
+ */
 static int64_t relief(const struct assign_decide *d)
 {
     int64_t most = 0;
     for (int n = larger(d->first, 1); n <= d->last; n++)
         if (d->spend[n] < ASSIGN_NEVER)
-            most = larger(most, d->spend[n - 1] < ASSIGN_NEVER ? d->spend[n - 1] - d->spend[n] : ASSIGN_NEVER);
+            most = larger(most, d->spend[n - 1] < ASSIGN_NEVER ? d->spend[n - 1] - d->spend[n]
+                                                               : ASSIGN_NEVER);
     return most;
 }
 
@@ -85,7 +92,8 @@ static int64_t need(const struct assign_decide *d, int ranks, int units)
     return d->need[ranks * (d->c->units + 1) + units];
 }
 
-int64_t assign_heavy_bound(const struct assign_decide *d, const int64_t *prefix, int units, int ranks)
+int64_t assign_heavy_bound(const struct assign_decide *d, const int64_t *prefix, int units,
+                           int ranks)
 {
     int64_t bound = 0;
     for (int k = 0, top = 1; top <= units; k++, top += ranks)
@@ -93,7 +101,7 @@ int64_t assign_heavy_bound(const struct assign_decide *d, const int64_t *prefix,
     return bound;
 }
 
-/* --- choices that need not be tried ------------------------------------------------------------------------ */
+/* --- choices that need not be tried --- */
 
 /* Some chosen unit could be exchanged for a heavier one that is left over. */
 static bool tradable(const struct assign_level *v, int64_t slack)
@@ -142,10 +150,11 @@ static bool memo_knows(const struct assign_decide *d, const struct assign_level 
 
 static void memo_write(struct assign_decide *d, const struct assign_level *v)
 {
-    *memo_of(d, v->left) = (struct assign_memo){.left = v->left, .ranks = v->ranks, .round = d->round};
+    *memo_of(d, v->left) =
+        (struct assign_memo){.left = v->left, .ranks = v->ranks, .round = d->round};
 }
 
-/* --- one rank after the other ------------------------------------------------------------------------------ */
+/* --- one rank after the other --- */
 
 static enum assign_answer fill(struct assign_decide *d, int depth);
 
@@ -199,8 +208,10 @@ static int first_within(const struct assign_level *v, int from, int64_t most)
     return low;
 }
 
-/* Two more units, the second the heaviest that fits: as the first gets lighter, the second gets heavier. */
-static enum assign_answer choose_two(struct assign_decide *d, struct assign_level *v, int from, int64_t sum)
+/* Two more units, the second the heaviest that fits: as the first gets lighter, the second gets
+ * heavier. */
+static enum assign_answer choose_two(struct assign_decide *d, struct assign_level *v, int from,
+                                     int64_t sum)
 {
     const int64_t *work = v->work;
     int64_t room = v->room - sum, low = v->low - sum;
@@ -221,7 +232,8 @@ static enum assign_answer choose_two(struct assign_decide *d, struct assign_leve
     return ASSIGN_NO;
 }
 
-static enum assign_answer choose_one(struct assign_decide *d, struct assign_level *v, int from, int64_t sum)
+static enum assign_answer choose_one(struct assign_decide *d, struct assign_level *v, int from,
+                                     int64_t sum)
 {
     int i = first_within(v, from, v->room - sum);
     if (i == v->size || sum + v->work[i] < v->low)
@@ -231,7 +243,8 @@ static enum assign_answer choose_one(struct assign_decide *d, struct assign_leve
 }
 
 /* k units have been chosen and sum up to `sum`; the rest lie at or after `from`. */
-static enum assign_answer choose(struct assign_decide *d, struct assign_level *v, int k, int from, int64_t sum)
+static enum assign_answer choose(struct assign_decide *d, struct assign_level *v, int k, int from,
+                                 int64_t sum)
 {
     if (++d->nodes > d->stop)
         return ASSIGN_UNKNOWN;
@@ -305,7 +318,7 @@ enum assign_answer assign_decide(struct assign_decide *d, int64_t time, int64_t 
     return fill(d, 0);
 }
 
-/* --- room -------------------------------------------------------------------------------------------------- */
+/* --- room --- */
 
 static void root_fill(struct assign_level *root, const struct assign_core *c)
 {
@@ -327,7 +340,8 @@ struct assign_decide assign_decide_new(const struct assign_core *c, struct arena
     d.need = ARENA_ARRAY(scratch, int64_t, (c->ranks + 1) * (c->units + 1));
     d.memo = ARENA_ARRAY(scratch, struct assign_memo, 1 << MEMO_BITS);
     d.level = ARENA_ARRAY(scratch, struct assign_level, c->ranks);
-    for (int depth = 0; depth < c->ranks && depth < c->units; depth++) { /* each rank before took one at least */
+    for (int depth = 0; depth < c->ranks && depth < c->units;
+         depth++) { /* each rank before took one at least */
         struct assign_level *v = &d.level[depth];
         v->work = ARENA_ARRAY(scratch, int64_t, c->units - depth);
         v->prefix = ARENA_ARRAY(scratch, int64_t, c->units - depth + 1);

@@ -26,29 +26,30 @@ struct assign_level {
 /* A question (T, and O: which counts are allowed) and the room to answer it in. */
 struct assign_decide {
     const struct assign_core *c;
-    int64_t time;       /* T */
-    int64_t *spend;     /* [units + 1]: what n units leave of T for work is T - spend[n]; NEVER when n is not allowed */
-    int64_t *rest;      /* [units + 2]: least spend of n units or more */
-    int64_t *need;      /* [ranks + 1][units + 1]: least sum of spend over b ranks with m units together */
-    int first, last;    /* allowed counts lie in first..last; last < 0: none is allowed */
-    int64_t relief;     /* a unit at least this heavy may leave any rank */
+    int64_t time;    /* T */
+    int64_t *spend;  /* [units + 1]: T less the work that n units may do; NEVER: n is not allowed */
+    int64_t *rest;   /* [units + 2]: least spend of n units or more */
+    int64_t *need;   /* [ranks + 1][units + 1]: least sum of spend of b ranks with m units in all */
+    int first, last; /* allowed counts lie in first..last; last < 0: none is allowed */
+    int64_t relief;  /* a unit at least this heavy may leave any rank */
     struct assign_level *level; /* [ranks] */
     struct assign_memo *memo;
     uint32_t round;
-    int64_t nodes, stop; /* steps taken; give up there */
+    int64_t nodes, stop;       /* steps taken; give up there */
     struct assign_draft trial; /* a YES: rank_of is filled */
 };
 
 struct assign_decide assign_decide_new(const struct assign_core *c, struct arena *scratch);
 
-/* Sets T and O and fills spend, rest, first, last. Loads of allowed counts are multiples of core's step: `lifted` takes
- * that into spend. */
+/* Sets T and O and fills spend, rest, first, last. Loads of allowed counts are multiples of core's
+ * step: `lifted` takes that into spend. */
 void assign_decide_counts(struct assign_decide *d, int64_t time, int64_t out, bool lifted);
 void assign_decide_need(struct assign_decide *d); /* fills need */
 
-/* Of kR + 1 units some rank takes k + 1: the lightest k + 1 of the heaviest, with the least spend, over all k >= 0.
- * prefix: sums of the units, heaviest first. */
-int64_t assign_heavy_bound(const struct assign_decide *d, const int64_t *prefix, int units, int ranks);
+/* Of kR + 1 units some rank takes k + 1: the lightest k + 1 of the heaviest, with the least spend,
+ * over all k >= 0. prefix: sums of the units, heaviest first. */
+int64_t assign_heavy_bound(const struct assign_decide *d, const int64_t *prefix, int units,
+                           int ranks);
 
 /* Answers within `nodes` steps. */
 enum assign_answer assign_decide(struct assign_decide *d, int64_t time, int64_t out, int64_t nodes);

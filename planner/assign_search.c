@@ -1,8 +1,8 @@
 /* The least cost T + O, T = max (in + load), O = max out.
  *
- * For each value O that the table takes (a gate) only counts n with out[n] <= O are allowed, and planner/assign_decide.c
- * answers whether all ranks can end by T. A yes improves the best assignment, a no raises the bound of that gate; the bound
- * of the cost is the least over gates. */
+ * For each value O that the table takes (a gate) only counts n with out[n] <= O are allowed, and
+ * planner/assign_decide.c answers whether all ranks can end by T. A yes improves the best
+ * assignment, a no raises the bound of that gate; the bound of the cost is the least over gates. */
 #include "planner/assign_decide.h"
 
 #include <assert.h>
@@ -34,7 +34,7 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* --- bounds of a gate -------------------------------------------------------------------------------------- */
+/* --- bounds of a gate --- */
 
 /* Least T >= time of the form in[n] + a multiple of step. */
 static int64_t lift(const struct assign_decide *d, int64_t time)
@@ -45,7 +45,8 @@ static int64_t lift(const struct assign_decide *d, int64_t time)
     int64_t least = ASSIGN_NEVER;
     for (int n = larger(d->first, 0); n <= d->last; n++)
         if (d->spend[n] < ASSIGN_NEVER)
-            least = smaller(least, c->in[n] + (larger(time - c->in[n], 0) + c->step - 1) / c->step * c->step);
+            least = smaller(least, c->in[n] + (larger(time - c->in[n], 0) + c->step - 1) / c->step *
+                                                  c->step);
     return least;
 }
 
@@ -70,8 +71,8 @@ static bool gate_matters(const struct assign_decide *d, int64_t out)
 {
     const struct assign_core *c = d->c;
     for (int n = d->first; n <= d->last; n++)
-        if (c->out[n] == out && d->spend[n] < ASSIGN_NEVER && (c->ranks - 1) * d->first <= c->units - n &&
-            (c->ranks - 1) * d->last >= c->units - n)
+        if (c->out[n] == out && d->spend[n] < ASSIGN_NEVER &&
+            (c->ranks - 1) * d->first <= c->units - n && (c->ranks - 1) * d->last >= c->units - n)
             return true;
     return false;
 }
@@ -136,7 +137,7 @@ static void bound_update(struct hunt *h)
         h->bound = smaller(h->bound, h->gate[i].low + h->gate[i].out);
 }
 
-/* --- asking ------------------------------------------------------------------------------------------------ */
+/* --- asking --- */
 
 static bool hunt_done(const struct hunt *h)
 {
@@ -152,7 +153,8 @@ static void take_trial(struct hunt *h)
     assign_draft_copy(h->d.c, h->best, &h->d.trial);
 }
 
-/* Is there an assignment with T + O <= cost through this gate? YES has improved best, NO has raised the gate's bound. */
+/* Is there an assignment with T + O <= cost through this gate? YES has improved best, NO has raised
+ * the gate's bound. */
 static enum assign_answer ask_gate(struct hunt *h, struct gate *g, int64_t cost, int64_t nodes)
 {
     if (g->low + g->out <= cost && !g->summed)
@@ -170,19 +172,21 @@ static enum assign_answer ask_gate(struct hunt *h, struct gate *g, int64_t cost,
 /* Asks all gates for a cost that lies `share` of the way from the bound to just below the best. */
 static enum assign_answer ask(struct hunt *h, double share, int64_t slice)
 {
-    int64_t most = h->best->cost - 1, within = h->bound + (int64_t)(h->tolerance * (double)h->bound);
+    int64_t most = h->best->cost - 1,
+            within = h->bound + (int64_t)(h->tolerance * (double)h->bound);
     int64_t cost = share >= 1 ? most : h->bound + (int64_t)(share * (double)(most - h->bound));
     cost = smaller(larger(cost, within), most);
     enum assign_answer all = ASSIGN_NO;
     for (int i = 0; i < h->gates && all != ASSIGN_YES; i++) {
-        enum assign_answer a = ask_gate(h, &h->gate[i], cost, smaller(slice, h->limit - h->d.nodes));
+        enum assign_answer a =
+            ask_gate(h, &h->gate[i], cost, smaller(slice, h->limit - h->d.nodes));
         all = a == ASSIGN_NO ? all : a;
     }
     bound_update(h);
     return all;
 }
 
-/* --- hunting ----------------------------------------------------------------------------------------------- */
+/* --- hunting --- */
 
 /* Cheaper assignments: down by halves of the gap while the answer is yes, then in smaller steps. */
 static bool improve(struct hunt *h, int64_t slice)
@@ -208,7 +212,10 @@ static void tighten(struct hunt *h, int64_t slice)
 struct assign_found assign_search(const struct assign_core *c, int64_t node_limit, double tolerance,
                                   struct assign_draft *best, struct arena *scratch)
 {
-    struct hunt h = {.d = assign_decide_new(c, scratch), .best = best, .limit = node_limit, .tolerance = tolerance};
+    struct hunt h = {.d = assign_decide_new(c, scratch),
+                     .best = best,
+                     .limit = node_limit,
+                     .tolerance = tolerance};
     gates_make(&h, scratch);
     bound_update(&h);
     for (int64_t slice = 1000; !hunt_done(&h);) {

@@ -1,8 +1,9 @@
 /* Heads split by query range: candidates, and the best of them.
  *
- * A candidate leaves the light KV groups whole, shares them out by LPT, and pours the heads of the heavy ones, in one row,
- * into what room is left: cuts fall where a rank is full, R - 1 at most. With all groups heavy that is McNaughton's
- * rule. Then pieces are cut off the rank that ends last as long as that pays. */
+ * A candidate leaves the light KV groups whole, shares them out by LPT, and pours the heads of the
+ * heavy ones, in one row, into what room is left: cuts fall where a rank is full, R - 1 at most.
+ * With all groups heavy that is McNaughton's rule. Then pieces are cut off the rank that ends last
+ * as long as that pays. */
 #include "planner/assign_cuts.h"
 #include "planner/assign_core.h"
 
@@ -14,35 +15,38 @@
 struct split_work { /* everything that a search needs, allocated once */
     const struct assign_split_problem *p;
     int groups;
-    double *group_work; /* [groups] */
-    int *group_heads;   /* [groups]: query heads in it */
-    int *order;         /* groups, heaviest first */
-    int *heads;         /* heads by group, groups as in `order` */
-    int *first;         /* [groups + 1]: of group order[i] in heads */
-    int *rank_of_group; /* [groups]: of those that stay whole */
+    double *group_work;       /* [groups] */
+    int *group_heads;         /* [groups]: query heads in it */
+    int *order;               /* groups, heaviest first */
+    int *heads;               /* heads by group, groups as in `order` */
+    int *first;               /* [groups + 1]: of group order[i] in heads */
+    int *rank_of_group;       /* [groups]: of those that stay whole */
     struct assign_rank *rank; /* [ranks]: with the groups that stay whole */
-    int *turn;          /* [ranks]: in the order of pouring */
+    int *turn;                /* [ranks]: in the order of pouring */
     double *turn_end;
     double least_end, least_out; /* proved */
     struct assign_cuts whole, best, now, spare;
 };
 
-/* --- the problem ------------------------------------------------------------------------------------------- */
+/* --- the problem --- */
 
 static bool split_check(const struct assign_split_problem *p, struct err *e)
 {
     const struct {
         const char *name;
         double value;
-    } number[] = {{"wire.q_s", p->wire.q_s}, {"wire.kv_s", p->wire.kv_s}, {"wire.o_s", p->wire.o_s}, {"piece_s", p->piece_s}};
+    } number[] = {{"wire.q_s", p->wire.q_s},
+                  {"wire.kv_s", p->wire.kv_s},
+                  {"wire.o_s", p->wire.o_s},
+                  {"piece_s", p->piece_s}};
     struct err_at at = err_at_name("assignment");
     for (size_t i = 0; i < sizeof number / sizeof *number; i++)
         if (!(number[i].value >= 0 && number[i].value <= 1e300))
-            return err_set(e, ERR_INPUT, at, "%s = %g: want seconds, zero or more and finite", number[i].name,
-                           number[i].value);
+            return err_set(e, ERR_INPUT, at, "%s = %g: want seconds, zero or more and finite",
+                           number[i].name, number[i].value);
     if (p->query_groups < 0 || p->most_groups < 0)
-        return err_set(e, ERR_INPUT, at, "query_groups = %d, most_groups = %d: want zero or more", p->query_groups,
-                       p->most_groups);
+        return err_set(e, ERR_INPUT, at, "query_groups = %d, most_groups = %d: want zero or more",
+                       p->query_groups, p->most_groups);
     return true;
 }
 
@@ -87,7 +91,8 @@ static void bounds_fill(struct split_work *s)
     s->least_out = others * p->wire.o_s * p->heads;
 }
 
-static struct split_work split_new(const struct assign_split_problem *p, int groups, struct arena *scratch)
+static struct split_work split_new(const struct assign_split_problem *p, int groups,
+                                   struct arena *scratch)
 {
     struct split_work s = {.p = p, .groups = groups};
     s.group_work = ARENA_ARRAY(scratch, double, groups);
@@ -119,7 +124,7 @@ static void offer(struct split_work *s)
         assign_cuts_copy(&s->best, &s->now);
 }
 
-/* --- whole heads ------------------------------------------------------------------------------------------- */
+/* --- whole heads --- */
 
 static bool capped(const struct assign_cuts *c)
 {
@@ -129,20 +134,27 @@ static bool capped(const struct assign_cuts *c)
     return true;
 }
 
-/* By unit: KV groups keep K and V from travelling twice, single heads balance better. Tables are those of units of the
- * mean size, the offer is priced as it is. */
-static bool whole_heads(struct split_work *s, const int *unit_of_head, int units, int most, struct assign_limits limits,
-                        struct arena *a, struct arena *scratch, struct err *e)
+/* By unit: KV groups keep K and V from travelling twice, single heads balance better. Tables are
+ * those of units of the mean size, the offer is priced as it is. */
+static bool whole_heads(struct split_work *s, const int *unit_of_head, int units, int most,
+                        struct assign_limits limits, struct arena *a, struct arena *scratch,
+                        struct err *e)
 {
     const struct assign_split_problem *p = s->p;
-    double *in = ARENA_ARRAY(scratch, double, units + 1), *out = ARENA_ARRAY(scratch, double, units + 1);
+    double *in = ARENA_ARRAY(scratch, double, units + 1),
+           *out = ARENA_ARRAY(scratch, double, units + 1);
     for (int n = 0; n <= units; n++) {
         double x = (double)n * p->heads / units;
         in[n] = assign_wire_in_s(&p->wire, p->ranks, x, n, p->heads, units);
         out[n] = assign_wire_out_s(&p->wire, p->ranks, x, p->heads);
     }
-    struct assign_problem whole = {.heads = p->heads, .ranks = p->ranks, .work_s = p->work_s, .unit_of_head = unit_of_head,
-                                   .in_s = in, .out_s = out, .most = most};
+    struct assign_problem whole = {.heads = p->heads,
+                                   .ranks = p->ranks,
+                                   .work_s = p->work_s,
+                                   .unit_of_head = unit_of_head,
+                                   .in_s = in,
+                                   .out_s = out,
+                                   .most = most};
     struct assign_result r;
     if (!assign_exact(&whole, limits, &r, a, scratch, e))
         return false;
@@ -154,9 +166,10 @@ static bool whole_heads(struct split_work *s, const int *unit_of_head, int units
     return true;
 }
 
-/* --- pouring ----------------------------------------------------------------------------------------------- */
+/* --- pouring --- */
 
-/* Light groups whole, one by one to the rank that then ends first, none with more than x_cap shares. */
+/* Light groups whole, one by one to the rank that then ends first, none with more than x_cap
+ * shares. */
 static bool place_whole(struct split_work *s, int from, double x_cap)
 {
     const struct assign_split_problem *p = s->p;
@@ -166,7 +179,8 @@ static bool place_whole(struct split_work *s, int from, double x_cap)
         double best_end = INFINITY;
         for (int r = 0; r < p->ranks; r++) {
             double x = s->rank[r].x + s->group_heads[g];
-            double end = s->rank[r].work + s->group_work[g] + (p->ranks - 1) * (w->q_s * x + w->kv_s * (s->rank[r].k + 1));
+            double end = s->rank[r].work + s->group_work[g] +
+                         (p->ranks - 1) * (w->q_s * x + w->kv_s * (s->rank[r].k + 1));
             bool full = x > x_cap || (p->most_groups && s->rank[r].k >= p->most_groups);
             if (!full && end < best_end) {
                 best = r;
@@ -199,8 +213,8 @@ static void turns_fill(struct split_work *s)
     }
 }
 
-/* The heads of the heaviest groups in one row, poured into the ranks in turn, none of which ends later than `time`: cuts
- * fall where a rank is full. keep: put the pieces into now. */
+/* The heads of the heaviest groups in one row, poured into the ranks in turn, none of which ends
+ * later than `time`: cuts fall where a rank is full. keep: put the pieces into now. */
 static bool pour(struct split_work *s, int count, double time, double x_cap, bool keep)
 {
     const struct assign_split_problem *p = s->p;
@@ -262,8 +276,8 @@ static void candidate(struct split_work *s, int heavy, double x_cap)
     offer(s);
 }
 
-/* 1 to 8 heavy groups, then by halves more, then all (McNaughton's rule); with and without caps on the shares of a rank,
- * which the exchange of O pays for. */
+/* 1 to 8 heavy groups, then by halves more, then all (McNaughton's rule); with and without caps on
+ * the shares of a rank, which the exchange of O pays for. */
 static void candidates(struct split_work *s)
 {
     const struct assign_split_problem *p = s->p;
@@ -278,9 +292,10 @@ static void candidates(struct split_work *s)
     }
 }
 
-/* --- the result -------------------------------------------------------------------------------------------- */
+/* --- the result --- */
 
-double assign_split_cost_s(const struct assign_split_problem *p, const struct cp_piece *pieces, int count)
+double assign_split_cost_s(const struct assign_split_problem *p, const struct cp_piece *pieces,
+                           int count)
 {
     struct arena *scratch = arena_new();
     int groups = 0;
@@ -302,14 +317,15 @@ static void result_fill(struct split_work *s, struct assign_split *out, struct a
     double cost = assign_split_cost_s(p, s->best.piece, s->best.count);
     bool keep = cost < s->whole.cost;
     const struct assign_cuts *c = keep ? &s->best : &s->whole;
-    *out = (struct assign_split){.count = c->count, .cost_s = keep ? cost : s->whole.cost, .whole_s = s->whole.cost};
+    *out = (struct assign_split){
+        .count = c->count, .cost_s = keep ? cost : s->whole.cost, .whole_s = s->whole.cost};
     out->pieces = ARENA_ARRAY(a, struct cp_piece, c->count);
     memcpy(out->pieces, c->piece, (size_t)c->count * sizeof *c->piece);
     out->bound_s = fmin(s->least_end + s->least_out, out->cost_s);
 }
 
-static bool split_solve(struct split_work *s, struct assign_limits limits, struct arena *a, struct arena *scratch,
-                        struct err *e)
+static bool split_solve(struct split_work *s, struct assign_limits limits, struct arena *a,
+                        struct arena *scratch, struct err *e)
 {
     const struct assign_split_problem *p = s->p;
     if (!whole_heads(s, p->group_of_head, s->groups, p->most_groups, limits, a, scratch, e) ||
@@ -325,13 +341,16 @@ static bool split_solve(struct split_work *s, struct assign_limits limits, struc
     return true;
 }
 
-bool assign_split(const struct assign_split_problem *p, struct assign_limits limits, struct assign_split *out,
-                  struct arena *a, struct arena *scratch, struct err *e)
+bool assign_split(const struct assign_split_problem *p, struct assign_limits limits,
+                  struct assign_split *out, struct arena *a, struct arena *scratch, struct err *e)
 {
     assert(a != scratch);
     struct assign_core c; /* checks heads, ranks, work and groups */
-    struct assign_problem whole = {.heads = p->heads, .ranks = p->ranks, .work_s = p->work_s,
-                                   .unit_of_head = p->group_of_head, .most = p->most_groups};
+    struct assign_problem whole = {.heads = p->heads,
+                                   .ranks = p->ranks,
+                                   .work_s = p->work_s,
+                                   .unit_of_head = p->group_of_head,
+                                   .most = p->most_groups};
     if (!split_check(p, e) || !assign_core_make(&whole, &c, scratch, e))
         return false;
     struct split_work s = split_new(p, c.units, scratch);

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* --- LPT --------------------------------------------------------------------------------------------------- */
+/* --- LPT --- */
 
 /* rest[n]: the least `in` of a rank that has n units now and may be given more. */
 static void rest_fill(const struct assign_core *c, int64_t *rest)
@@ -22,7 +22,8 @@ static int owed(const struct assign_core *c, const int *count)
     return sum;
 }
 
-static int lpt_rank(const struct assign_core *c, const struct assign_draft *d, const int64_t *rest, int top)
+static int lpt_rank(const struct assign_core *c, const struct assign_draft *d, const int64_t *rest,
+                    int top)
 {
     int best = -1;
     int64_t best_end = 0;
@@ -54,9 +55,10 @@ void assign_start_lpt(const struct assign_core *c, struct assign_draft *d)
     assign_draft_price(c, d);
 }
 
-/* --- moves and swaps --------------------------------------------------------------------------------------- */
+/* --- moves and swaps --- */
 
-/* A change between the rank that ends last and another: `give` goes there, `take` comes back; -1: none. */
+/* A change between the rank that ends last and another: `give` goes there, `take` comes back
+ * (-1: none). */
 struct change {
     int give, take, other;
     int64_t pair_end; /* the later end of the two ranks afterwards */
@@ -72,7 +74,8 @@ static int last_rank(const struct assign_core *c, const struct assign_draft *d)
     return last;
 }
 
-static void change_apply(const struct assign_core *c, struct assign_draft *d, const struct change *x, int last)
+static void change_apply(const struct assign_core *c, struct assign_draft *d,
+                         const struct change *x, int last)
 {
     if (x->give >= 0) {
         d->rank_of[x->give] = x->other;
@@ -86,18 +89,22 @@ static void change_apply(const struct assign_core *c, struct assign_draft *d, co
     }
 }
 
-static int64_t end_after(const struct assign_core *c, const struct assign_draft *d, int r, int count, int64_t load)
+static int64_t end_after(const struct assign_core *c, const struct assign_draft *d, int r,
+                         int count, int64_t load)
 {
     int n = d->count[r] + count;
     return n < c->least || n > c->most ? ASSIGN_NEVER : c->in[n] + d->load[r] + load;
 }
 
-/* Fills pair_end and cost. The cost is worked out only where the pair ends sooner than the last rank does now. */
-static void change_price(const struct assign_core *c, struct assign_draft *d, struct change *x, int last)
+/* Fills pair_end and cost. The cost is worked out only where the pair ends sooner than the last
+ * rank does now. */
+static void change_price(const struct assign_core *c, struct assign_draft *d, struct change *x,
+                         int last)
 {
     int count = (x->take >= 0) - (x->give >= 0);
     int64_t load = (x->take >= 0 ? c->work[x->take] : 0) - (x->give >= 0 ? c->work[x->give] : 0);
-    int64_t here = end_after(c, d, last, count, load), there = end_after(c, d, x->other, -count, -load);
+    int64_t here = end_after(c, d, last, count, load),
+            there = end_after(c, d, x->other, -count, -load);
     x->pair_end = here > there ? here : there;
     x->cost = ASSIGN_NEVER;
     if (x->pair_end >= c->in[d->count[last]] + d->load[last])
@@ -118,8 +125,8 @@ static void change_price(const struct assign_core *c, struct assign_draft *d, st
     d->fullest = fullest;
 }
 
-static void change_offer(const struct assign_core *c, struct assign_draft *d, struct change *best, int last,
-                         struct change x)
+static void change_offer(const struct assign_core *c, struct assign_draft *d, struct change *best,
+                         int last, struct change x)
 {
     change_price(c, d, &x, last);
     if (x.cost <= d->cost && x.pair_end < best->pair_end)
@@ -132,7 +139,8 @@ static struct change change_find(const struct assign_core *c, struct assign_draf
     struct change best = {.give = -1, .take = -1, .pair_end = ASSIGN_NEVER};
     for (int i = 0; i < c->units; i++) {
         if (d->rank_of[i] != last) {
-            change_offer(c, d, &best, last, (struct change){.give = -1, .take = i, .other = d->rank_of[i]});
+            change_offer(c, d, &best, last,
+                         (struct change){.give = -1, .take = i, .other = d->rank_of[i]});
             continue;
         }
         for (int r = 0; r < c->ranks; r++)
@@ -140,12 +148,14 @@ static struct change change_find(const struct assign_core *c, struct assign_draf
                 change_offer(c, d, &best, last, (struct change){.give = i, .take = -1, .other = r});
         for (int j = i + 1; j < c->units; j++)
             if (d->rank_of[j] != last && c->work[j] < c->work[i])
-                change_offer(c, d, &best, last, (struct change){.give = i, .take = j, .other = d->rank_of[j]});
+                change_offer(c, d, &best, last,
+                             (struct change){.give = i, .take = j, .other = d->rank_of[j]});
     }
     return best;
 }
 
-/* Each change lowers the latest end, or leaves fewer ranks that end then, and never raises the cost: it ends. */
+/* Each change lowers the latest end, or leaves fewer ranks that end then, and never raises the
+ * cost: it ends. */
 void assign_start_improve(const struct assign_core *c, struct assign_draft *d)
 {
     for (int round = 0; round < 8 * c->units; round++) {

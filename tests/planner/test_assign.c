@@ -1,4 +1,5 @@
-/* Heads to ranks: published vectors, brute force, the laws that any assignment obeys, degenerate and bad input. */
+/* Heads to ranks: published vectors, brute force, the laws that any assignment obeys, degenerate
+ * and bad input. */
 #include "planner/assign.h"
 
 #include <math.h>
@@ -62,7 +63,7 @@ static double top(const double *x, int n)
     return m;
 }
 
-/* --- published vectors: KA04 ------------------------------------------------------------------------------- */
+/* --- published vectors: KA04 --- */
 
 static void the_published_vectors_have_their_known_optima(void)
 {
@@ -98,12 +99,14 @@ static void the_other_vectors_agree_with_the_table(void)
     static const struct {
         int vector, ranks;
         double contiguous, lpt;
-    } row[] = {{DSV_EXP6_CASE1, 4, 0.35, 0.28}, {DSV_EXP4, 4, 0.56, 0.41}, {DSV_SOLVER_1, 4, 0.77, 0.40}};
+    } row[] = {
+        {DSV_EXP6_CASE1, 4, 0.35, 0.28}, {DSV_EXP4, 4, 0.56, 0.41}, {DSV_SOLVER_1, 4, 0.77, 0.40}};
     double keep[DSV_HEADS];
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         dsv_keeps(row[i].vector, keep);
         struct assign_problem p = {.heads = DSV_HEADS, .ranks = row[i].ranks, .work_s = keep};
-        gsl_test_rel(contiguous(&p), row[i].contiguous, 1e-12, "%s contiguous", dsv_names[row[i].vector]);
+        gsl_test_rel(contiguous(&p), row[i].contiguous, 1e-12, "%s contiguous",
+                     dsv_names[row[i].vector]);
         gsl_test_rel(lpt(&p), row[i].lpt, 1e-12, "%s LPT", dsv_names[row[i].vector]);
         gsl_test(optimum(&p) > row[i].lpt * (1 + 1e-12), "%s optimum", dsv_names[row[i].vector]);
     }
@@ -116,24 +119,29 @@ static void tiles_are_found_as_the_quantum_and_prove_more(void)
     struct assign_problem p = {.heads = DSV_HEADS, .ranks = 4, .work_s = keep};
     struct assign_result r = solve(&p, to_the_end);
     gsl_test_rel(r.quantum_s, 0.01, 1e-12, "sparsity has two decimals");
-    gsl_test(r.proof != ASSIGN_EXACT || r.cost_s != r.bound_s, "mean 0.3125 rounds up to 0.32: proved");
+    gsl_test(r.proof != ASSIGN_EXACT || r.cost_s != r.bound_s,
+             "mean 0.3125 rounds up to 0.32: proved");
     gsl_test(r.nodes > 0, "without a single step, %lld", (long long)r.nodes);
     for (int h = 0; h < DSV_HEADS; h++)
         keep[h] = 0.0314159265 + 0.003 * round(100 * keep[h]);
-    gsl_test_rel(solve(&p, to_the_end).quantum_s, 0.003, 1e-9, "tiles above a time that all heads share");
+    gsl_test_rel(solve(&p, to_the_end).quantum_s, 0.003, 1e-9,
+                 "tiles above a time that all heads share");
     keep[3] = 0.1234567891;
-    gsl_test_abs(solve(&p, (struct assign_limits){.tolerance = 0.01}).quantum_s, 0, 0, "ten digits: continuous");
+    gsl_test_abs(solve(&p, (struct assign_limits){.tolerance = 0.01}).quantum_s, 0, 0,
+                 "ten digits: continuous");
 }
 
-/* --- the uneven all-to-all: KA03, KA22 --------------------------------------------------------------------- */
+/* --- the uneven all-to-all: KA03, KA22 --- */
 
 static void send_and_receive_of_uneven_heads_are_those_of_the_formula(void)
 {
-    /* A shard of one head, S/N x D elements, takes one "second" an element. H 16, N 4, S 64000, D 128. */
+    /* A shard of one head, S/N x D elements, takes one "second" an element. H 16, N 4, S 64000, D
+     * 128. */
     double shard = 64000.0 / 4 * 128, in[17], out[17];
     struct assign_wire q_only = {.q_s = shard, .o_s = shard};
     assign_wire_fill(&q_only, 4, 16, 1, in, out);
-    gsl_test_rel(in[7], 43008000, 0, "KA03b rank 0 of 7,3,3,3 receives (and sends less: KA03a 18432000)");
+    gsl_test_rel(in[7], 43008000, 0,
+                 "KA03b rank 0 of 7,3,3,3 receives (and sends less: KA03a 18432000)");
     gsl_test_rel(in[3], 26624000, 0, "KA03c rank 1 sends (and receives less: KA03d 18432000)");
     gsl_test_rel(out[7], 43008000, 0, "O goes back the same way");
     struct assign_wire all = {.q_s = shard, .kv_s = 2 * shard, .o_s = shard};
@@ -155,7 +163,7 @@ static void the_bottleneck_of_uneven_heads_is_the_largest_over_ranks(void)
     gsl_test_rel(optimum(&p), 28672000, 1e-12, "without work, even heads are best");
 }
 
-/* --- brute force ------------------------------------------------------------------------------------------- */
+/* --- brute force --- */
 
 /* All ranks^heads assignments. */
 static double brute_force(const struct assign_problem *p)
@@ -181,8 +189,8 @@ static double brute_force(const struct assign_problem *p)
 
 enum tables { NO_TABLES, WIRE_TABLES, ANY_TABLES, TABLE_KINDS };
 
-static void random_problem(struct assign_problem *p, double *work, double *in, double *out, struct rng *r,
-                           enum tables tables)
+static void random_problem(struct assign_problem *p, double *work, double *in, double *out,
+                           struct rng *r, enum tables tables)
 {
     p->heads = 1 + (int)rng_below(r, 8);
     p->ranks = 1 + (int)rng_below(r, 4);
@@ -210,8 +218,9 @@ static void the_optimum_is_that_of_trying_everything(void)
         double work[16], in[17], out[17];
         struct assign_problem p = {0};
         random_problem(&p, work, in, out, &r, i % TABLE_KINDS);
-        gsl_test_rel(optimum(&p), brute_force(&p), 1e-11, "case %d: %d heads, %d ranks, %d to %d on each", (int)i,
-                     p.heads, p.ranks, p.least, p.most);
+        gsl_test_rel(optimum(&p), brute_force(&p), 1e-11,
+                     "case %d: %d heads, %d ranks, %d to %d on each", (int)i, p.heads, p.ranks,
+                     p.least, p.most);
     }
 }
 
@@ -223,21 +232,27 @@ static void the_bound_never_exceeds_the_optimum(void)
         struct assign_problem p = {0};
         random_problem(&p, work, in, out, &r, i % TABLE_KINDS);
         double best = optimum(&p);
-        struct assign_result early = solve(&p, (struct assign_limits){.nodes = 1 + (int64_t)(i % 20)});
-        gsl_test(early.bound_s > best * (1 + 1e-12), "case %d: bound %.17g, optimum %.17g", (int)i, early.bound_s, best);
+        struct assign_result early =
+            solve(&p, (struct assign_limits){.nodes = 1 + (int64_t)(i % 20)});
+        gsl_test(early.bound_s > best * (1 + 1e-12), "case %d: bound %.17g, optimum %.17g", (int)i,
+                 early.bound_s, best);
         gsl_test(early.cost_s < best * (1 - 1e-12), "case %d: cost", (int)i);
-        struct assign_result near = solve(&p, (struct assign_limits){.nodes = 1000000, .tolerance = 0.05});
-        gsl_test(near.proof == ASSIGN_UNPROVED || near.cost_s > 1.05 * best * (1 + 1e-12), "case %d: within 5%%", (int)i);
+        struct assign_result near =
+            solve(&p, (struct assign_limits){.nodes = 1000000, .tolerance = 0.05});
+        gsl_test(near.proof == ASSIGN_UNPROVED || near.cost_s > 1.05 * best * (1 + 1e-12),
+                 "case %d: within 5%%", (int)i);
     }
 }
 
-/* Cuts each rank's time T into pieces: an assignment that ends at T exactly, which no bound can exceed and only a right
- * search finds again. With tables, a rank of n pieces works T - in[n]. */
-static void plant(struct assign_problem *p, double *work, double *in, double *out, bool tables, struct rng *r)
+/* Cuts each rank's time T into pieces: an assignment that ends at T exactly, which no bound can
+ * exceed and only a right search finds again. With tables, a rank of n pieces works T - in[n]. */
+static void plant(struct assign_problem *p, double *work, double *in, double *out, bool tables,
+                  struct rng *r)
 {
     enum { TICKS = 1000000 };
     int h = 0;
-    assign_wire_fill(&(struct assign_wire){tables ? 4 : 0, tables ? 8 : 0, 0}, p->ranks, p->heads, 1, in, out);
+    assign_wire_fill(&(struct assign_wire){tables ? 4 : 0, tables ? 8 : 0, 0}, p->ranks, p->heads,
+                     1, in, out);
     for (int rank = 0; rank < p->ranks; rank++) {
         int pieces = p->heads / p->ranks, left = TICKS - (int)in[pieces];
         for (int k = 1; k < pieces; k++) {
@@ -257,7 +272,8 @@ static void plant(struct assign_problem *p, double *work, double *in, double *ou
 
 static void a_planted_perfect_assignment_is_found_again(void)
 {
-    static const int size[][2] = {{12, 3}, {12, 6}, {20, 5}, {24, 8}, {28, 7}, {30, 6}, {36, 12}, {72, 24}};
+    static const int size[][2] = {{12, 3}, {12, 6}, {20, 5},  {24, 8},
+                                  {28, 7}, {30, 6}, {36, 12}, {72, 24}};
     for (uint64_t i = 0; i < 8; i++)
         for (uint64_t k = 0; k < 4; k++) {
             struct rng r = rng_stream(8, "planted", i, k, 0);
@@ -269,7 +285,7 @@ static void a_planted_perfect_assignment_is_found_again(void)
         }
 }
 
-/* --- laws -------------------------------------------------------------------------------------------------- */
+/* --- laws --- */
 
 static void graham_s_bound_holds_for_lpt(void)
 {
@@ -277,11 +293,14 @@ static void graham_s_bound_holds_for_lpt(void)
     for (uint64_t i = 0; i < 100; i++) {
         struct rng r = rng_stream(3, "graham", i, 0, 0);
         double work[14];
-        struct assign_problem p = {.heads = 2 + (int)rng_below(&r, 13), .ranks = 1 + (int)rng_below(&r, 6), .work_s = work};
+        struct assign_problem p = {.heads = 2 + (int)rng_below(&r, 13),
+                                   .ranks = 1 + (int)rng_below(&r, 6),
+                                   .work_s = work};
         for (int h = 0; h < p.heads; h++)
             work[h] = 1 + (double)rng_below(&r, 50);
         double best = optimum(&p), bound = fmax(sum(work, p.heads) / p.ranks, top(work, p.heads));
-        gsl_test(lpt(&p) > (4.0 / 3 - 1.0 / (3 * p.ranks)) * best * (1 + 1e-12), "case %d: LPT", (int)i);
+        gsl_test(lpt(&p) > (4.0 / 3 - 1.0 / (3 * p.ranks)) * best * (1 + 1e-12), "case %d: LPT",
+                 (int)i);
         gsl_test(best < bound * (1 - 1e-12), "case %d: makespan >= max(mean, largest)", (int)i);
     }
 }
@@ -334,7 +353,12 @@ static void permuting_heads_permutes_only_names(void)
     for (uint64_t i = 0; i < 50; i++) {
         struct rng r = rng_stream(6, "permute", i, 0, 0);
         double work[24], moved[24], in[25], out[25];
-        struct assign_problem p = {.heads = 24, .ranks = 5, .work_s = work, .in_s = in, .out_s = out}, q = p;
+        struct assign_problem p = {.heads = 24,
+                                   .ranks = 5,
+                                   .work_s = work,
+                                   .in_s = in,
+                                   .out_s = out},
+                              q = p;
         q.work_s = moved;
         assign_wire_fill(&(struct assign_wire){0.01, 0.02, 0.01}, p.ranks, p.heads, 1, in, out);
         int to[24];
@@ -346,7 +370,8 @@ static void permuting_heads_permutes_only_names(void)
         }
         for (int h = 0; h < 24; h++)
             moved[to[h]] = work[h];
-        struct assign_result x = solve(&p, (struct assign_limits){0}), y = solve(&q, (struct assign_limits){0});
+        struct assign_result x = solve(&p, (struct assign_limits){0}),
+                             y = solve(&q, (struct assign_limits){0});
         int different = 0;
         for (int g = 0; g < 24; g++)
             for (int h = 0; h < 24; h++)
@@ -360,7 +385,8 @@ static void permuting_heads_permutes_only_names(void)
 static void ranks_are_named_by_their_lowest_head(void)
 {
     double work[6] = {1, 1, 3, 2, 1, 1};
-    struct assign_result r = solve(&(struct assign_problem){.heads = 6, .ranks = 3, .work_s = work}, to_the_end);
+    struct assign_result r =
+        solve(&(struct assign_problem){.heads = 6, .ranks = 3, .work_s = work}, to_the_end);
     int named = 0, wrong = 0;
     for (int h = 0; h < 6; h++) {
         wrong += r.rank_of_head[h] > named;
@@ -378,12 +404,15 @@ static void the_same_problem_gives_the_same_bytes(void)
     for (int h = 0; h < 40; h++)
         work[h] = rng_uniform(&r);
     struct assign_problem p = {.heads = 40, .ranks = 8, .work_s = work};
-    struct assign_result x = solve(&p, (struct assign_limits){0}), y = solve(&p, (struct assign_limits){0});
-    gsl_test(memcmp(x.rank_of_head, y.rank_of_head, sizeof *x.rank_of_head * 40) != 0, "assignment");
-    gsl_test(x.cost_s != y.cost_s || x.bound_s != y.bound_s || x.nodes != y.nodes, "cost, bound, nodes");
+    struct assign_result x = solve(&p, (struct assign_limits){0}),
+                         y = solve(&p, (struct assign_limits){0});
+    gsl_test(memcmp(x.rank_of_head, y.rank_of_head, sizeof *x.rank_of_head * 40) != 0,
+             "assignment");
+    gsl_test(x.cost_s != y.cost_s || x.bound_s != y.bound_s || x.nodes != y.nodes,
+             "cost, bound, nodes");
 }
 
-/* --- units ------------------------------------------------------------------------------------------------- */
+/* --- units --- */
 
 static void heads_of_a_unit_stay_together(void)
 {
@@ -402,39 +431,55 @@ static void counts_are_of_units(void)
     double work[8] = {1, 1, 1, 1, 1, 1, 1, 1}, in[5], out[5];
     int unit[8] = {0, 0, 1, 1, 2, 2, 3, 3};
     assign_wire_fill(&(struct assign_wire){1, 2, 1}, 2, 4, 2, in, out);
-    struct assign_problem p = {.heads = 8, .ranks = 2, .work_s = work, .unit_of_head = unit, .in_s = in, .out_s = out};
-    gsl_test_rel(optimum(&p), (4 * 1 + 2 * 2) + 4 + 4, 1e-12, "by hand: in 4q + 2kv, work 4, out 4o");
+    struct assign_problem p = {
+        .heads = 8, .ranks = 2, .work_s = work, .unit_of_head = unit, .in_s = in, .out_s = out};
+    gsl_test_rel(optimum(&p), (4 * 1 + 2 * 2) + 4 + 4, 1e-12,
+                 "by hand: in 4q + 2kv, work 4, out 4o");
 }
 
-/* --- degenerate and bad ------------------------------------------------------------------------------------ */
+/* --- degenerate and bad --- */
 
 static void small_and_empty_problems_have_answers(void)
 {
     double work[256] = {0}, in[257], out[257];
-    gsl_test_abs(optimum(&(struct assign_problem){.heads = 1, .ranks = 1, .work_s = work}), 0, 0, "nothing to do");
-    gsl_test_abs(optimum(&(struct assign_problem){.heads = 256, .ranks = 256, .work_s = work}), 0, 0, "on 256 ranks");
+    gsl_test_abs(optimum(&(struct assign_problem){.heads = 1, .ranks = 1, .work_s = work}), 0, 0,
+                 "nothing to do");
+    gsl_test_abs(optimum(&(struct assign_problem){.heads = 256, .ranks = 256, .work_s = work}), 0,
+                 0, "on 256 ranks");
     work[0] = 3;
-    gsl_test_rel(optimum(&(struct assign_problem){.heads = 1, .ranks = 1, .work_s = work}), 3, 0, "one head, one rank");
-    gsl_test_rel(optimum(&(struct assign_problem){.heads = 1, .ranks = 256, .work_s = work}), 3, 0, "255 idle ranks");
-    gsl_test_rel(optimum(&(struct assign_problem){.heads = 256, .ranks = 1, .work_s = work}), 3, 0, "one rank");
+    gsl_test_rel(optimum(&(struct assign_problem){.heads = 1, .ranks = 1, .work_s = work}), 3, 0,
+                 "one head, one rank");
+    gsl_test_rel(optimum(&(struct assign_problem){.heads = 1, .ranks = 256, .work_s = work}), 3, 0,
+                 "255 idle ranks");
+    gsl_test_rel(optimum(&(struct assign_problem){.heads = 256, .ranks = 1, .work_s = work}), 3, 0,
+                 "one rank");
     for (int h = 0; h < 256; h++)
         work[h] = 1;
-    gsl_test_rel(optimum(&(struct assign_problem){.heads = 256, .ranks = 256, .work_s = work}), 1, 0, "one each");
-    gsl_test_rel(optimum(&(struct assign_problem){.heads = 250, .ranks = 7, .work_s = work}), 36, 0, "equal: 250/7 up");
-    gsl_test_rel(optimum(&(struct assign_problem){.heads = 255, .ranks = 256, .work_s = work}), 1, 0, "one idle");
+    gsl_test_rel(optimum(&(struct assign_problem){.heads = 256, .ranks = 256, .work_s = work}), 1,
+                 0, "one each");
+    gsl_test_rel(optimum(&(struct assign_problem){.heads = 250, .ranks = 7, .work_s = work}), 36, 0,
+                 "equal: 250/7 up");
+    gsl_test_rel(optimum(&(struct assign_problem){.heads = 255, .ranks = 256, .work_s = work}), 1,
+                 0, "one idle");
     assign_wire_fill(&(struct assign_wire){1, 2, 1}, 4, 2, 1, in, out);
-    gsl_test_rel(optimum(&(struct assign_problem){.heads = 2, .ranks = 4, .work_s = work, .in_s = in, .out_s = out}),
-                 9 + 1 + 3, 1e-12, "by hand: two of four ranks receive 3 tensors of 3 shards, compute 1, send 3");
+    gsl_test_rel(optimum(&(struct assign_problem){
+                     .heads = 2, .ranks = 4, .work_s = work, .in_s = in, .out_s = out}),
+                 9 + 1 + 3, 1e-12,
+                 "by hand: two of four ranks receive 3 tensors of 3 shards, compute 1, send 3");
 }
 
 static void extreme_sizes_do_not_break_the_grid(void)
 {
-    double huge[4] = {1e300, 1e300, 1e299, 1}, tiny[4] = {5e-324, 5e-324, 5e-324, 0}, in[5] = {0, 1e12, 0, 1e12, 0};
-    gsl_test_rel(optimum(&(struct assign_problem){.heads = 4, .ranks = 2, .work_s = huge}), 1.1e300, 1e-12, "1e300 s");
-    gsl_test(optimum(&(struct assign_problem){.heads = 4, .ranks = 3, .work_s = tiny}) != 5e-324, "denormal");
+    double huge[4] = {1e300, 1e300, 1e299, 1}, tiny[4] = {5e-324, 5e-324, 5e-324, 0},
+           in[5] = {0, 1e12, 0, 1e12, 0};
+    gsl_test_rel(optimum(&(struct assign_problem){.heads = 4, .ranks = 2, .work_s = huge}), 1.1e300,
+                 1e-12, "1e300 s");
+    gsl_test(optimum(&(struct assign_problem){.heads = 4, .ranks = 3, .work_s = tiny}) != 5e-324,
+             "denormal");
     double one[4] = {1, 1, 1, 1};
-    gsl_test_rel(optimum(&(struct assign_problem){.heads = 4, .ranks = 2, .work_s = one, .in_s = in}), 2, 1e-11,
-                 "tables a million million times the work");
+    gsl_test_rel(
+        optimum(&(struct assign_problem){.heads = 4, .ranks = 2, .work_s = one, .in_s = in}), 2,
+        1e-11, "tables a million million times the work");
 }
 
 static void refused(struct assign_problem p, enum err_code code, const char *text)
@@ -450,7 +495,8 @@ static void refused(struct assign_problem p, enum err_code code, const char *tex
 
 static void bad_problems_are_refused_with_what_would_be_right(void)
 {
-    double work[4] = {1, 2, 3, 4}, nan[4] = {1, NAN, 3, 4}, minus[4] = {1, 2, 3, -1}, in[5] = {0, 0, INFINITY, 0, 0};
+    double work[4] = {1, 2, 3, 4}, nan[4] = {1, NAN, 3, 4}, minus[4] = {1, 2, 3, -1},
+           in[5] = {0, 0, INFINITY, 0, 0};
     int hole[4] = {0, 0, 2, 2}, wild[4] = {0, 1, 2, 9};
     struct assign_problem good = {.heads = 4, .ranks = 2, .work_s = work}, p;
     refused((p = good, p.heads = 0, p), ERR_INPUT, "heads = 0: want 1 to 256");
@@ -464,7 +510,8 @@ static void bad_problems_are_refused_with_what_would_be_right(void)
     refused((p = good, p.unit_of_head = hole, p), ERR_INPUT, "unit 1 has no head");
     refused((p = good, p.unit_of_head = wild, p), ERR_INPUT, "unit_of_head[3] = 9: want 0 to 3");
     refused((p = good, p.most = 1, p), ERR_INFEASIBLE, "2 would be left over");
-    refused((p = good, p.least = 3, p), ERR_INFEASIBLE, "at least 3 units on each need 6, there are 4");
+    refused((p = good, p.least = 3, p), ERR_INFEASIBLE,
+            "at least 3 units on each need 6, there are 4");
 }
 
 int main(void)

@@ -1,13 +1,15 @@
-/* The optimum against GLPK's branch and cut (Debian libglpk-dev): mixed-integer programmes that share nothing with our
- * search but the objective. Whole heads:
+/* The optimum against GLPK's branch and cut (Debian libglpk-dev): mixed-integer programmes that
+ * share nothing with our search but the objective, to minimise T + O.
  *
- *   x[h][r] head h is on rank r, y[r][n] rank r holds n heads, both 0 or 1;  minimise T + O
+ * Whole heads: x[h][r] head h is on rank r, y[r][n] rank r holds n heads, both 0 or 1.
  *   sum_r x[h][r] = 1,  sum_n y[r][n] = 1,  sum_h x[h][r] = sum_n n y[r][n],
- *   sum_h work[h] x[h][r] + sum_n in[n] y[r][n] <= T,  sum_n out[n] y[r][n] <= O,  x[h][r] = 0 for r > h (ranks are alike)
+ *   sum_h work[h] x[h][r] + sum_n in[n] y[r][n] <= T,  sum_n out[n] y[r][n] <= O,
+ *   x[h][r] = 0 for r > h (ranks are alike).
  *
- * Split heads: x[h][r] is a share, y[h][r] (0 or 1) says that rank r holds a piece;  minimise T + O
+ * Split heads: x[h][r] is a share, y[h][r] (0 or 1) says that rank r holds a piece.
  *   sum_r x[h][r] = 1,  x[h][r] <= y[h][r],  and for every rank, X = heads, K = sum of all y:
- *   (R-1)(q x + kv y) + work <= T,  q (X - x) + kv (K - y) + work <= T,  o (R-1) x <= O,  o (X - x) <= O */
+ *   (R-1)(q x + kv y) + work <= T,  q (X - x) + kv (K - y) + work <= T,
+ *   o (R-1) x <= O,  o (X - x) <= O. */
 #include "planner/assign.h"
 
 #include <glpk.h>
@@ -103,7 +105,9 @@ static double solved(struct milp *m)
     glp_init_iocp(&how);
     how.msg_lev = GLP_MSG_OFF;
     how.presolve = GLP_ON;
-    double best = glp_intopt(m->lp, &how) == 0 && glp_mip_status(m->lp) == GLP_OPT ? glp_mip_obj_val(m->lp) : -1;
+    double best = glp_intopt(m->lp, &how) == 0 && glp_mip_status(m->lp) == GLP_OPT
+                      ? glp_mip_obj_val(m->lp)
+                      : -1;
     glp_delete_prob(m->lp);
     return best;
 }
@@ -119,7 +123,7 @@ static double glpk_optimum(const struct assign_problem *p)
     return solved(&m);
 }
 
-/* --- split heads ------------------------------------------------------------------------------------------- */
+/* --- split heads --- */
 
 static int column_piece(const struct milp *m, int h, int r)
 {
@@ -180,14 +184,17 @@ static double the_split_is_near_glpk_s(uint64_t i, struct arena *results, struct
 {
     struct rng r = rng_stream(2, "glpk", i, 0, 0);
     double work[6], u = 0.03 * rng_uniform(&r);
-    struct assign_split_problem p = {.heads = 3 + (int)rng_below(&r, 3), .ranks = 2 + (int)rng_below(&r, 2), .work_s = work,
+    struct assign_split_problem p = {.heads = 3 + (int)rng_below(&r, 3),
+                                     .ranks = 2 + (int)rng_below(&r, 2),
+                                     .work_s = work,
                                      .wire = {u, 2 * u, u}};
     for (int h = 0; h < p.heads; h++)
         work[h] = rng_uniform(&r) * (h == 0 ? 3 : 1);
     struct assign_split ours;
     struct err e = {0};
     arena_reset(scratch);
-    gsl_test(!assign_split(&p, (struct assign_limits){0}, &ours, results, scratch, &e), "split: %s", e.text);
+    gsl_test(!assign_split(&p, (struct assign_limits){0}, &ours, results, scratch, &e), "split: %s",
+             e.text);
     double best = glpk_split_optimum(&p);
     gsl_test(ours.bound_s > best * (1 + 1e-7), "case %d: the bound holds", (int)i);
     gsl_test(ours.cost_s < best * (1 - 1e-7), "case %d: not below the optimum", (int)i);
@@ -211,7 +218,8 @@ static void the_optimum_is_glpk_s(uint64_t i, struct arena *results, struct aren
 {
     struct rng r = rng_stream(1, "glpk", i, 0, 0);
     double work[10], in[11], out[11], u = 0.1 * rng_uniform(&r);
-    struct assign_problem p = {.heads = i < 2 ? 10 : 5 + (int)rng_below(&r, 4), .ranks = 2 + (int)rng_below(&r, 3)};
+    struct assign_problem p = {.heads = i < 2 ? 10 : 5 + (int)rng_below(&r, 4),
+                               .ranks = 2 + (int)rng_below(&r, 3)};
     p.ranks = i < 2 ? 4 : p.ranks;
     p.work_s = work, p.in_s = in, p.out_s = out;
     for (int h = 0; h < p.heads; h++)
@@ -222,9 +230,11 @@ static void the_optimum_is_glpk_s(uint64_t i, struct arena *results, struct aren
     struct assign_result ours;
     struct err e = {0};
     arena_reset(scratch);
-    bool ok = assign_exact(&p, (struct assign_limits){.nodes = INT64_C(1) << 40}, &ours, results, scratch, &e);
+    bool ok = assign_exact(&p, (struct assign_limits){.nodes = INT64_C(1) << 40}, &ours, results,
+                           scratch, &e);
     gsl_test(!ok || ours.proof != ASSIGN_EXACT, "solved");
-    gsl_test_rel(ours.cost_s, glpk_optimum(&p), 1e-7, "case %d: %d heads, %d ranks", (int)i, p.heads, p.ranks);
+    gsl_test_rel(ours.cost_s, glpk_optimum(&p), 1e-7, "case %d: %d heads, %d ranks", (int)i,
+                 p.heads, p.ranks);
 }
 
 int main(void)
