@@ -312,6 +312,8 @@ enum assign_answer assign_decide(struct assign_decide *d, int64_t time, int64_t 
     int64_t spent = need(d, c->ranks, c->units);
     if (spent >= ASSIGN_NEVER || c->prefix[c->units] + spent > c->ranks * time)
         return ASSIGN_NO;
+    if (!d->memo) /* most problems are settled before a question gets this far */
+        d->memo = ARENA_ARRAY(d->scratch, struct assign_memo, 1 << MEMO_BITS);
     d->relief = relief(d);
     d->stop = d->nodes + nodes;
     d->round++;
@@ -334,11 +336,10 @@ static void root_fill(struct assign_level *root, const struct assign_core *c)
 
 struct assign_decide assign_decide_new(const struct assign_core *c, struct arena *scratch)
 {
-    struct assign_decide d = {.c = c, .trial = assign_draft_new(c, scratch)};
+    struct assign_decide d = {.c = c, .scratch = scratch, .trial = assign_draft_new(c, scratch)};
     d.spend = ARENA_ARRAY(scratch, int64_t, c->units + 1);
     d.rest = ARENA_ARRAY(scratch, int64_t, c->units + 2);
     d.need = ARENA_ARRAY(scratch, int64_t, (c->ranks + 1) * (c->units + 1));
-    d.memo = ARENA_ARRAY(scratch, struct assign_memo, 1 << MEMO_BITS);
     d.level = ARENA_ARRAY(scratch, struct assign_level, c->ranks);
     for (int depth = 0; depth < c->ranks && depth < c->units;
          depth++) { /* each rank before took one at least */

@@ -26,6 +26,7 @@ struct assign_level {
 /* A question (T, and O: which counts are allowed) and the room to answer it in. */
 struct assign_decide {
     const struct assign_core *c;
+    struct arena *scratch;
     int64_t time;    /* T */
     int64_t *spend;  /* [units + 1]: T less the work that n units may do; NEVER: n is not allowed */
     int64_t *rest;   /* [units + 2]: least spend of n units or more */
