@@ -192,7 +192,7 @@ enum tables { NO_TABLES, WIRE_TABLES, ANY_TABLES, TABLE_KINDS };
 static void random_problem(struct assign_problem *p, double *work, double *in, double *out,
                            struct rng *r, enum tables tables)
 {
-    p->heads = 1 + (int)rng_below(r, 8);
+    p->heads = 1 + (int)rng_below(r, 9);
     p->ranks = 1 + (int)rng_below(r, 4);
     bool tiles = rng_below(r, 2);
     double base = rng_below(r, 2) ? 0.314159e-3 : 0; /* what every head takes besides its tiles */
