@@ -73,6 +73,21 @@ static void explain_winner(const struct explain *x, const struct plan_compared *
     explain_classes(x, best, next);
 }
 
+/* The step with its interval, and the degrees that cannot be told from the chosen one. */
+static void explain_degrees(const struct explain *x)
+{
+    for (int i = 0; i < x->f->degree_count; i++) {
+        const struct degree_row *d = &x->f->degrees[i];
+        if (d->fits && d->cp == x->f->plan->cp)
+            fprintf(x->out, "A step takes %s, nine times out of ten between %s and %s.\n",
+                    TIME(d->step_s), TIME(d->step.low_s), TIME(d->step.high_s));
+        else if (d->fits && d->tie)
+            fprintf(x->out,
+                    "CP %d is a tie with it: measure %s to separate them (shardwise calibrate).\n",
+                    d->cp, d->doubt >= 0 ? class_names[d->doubt] : "both");
+    }
+}
+
 /* What the two share cancels; what they do not is known as well as its classes are. */
 static void explain_doubt(const struct explain *x, const struct plan_compared *c)
 {
@@ -85,7 +100,8 @@ static void explain_doubt(const struct explain *x, const struct plan_compared *c
     if (next && interval_tie(best->time.class_s, next->time.class_s, half, COST_CLASSES, &widest)) {
         fputs(" The runner-up is a tie", x->out);
         if (widest >= 0)
-            fprintf(x->out, ": measure %s to separate them (shardwise calibrate)", class_names[widest]);
+            fprintf(x->out, ": measure %s to separate them (shardwise calibrate)",
+                    class_names[widest]);
         fputc('.', x->out);
     }
     fputc('\n', x->out);
@@ -336,6 +352,7 @@ void plan_explain(const struct plan_request *r, const struct plan_found *f, FILE
 {
     struct explain x = {r, f, out, scratch};
     explain_breakeven(&x);
+    explain_degrees(&x);
     for (int b = 0; b < f->plan->block_count; b++) {
         if (explained_before(f->plan, b))
             continue;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/qty.h"
+#include "model/calib.h"
 #include "planner/heads.h"
 
 const char *const dispatch_names[] = {"auto", "dense", "sparse", NULL};
@@ -409,6 +410,44 @@ static bool degree_possible(const struct plan_request *r, int cp)
            (!r->head_groups || r->head_groups * r->seq_groups == cp);
 }
 
+/* Critical seconds of all blocks by class. */
+static void degree_classes(struct degree_row *row, const struct plan_found *f,
+                           const struct plan_request *r)
+{
+    double half[COST_CLASSES], known = 0;
+    for (int b = 0; b < f->plan->block_count; b++)
+        for (int k = 0; k < COST_CLASSES; k++) {
+            row->class_s[k] += f->compared[b].best[0].time.class_s[k];
+            known += f->compared[b].best[0].time.class_s[k];
+        }
+    row->class_s[CLASS_FSDP] += fmax(row->step_s - known, 0);
+    calib_half_widths(r->c.cluster, half);
+    row->step = interval_sum(row->class_s, half, COST_CLASSES);
+    row->step = interval_of(row->step_s, log(row->step.high_s / row->step.value_s));
+}
+
+/* Compares what a sample takes: degrees differ in how many samples a step makes. */
+static void mark_ties(struct plan_found *out, const struct plan_request *r)
+{
+    double half[COST_CLASSES], chosen[COST_CLASSES], other[COST_CLASSES];
+    const struct degree_row *best = NULL;
+    calib_half_widths(r->c.cluster, half);
+    for (int i = 0; i < out->degree_count; i++)
+        if (out->degrees[i].fits && out->degrees[i].cp == out->plan->cp)
+            best = &out->degrees[i];
+    for (int i = 0; best && i < out->degree_count; i++) {
+        struct degree_row *d = &out->degrees[i];
+        d->doubt = -1;
+        if (!d->fits || d == best)
+            continue;
+        for (int k = 0; k < COST_CLASSES; k++) {
+            chosen[k] = best->class_s[k] / best->replicas;
+            other[k] = d->class_s[k] / d->replicas;
+        }
+        d->tie = interval_tie(chosen, other, half, COST_CLASSES, &d->doubt);
+    }
+}
+
 static void degree_add(struct plan_found *out, int cp, const struct plan_found *f, bool ok,
                        const struct plan_request *r)
 {
@@ -418,6 +457,7 @@ static void degree_add(struct plan_found *out, int cp, const struct plan_found *
         row.step_s = f->plan->step_s;
         row.samples_per_s = replicas * r->c.samples / row.step_s;
         row.memory = f->plan->memory_peak;
+        degree_classes(&row, f, r);
     }
     out->degrees[out->degree_count++] = row;
 }
@@ -455,6 +495,8 @@ static bool search_degrees(const struct plan_request *r, struct plan_found *out,
                 gpus, r->c.cluster->gpus_per_node);
     if (!out->plan)
         *e = last;
+    else
+        mark_ties(out, r);
     return out->plan != NULL;
 }
 

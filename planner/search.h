@@ -4,6 +4,7 @@
 #define PLANNER_SEARCH_H
 
 #include "model/eval.h"
+#include "model/interval.h"
 #include "model/plan.h"
 
 enum dispatch { DISPATCH_AUTO, DISPATCH_DENSE, DISPATCH_SPARSE };
@@ -20,7 +21,8 @@ struct plan_request {
     int query_group;      /* q */
     int64_t assign_nodes; /* search limit of one exact assignment; 0: the default */
     const struct plan_eval *eval;
-    const struct plan_eval *rerank; /* NULL, or a finer one that judges the keep_candidates best again */
+    const struct plan_eval
+        *rerank;         /* NULL, or a finer one that judges the keep_candidates best again */
     int keep_candidates; /* best configurations to report for each block, at least 1 */
 };
 
@@ -48,6 +50,10 @@ struct plan_found {
         int cp, replicas;
         bool fits;
         double step_s, samples_per_s;
+        double class_s[COST_CLASSES]; /* what step_s is made of; the rest of it counts as weights */
+        struct interval step;         /* 90% interval of step_s (model/calib.h) */
+        bool tie;  /* its time a sample and the chosen degree's cannot be told apart */
+        int doubt; /* enum cost_class that would tell them apart if measured; -1 */
         struct mem_use memory;
     } * degrees;
     int degree_count;

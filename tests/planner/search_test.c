@@ -196,6 +196,42 @@ static char *slurp(const char *path, size_t *n)
     return text;
 }
 
+/* By hand from the rows: what degrees do not share, class by class, against 0.4 of it (an
+ * uncalibrated GPU: model/calib.h). */
+static void degrees_that_cannot_be_told_apart_are_ties(void)
+{
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found found;
+    struct err e = {0};
+    int ties = 0, others = 0;
+    request_init(&f, &r);
+    r.cp = 0;
+    gsl_test(!plan_search(&r, &found, arena, &e), "there is a plan: %s", e.text);
+    const struct degree_row *best = NULL;
+    for (int i = 0; i < found.degree_count; i++)
+        if (found.degrees[i].cp == found.plan->cp)
+            best = &found.degrees[i];
+    for (int i = 0; i < found.degree_count; i++) {
+        const struct degree_row *d = &found.degrees[i];
+        double sum = 0, apart = 0, doubt = 0;
+        for (int k = 0; k < COST_CLASSES; k++) {
+            double off = d->class_s[k] / d->replicas - best->class_s[k] / best->replicas;
+            sum += d->class_s[k];
+            apart += off;
+            doubt += 0.16 * off * off;
+        }
+        gsl_test_rel(sum, d->step_s, 1e-9, "CP %d: classes add up to the step", d->cp);
+        gsl_test(d->step.low_s >= d->step_s || d->step.high_s <= d->step_s, "CP %d: interval",
+                 d->cp);
+        gsl_test(d != best && d->tie != (apart * apart <= doubt), "CP %d: tie", d->cp);
+        ties += d != best && d->tie;
+        others += d != best && !d->tie;
+    }
+    gsl_test(best->tie, "the chosen degree is no tie with itself");
+    gsl_test(ties + others < 2, "%d ties, %d others", ties, others);
+}
+
 static void spill(const char *path, const char *text, size_t n)
 {
     FILE *f = fopen(path, "wb");
@@ -248,6 +284,7 @@ int main(void)
     what_does_not_fit_says_by_how_much_and_where();
     requests_that_cannot_be_are_refused();
     all_degrees_are_tried_and_throughput_decides();
+    degrees_that_cannot_be_told_apart_are_ties();
     plan_files_come_back_the_same_and_refuse_changes();
     arena_free(arena);
     return gsl_test_summary();
