@@ -1,0 +1,59 @@
+#!/bin/sh
+# Predicted against measured: the loop machine -> plan -> run -> compare on virtual ranks, and what compare says to rows that
+# were changed by hand. Usage: compare.sh SHARDWISE_RUN MAKE_PLAN SOURCE_DIR
+run=$1 make_plan=$2 here=$3/tests/validate
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+cd "$here" || exit 1
+failed=0
+
+# expect STATUS PATTERN WHAT COMMAND...: exit status, and a line in what it prints (either stream).
+expect() {
+    status=$1 pattern=$2 what=$3
+    shift 3
+    "$@" >"$dir/out" 2>&1
+    got=$?
+    [ $got -eq "$status" ] || { echo "FAIL: $what: exit status $got, want $status"; tail -2 "$dir/out"; failed=1; }
+    grep -Eq "$pattern" "$dir/out" || { echo "FAIL: $what: no line like '$pattern'"; tail -2 "$dir/out"; failed=1; }
+}
+
+"$run" bench machine --comm loopback --ranks 4 --repeats 3 -o "$dir/me" || exit 1
+"$make_plan" ./small-model.yaml "$dir/me-cluster.yaml" "$dir/me-kernels.yaml" 1500 hybrid 2x2 sparse 0.1,0.05,0.3 \
+    "$dir/plan.json" || exit 1
+"$run" "$dir/plan.json" --comm loopback --repeats 3 -o "$dir/rows.tsv" >/dev/null || exit 1
+"$run" compare "$dir/plan.json" "$dir/rows.tsv" >"$dir/out" 2>&1
+status=$? # 5 would be a machine that got twice as fast since it was measured
+[ $status -eq 0 ] || [ $status -eq 5 ] || { echo "FAIL: compare: exit status $status"; failed=1; }
+grep '^Block' "$dir/out"
+
+# change AWK: rows with columns 7 (seconds) and 8 (waits) changed.
+change() {
+    awk -F'\t' -v OFS='\t' "/^[0-9]/ { $1 } { print }" "$dir/rows.tsv" >"$dir/changed.tsv"
+}
+
+# By hand: attention of 1 s and nothing else is a block of 1 s; slower than any roof.
+change '$7 = ($5 == "attention" && $4 == "forward") ? 1 : 0.9; $8 = 0'
+expect 0 'attention +[0-9.]+ .s +1\.000 s +1\.000 s +1\.000 s' 'seconds are medians of the longest' \
+    "$run" compare "$dir/plan.json" "$dir/changed.tsv"
+expect 5 'block 0 is off by [0-9]+%, allowed 25%' 'too slow' \
+    "$run" compare "$dir/plan.json" "$dir/changed.tsv" --tolerance 25%
+# Three repeats of 1, 2 and 9 s on the slowest rank: the median is 2.
+change '$7 = ($5 == "attention" && $4 == "forward" && $3 == 1) ? ($2 == 0 ? 9 : $2) : 0.9; $8 = 0'
+expect 0 'attention +[0-9.]+ .s +2\.000 s +1\.000 s +9\.000 s' 'the spread over repeats' \
+    "$run" compare "$dir/plan.json" "$dir/changed.tsv"
+change '$7 = 1e-9'
+expect 5 '^Impossible: block 0, attention: measured 1e-09 s' 'faster than the roof' "$run" compare "$dir/plan.json" "$dir/changed.tsv"
+
+sed 's/signature: .*/signature: 0123456789abcdef/' "$dir/rows.tsv" >"$dir/changed.tsv"
+expect 2 'measured with a plan of signature 0123456789abcdef' 'rows of another plan' \
+    "$run" compare "$dir/plan.json" "$dir/changed.tsv"
+change '$7 = "soon"'
+expect 2 "changed.tsv:[0-9]+: column 7: 'soon', want a number" 'a word for a number' "$run" compare "$dir/plan.json" "$dir/changed.tsv"
+expect 2 'not a file of shardwise-run' 'another file' "$run" compare "$dir/plan.json" ./small-model.yaml
+expect 1 'No such file' 'a file that is not there' "$run" compare "$dir/plan.json" "$dir/none.tsv"
+change '$7 = 0.9'
+head -c $(($(wc -c <"$dir/changed.tsv") - 12)) "$dir/changed.tsv" >"$dir/cut.tsv"
+expect 0 'whole block' 'the last line is cut: a run that was ended' "$run" compare "$dir/plan.json" "$dir/cut.tsv" --format text
+
+[ $failed -eq 0 ] && echo "compare says what is so"
+exit $failed

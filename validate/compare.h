@@ -1,0 +1,51 @@
+/* Predicted against measured, phase by phase and as a whole. */
+#ifndef VALIDATE_COMPARE_H
+#define VALIDATE_COMPARE_H
+
+#include "base/table.h"
+#include "validate/run.h"
+
+/* One phase of one block. Phases of the same name and pass (the two ends of a gather) are one. NaN:
+ * not predicted (the model leaves it out) or not run (linear layers, the predictor). */
+struct compare_phase {
+    int block, pass;
+    const char *name;
+    double predicted_s;     /* longest over ranks */
+    double measured_s;      /* median over repeats of the longest over ranks */
+    double least_s, most_s; /* over repeats */
+    double bound_s; /* what the plan's hardware allows at best: FLOP over peak, bytes over memory or
+                       link rate; 0 unknown */
+};
+
+struct compare_block {
+    int block;
+    double predicted_s; /* of the phases that were run */
+    double measured_s;  /* median over repeats; the longest over ranks, waits included */
+    double least_s, most_s;
+    int culprit; /* index of the phase with the largest difference, -1 if none is both predicted and
+                    measured */
+    double culprit_share; /* its part of the sum of all differences, signs dropped */
+};
+
+struct comparison {
+    int phase_count, block_count, impossible;
+    const struct compare_phase *phases;
+    const struct compare_block *blocks;
+};
+
+/* ERR_INPUT when the rows are of another plan, of blocks that it has not, or have no complete
+ * repeat. */
+bool compare_run(const struct plan *p, const struct run_result *r, uint64_t signature,
+                 struct arena *a, struct comparison *out, struct err *e);
+
+/* Reads both files. */
+bool compare_files(const char *plan, const char *rows, struct arena *a, struct comparison *out,
+                   struct err *e);
+
+/* Phases, whole blocks, what explains the gap, what cannot be; then ERR_TOLERANCE if a whole block
+ * is off by more than `tolerance` (0.25: 25%; infinity never fails) or something is faster than the
+ * hardware allows. */
+bool compare_print(const struct comparison *c, double tolerance, enum table_format format,
+                   FILE *out, struct arena *a, struct err *e);
+
+#endif

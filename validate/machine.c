@@ -1,0 +1,332 @@
+#include "validate/machine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/rng.h"
+
+enum { DIM = 128, HEADS = 2, ROWS = 2048, GROUP = 32, RANK = 16, KEEPS = 3, BUFFERS = 64 };
+static const int64_t keeps[KEEPS] = {64, 256, 512};
+
+struct lab {
+    struct comm *world;
+    const struct kern_backend *b;
+    int repeats;
+    struct err *e;
+    void *memory[BUFFERS];
+    int count;
+};
+
+static void *take(struct lab *l, int64_t bytes)
+{
+    void *p = NULL;
+    struct err why = {0};
+    if (l->e->code != ERR_NONE)
+        return NULL;
+    if (!l->b->allocate((size_t)bytes, &p, &why)) {
+        comm_fail(l->world, l->e, "%s", why.text);
+        return NULL;
+    }
+    l->memory[l->count++] = p;
+    l->b->clear(p, (size_t)bytes, l->e);
+    return p;
+}
+
+static uint16_t *take_numbers(struct lab *l, int64_t count, uint64_t index)
+{
+    uint16_t *host = malloc((size_t)count * sizeof *host), *p = take(l, count * 2);
+    struct rng r = rng_stream(1, "machine", index, 0, 0);
+    for (int64_t i = 0; host && i < count; i++)
+        host[i] = kern_bf16_of((float)rng_uniform(&r) * 2 - 1);
+    if (!host)
+        comm_fail(l->world, l->e, "out of memory");
+    else if (p)
+        l->b->put(p, host, (size_t)count * 2, l->e);
+    free(host);
+    return p;
+}
+
+/* ---- all ranks do the same at the same time; the slowest counts ---- */
+
+static bool slowest(struct comm *c, double *t, struct err *e)
+{
+    double all[256];
+    int64_t parts[2][256];
+    for (int r = 0; r < c->size; r++)
+        parts[0][r] = sizeof *t, parts[1][r] = r * (int64_t)sizeof *t;
+    if (!comm_allgatherv(c, t, sizeof *t, (struct comm_parts){all, parts[0], parts[1]}, e))
+        return false;
+    for (int r = 0; r < c->size; r++)
+        *t = all[r] > *t ? all[r] : *t;
+    return true;
+}
+
+static int by_value(const void *x, const void *y)
+{
+    double a = *(const double *)x, b = *(const double *)y;
+    return a < b ? -1 : a > b;
+}
+
+typedef bool work(struct lab *l, const void *what);
+
+/* Median over repeats of the slowest rank; 0 on failure. */
+static double seconds(struct lab *l, const char *phase, work *f, const void *what)
+{
+    enum { MOST = 64 };
+    double t[MOST], one;
+    int n = l->repeats < MOST ? l->repeats : MOST;
+    comm_phase(l->world, phase);
+    for (int i = -1; i < n; i++) {
+        if (l->e->code != ERR_NONE || !comm_barrier(l->world, l->e))
+            return 0;
+        one = comm_now_s();
+        if (!f(l, what) || !l->b->wait(l->e))
+            return 0;
+        one = comm_now_s() - one;
+        if (!slowest(l->world, &one, l->e))
+            return 0;
+        if (i >= 0)
+            t[i] = one;
+    }
+    qsort(t, (size_t)n, sizeof *t, by_value);
+    return t[n / 2];
+}
+
+static bool do_forward(struct lab *l, const void *what)
+{
+    return l->b->forward(what, l->e);
+}
+
+static bool do_backward(struct lab *l, const void *what)
+{
+    return l->b->backward(what, l->e);
+}
+
+static bool do_select(struct lab *l, const void *what)
+{
+    return l->b->select(what, l->e);
+}
+
+static bool do_copy(struct lab *l, const void *what)
+{
+    return l->b->copy(what, 1, l->e);
+}
+
+static bool do_gather(struct lab *l, const void *what)
+{
+    return l->b->gather(what, 1, l->e);
+}
+
+/* ---- kernels ---- */
+
+/* t = rows a + pairs b with rows the same in all points: a straight line, least squares; never
+ * negative. */
+static void fit_line(const double *t, double rows, double *row_s, double *pair_s)
+{
+    double mean_x = 0, mean_t = 0, xx = 0, xt = 0;
+    for (int i = 0; i < KEEPS; i++)
+        mean_x += rows * (double)keeps[i] / KEEPS, mean_t += t[i] / KEEPS;
+    for (int i = 0; i < KEEPS; i++) {
+        double x = rows * (double)keeps[i] - mean_x;
+        xx += x * x, xt += x * (t[i] - mean_t);
+    }
+    *pair_s = xt > 0 ? xt / xx : mean_t / mean_x;
+    *row_s = (mean_t - *pair_s * mean_x) / rows;
+    *row_s = *row_s > 1e-12 ? *row_s : 1e-12;
+}
+
+static void measure_attention(struct lab *l, struct machine *m)
+{
+    struct kern_head heads[HEADS];
+    struct kern_select_head chosen[HEADS];
+    struct kern_attention a = {.dim = DIM, .head_count = HEADS, .heads = heads};
+    struct kern_select s = {.rank = RANK, .head_count = HEADS, .heads = chosen};
+    int64_t groups = ROWS / GROUP, words = kern_words(ROWS), size = (int64_t)ROWS * DIM;
+    for (int h = 0; h < HEADS; h++) {
+        uint64_t i = (uint64_t)h * 8;
+        heads[h] = (struct kern_head){.q_rows = ROWS,
+                                      .kv_rows = ROWS,
+                                      .q = take_numbers(l, size, i),
+                                      .k = take_numbers(l, size, i + 1),
+                                      .v = take_numbers(l, size, i + 2),
+                                      .d_o = take_numbers(l, size, i + 3),
+                                      .o = take(l, size * 2),
+                                      .lse = take(l, ROWS * 4),
+                                      .dq = take(l, size * 4),
+                                      .dk = take(l, size * 4),
+                                      .dv = take(l, size * 4)};
+        chosen[h] = (struct kern_select_head){.groups = groups,
+                                              .keys = ROWS,
+                                              .bitmap_words = words,
+                                              .q_lr = take_numbers(l, groups * RANK, i + 4),
+                                              .k_lr = take_numbers(l, ROWS * RANK, i + 5),
+                                              .bitmap = take(l, groups * words * 4)};
+    }
+    double flop = 4.0 * ROWS * ROWS * DIM * HEADS, t[2][KEEPS], rows = (double)ROWS * HEADS;
+    m->dense_flop_per_s[0] = flop / seconds(l, "dense forward", do_forward, &a);
+    m->dense_flop_per_s[1] = 2.5 * flop / seconds(l, "dense backward", do_backward, &a);
+    for (int k = 0; k < KEEPS; k++) {
+        for (int h = 0; h < HEADS; h++) {
+            chosen[h].keep = keeps[k];
+            heads[h].keys = (struct kern_keys){
+                .group = GROUP, .bitmap = chosen[h].bitmap, .bitmap_words = words};
+        }
+        m->score_s = seconds(l, "select", do_select, &s) / ((double)groups * ROWS * HEADS);
+        t[0][k] = seconds(l, "sparse forward", do_forward, &a);
+        t[1][k] = seconds(l, "sparse backward", do_backward, &a);
+    }
+    for (int i = 0; i < 2; i++)
+        fit_line(t[i], rows, &m->row_s[i], &m->pair_s[i]);
+}
+
+static void measure_copies(struct lab *l, struct machine *m)
+{
+    enum {
+        MOVED = 32768,
+        FAR = 7919
+    }; /* FAR is prime to MOVED: every row once, far from the last */
+    uint16_t *x = take_numbers(l, (int64_t)MOVED * DIM, 99), *y = take(l, (int64_t)MOVED * DIM * 2);
+    int32_t *list = take(l, MOVED * 4), *host = malloc(MOVED * sizeof *host);
+    for (int64_t j = 0; host && j < MOVED; j++)
+        host[j] = (int32_t)(j * FAR % MOVED);
+    if (host && list)
+        l->b->put(list, host, MOVED * sizeof *host, l->e);
+    free(host);
+    struct kern_copy c = {x, y, MOVED, DIM * 2, DIM * 2, DIM * 2};
+    struct kern_gather g = {x, y, list, MOVED, DIM};
+    double copy = seconds(l, "copy", do_copy, &c), gather = seconds(l, "gather", do_gather, &g);
+    m->copy_bytes_per_s = 4.0 * MOVED * DIM / copy;
+    m->gathered_row_s =
+        2 * (gather + copy) / MOVED; /* K and V; gathered at one end, copied at the other */
+}
+
+/* ---- messages ---- */
+
+struct exchange_of {
+    int64_t bytes;
+    void *out, *in;
+};
+
+static bool do_alltoall(struct lab *l, const void *what)
+{
+    const struct exchange_of *x = what;
+    int64_t parts[2][256];
+    for (int r = 0; r < l->world->size; r++)
+        parts[0][r] = x->bytes, parts[1][r] = r * x->bytes;
+    return comm_alltoallv(l->world, (struct comm_parts){x->out, parts[0], parts[1]},
+                          (struct comm_parts){x->in, parts[0], parts[1]}, l->e);
+}
+
+static void measure_messages(struct lab *l, struct machine *m)
+{
+    enum { SMALL = 4096, LARGE = 1 << 20 };
+    int n = l->world->size;
+    struct exchange_of x = {SMALL, take(l, (int64_t)n * LARGE), take(l, (int64_t)n * LARGE)};
+    m->latency_s = 1e-6, m->link_bytes_per_s = 1e9;
+    if (n < 2)
+        return;
+    double small = seconds(l, "small messages", do_alltoall, &x);
+    x.bytes = LARGE;
+    double large = seconds(l, "large messages", do_alltoall, &x),
+           sent = (double)(n - 1) * (LARGE - SMALL);
+    m->link_bytes_per_s = sent / (large > small ? large - small : large);
+    m->latency_s = small - (double)(n - 1) * SMALL / m->link_bytes_per_s;
+    m->latency_s = m->latency_s > 1e-7 ? m->latency_s : 1e-7;
+}
+
+bool machine_measure(struct comm *world, const struct kern_backend *b, int repeats,
+                     struct machine *out, struct err *e)
+{
+    struct lab l = {.world = world, .b = b, .repeats = repeats, .e = e};
+    struct machine m = {.ranks = world->size};
+    if (world->size > 256)
+        return comm_fail(world, e, "%d ranks, want at most 256", world->size);
+    measure_attention(&l, &m);
+    measure_copies(&l, &m);
+    measure_messages(&l, &m);
+    while (l.count > 0)
+        b->release(l.memory[--l.count]);
+    if (e->code == ERR_NONE)
+        *out = m;
+    return e->code == ERR_NONE;
+}
+
+/* ---- files ---- */
+
+static FILE *open_file(const char *prefix, const char *ending, char *path, size_t size,
+                       struct err *e)
+{
+    snprintf(path, size, "%s-%s.yaml", prefix, ending);
+    FILE *f = fopen(path, "w");
+    if (!f)
+        err_set(e, ERR_SYSTEM, err_at_name(path), "%s", strerror(errno));
+    return f;
+}
+
+static bool close_file(FILE *f, const char *path, struct err *e)
+{
+    bool ok = !ferror(f);
+    return (fclose(f) == 0 && ok) ||
+           err_set(e, ERR_SYSTEM, err_at_name(path), "%s", strerror(errno));
+}
+
+/* Nothing better is known of the machine than what was measured; its roofs are put at twice that.
+ */
+enum { ROOF = 2 };
+
+static double peak(const struct machine *m)
+{
+    double a = m->dense_flop_per_s[0], b = m->dense_flop_per_s[1];
+    return ROOF * (a > b ? a : b);
+}
+
+static void print_kernels(const struct machine *m, const char *name, FILE *f)
+{
+    double forward = 100 * m->dense_flop_per_s[0] / peak(m),
+           backward = 100 * m->dense_flop_per_s[1] / peak(m);
+    fprintf(f, "source: \"shardwise-run bench machine, %d ranks at once, backend %s\"\n", m->ranks,
+            name);
+    fprintf(f, "dense: {name: %s, forward: %.4g%%, backward: %.4g%%}\n", name, forward, backward);
+    fprintf(f, "best: {name: %s, forward: %.4g%%, backward: %.4g%%}\n", name, forward, backward);
+    fprintf(f, "sparse:\n  name: %s\n  forward: {row: %.5g ns, pair: %.5g ns}\n", name,
+            1e9 * m->row_s[0], 1e9 * m->pair_s[0]);
+    fprintf(f, "  backward: {row: %.5g ns, pair: %.5g ns}\n", 1e9 * m->row_s[1],
+            1e9 * m->pair_s[1]);
+    fprintf(f, "  select: %.5g ns\n  tile: 1\n  group: %d\ngemm: %.4g%%\ncopy: %.4g%%\n",
+            1e9 * m->score_s, GROUP, forward, 100.0 / ROOF);
+    fprintf(f, "gathered_row: %.5g ns\nlaunch: 1 us\n", 1e9 * m->gathered_row_s);
+}
+
+static void print_cluster(const struct machine *m, FILE *f)
+{
+    double pages = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGE_SIZE) / m->ranks;
+    fprintf(f, "source: \"shardwise-run bench machine, %d ranks at once\"\nname: this-machine\n",
+            m->ranks);
+    fprintf(f,
+            "gpu: {source: \"the same\", bf16: %.5g GFLOP/s, memory: %.5g GB, hbm: %.5g GB/s, sms: "
+            "1}\n",
+            1e-9 * peak(m), 1e-9 * pages, 1e-9 * ROOF * m->copy_bytes_per_s);
+    fprintf(f, "nodes: 1\ngpus_per_node: %d\n", m->ranks);
+    for (int i = 0; i < 2; i++)
+        fprintf(f, "%s: {rate: %.5g GB/s, latency: %.5g us, efficiency: %d%%%s}\n",
+                i ? "nic" : "nvlink", 1e-9 * ROOF * m->link_bytes_per_s, 1e6 * m->latency_s,
+                100 / ROOF, i ? ", gpus_per_nic: 1" : "");
+    fprintf(f, "pcie: %.5g GB/s\n", 1e-9 * m->link_bytes_per_s);
+}
+
+bool machine_write(const struct machine *m, const struct kern_backend *b, const char *prefix,
+                   struct err *e)
+{
+    char path[4096];
+    FILE *f = open_file(prefix, "kernels", path, sizeof path, e);
+    if (!f)
+        return false;
+    print_kernels(m, b->name, f);
+    if (!close_file(f, path, e) || !(f = open_file(prefix, "cluster", path, sizeof path, e)))
+        return false;
+    print_cluster(m, f);
+    return close_file(f, path, e);
+}

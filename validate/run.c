@@ -1,0 +1,362 @@
+#include "validate/run.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "validate/verify.h"
+
+static const char *const pass_names[] = {"forward", "recompute", "backward"};
+static const char *const class_names[] = {
+    "attention-dense", "attention-sparse", "select", "gemm", "copy", "collective", "p2p", "fsdp"};
+static const char columns[] =
+    "block\trepeat\trank\tpass\tphase\tclass\tseconds\twait_s\tsent_bytes\treceived_bytes\twork";
+
+/* What all ranks of a process share. */
+struct job {
+    const struct plan *plan;
+    const struct run_options *o;
+    FILE *out;
+    const char *out_name;
+    struct arena *a;
+    struct run_result *r;
+    struct run_row *rows; /* rank 0: all so far */
+    int room;
+    bool root;
+    double *union_share;
+};
+
+struct exec_case run_case(const struct plan *p, int block, uint64_t seed)
+{
+    const struct dit_model *m = p->c.model;
+    return (struct exec_case){.heads = m->heads,
+                              .kv_heads = m->kv_heads,
+                              .head_dim = m->head_dim,
+                              .tokens = dit_attention_tokens(m, block, p->c.video_tokens),
+                              .block = block,
+                              .conf = p->blocks[block].conf,
+                              .keep = &p->c.sparsity->keep[(size_t)block * (size_t)m->heads],
+                              .options = p->c.options,
+                              .seed = seed};
+}
+
+/* Cores are shared by the ranks of this machine, unless the user has said otherwise. */
+void run_share_cores(const struct comm *world)
+{
+#ifdef _OPENMP
+    const char *local = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+    int ranks = local ? atoi(local) : world->size, cores = omp_get_num_procs();
+    if (!getenv("OMP_NUM_THREADS") && ranks > 0)
+        omp_set_num_threads(cores / ranks > 1 ? cores / ranks : 1);
+#else
+    (void)world;
+#endif
+}
+
+/* ---- rows to rank 0 and to the file ---- */
+
+void run_write_header(FILE *out, uint64_t signature, int ranks, const struct run_options *o)
+{
+    fprintf(out, "# schema: %s\n# plan signature: %016" PRIx64 "\n# ranks: %d\n", RUN_SCHEMA,
+            signature, ranks);
+    fprintf(out, "# backend: %s, comm: %s, warm-up: %d, repeats: %d\n%s\n", o->backend->name,
+            o->comm->name, o->warmup, o->repeats, columns);
+}
+
+static bool write_rows(const struct job *j, struct comm *world, const struct run_row *rows,
+                       int count, struct err *e)
+{
+    if (!j->out)
+        return true;
+    comm_phase(world, "write rows");
+    for (int i = 0; i < count; i++)
+        fprintf(j->out, "%d\t%d\t%d\t%s\t%s\t%s\t%.9g\t%.9g\t%.0f\t%.0f\t%.0f\n", rows[i].block,
+                rows[i].repeat, rows[i].rank, pass_names[rows[i].pass], rows[i].phase,
+                class_names[rows[i].cost], rows[i].seconds, rows[i].wait_s, rows[i].sent,
+                rows[i].received, rows[i].work);
+    if (fflush(j->out) == 0 && !ferror(j->out))
+        return true;
+    int code = errno;
+    comm_fail(world, e, "%s: %s", j->out_name, strerror(code));
+    e->code = ERR_SYSTEM;
+    return false;
+}
+
+static struct run_row *room_for(struct job *j, int more)
+{
+    if (j->r->row_count + more > j->room) {
+        int room = 2 * (j->r->row_count + more);
+        struct run_row *bigger = ARENA_ARRAY(j->a, struct run_row, room);
+        if (j->r->row_count)
+            memcpy(bigger, j->rows, (size_t)j->r->row_count * sizeof *bigger);
+        j->rows = bigger, j->room = room;
+    }
+    return j->rows + j->r->row_count;
+}
+
+static int take_rows(const struct exec *x, int block, int repeat, int rank, struct run_row *out)
+{
+    const struct exec_row *rows;
+    int n = exec_rows(x, &rows);
+    for (int i = 0; i < n; i++) {
+        out[i] = (struct run_row){
+            block,           repeat,         rank,         (int)rows[i].pass, (int)rows[i].cost, "",
+            rows[i].seconds, rows[i].wait_s, rows[i].sent, rows[i].received,  rows[i].work};
+        snprintf(out[i].phase, sizeof out[i].phase, "%s", rows[i].phase);
+    }
+    return n;
+}
+
+enum { ROWS_MOST = 64 };
+
+/* Every rank's rows of one repeat come to rank 0, which keeps and writes them. */
+static bool collect(struct job *j, struct comm *world, const struct exec *x, int block, int repeat,
+                    struct err *e)
+{
+    struct run_row mine[ROWS_MOST] = {0};
+    int64_t size = world->size, *parts = calloc(4 * (size_t)size, sizeof *parts);
+    char *all = malloc((size_t)size * sizeof mine);
+    bool ok = parts && all;
+    int n = take_rows(x, block, repeat, world->rank, mine);
+    comm_phase(world, "collect rows");
+    if (ok) {
+        parts[0] = n * (int64_t)sizeof *mine; /* to rank 0 only; all ranks have as many phases */
+        for (int r = 0; r < size && world->rank == 0; r++)
+            parts[2 * size + r] = parts[0], parts[3 * size + r] = r * parts[0];
+        ok = comm_alltoallv(world, (struct comm_parts){mine, parts, parts + size},
+                            (struct comm_parts){all, parts + 2 * size, parts + 3 * size}, e);
+    } else {
+        comm_fail(world, e, "out of memory");
+    }
+    if (ok && world->rank == 0) {
+        struct run_row *to = room_for(j, n * (int)size);
+        memcpy(to, all, (size_t)n * (size_t)size * sizeof *to);
+        j->r->row_count += n * (int)size;
+        ok = write_rows(j, world, to, n * (int)size, e);
+    }
+    free(parts);
+    free(all);
+    return ok;
+}
+
+/* ---- the largest or the mean over ranks, on all of them ---- */
+
+static bool over_ranks(struct comm *world, double x, double *most, double *mean, struct err *e)
+{
+    int64_t size = world->size, *parts = malloc(2 * (size_t)size * sizeof *parts);
+    double *all = malloc((size_t)size * sizeof *all);
+    bool ok = parts && all;
+    for (int r = 0; ok && r < size; r++)
+        parts[r] = sizeof *all, parts[size + r] = r * (int64_t)sizeof *all;
+    ok = ok ? comm_allgatherv(world, &x, sizeof x, (struct comm_parts){all, parts, parts + size}, e)
+            : comm_fail(world, e, "out of memory");
+    *most = -1, *mean = 0;
+    for (int r = 0; ok && r < size; r++) {
+        *most = *most != *most || all[r] <= *most ? *most : all[r]; /* NaN stays */
+        *mean += all[r] / (double)size;
+    }
+    free(parts);
+    free(all);
+    return ok;
+}
+
+static bool verify_block(struct job *j, struct comm *world, const struct exec_case *c,
+                         struct exec *x, struct err *e)
+{
+    struct exec_result result = {0};
+    struct verify_distance d = {0};
+    double o, grad, mean, worst = 0;
+    comm_phase(world, "verify");
+    struct truth *t = truth_new(c, j->o->backend, e);
+    bool ok = t && exec_result(x, &result, e);
+    if (ok) {
+        d = truth_distance(t, &result);
+        worst = d.dq >= d.dk ? d.dq : d.dk; /* NaN in d.dk is caught by verify_close below */
+        worst = worst >= d.dv ? worst : d.dv;
+        ok = verify_close(d) || comm_fail(world, e,
+                                          "block %d differs from one rank: O by %.3g, dQ %.3g, dK "
+                                          "%.3g, dV %.3g (relative; allowed %.3g and %.3g)",
+                                          c->block, d.o, d.dq, d.dk, d.dv, VERIFY_O_PPM * 1e-6,
+                                          VERIFY_GRADIENT_PPM * 1e-6);
+        if (!ok)
+            e->code = ERR_TOLERANCE;
+    }
+    ok = ok && over_ranks(world, d.o, &o, &mean, e) && over_ranks(world, worst, &grad, &mean, e);
+    if (ok && world->rank == 0) {
+        j->r->far_o = o > j->r->far_o ? o : j->r->far_o;
+        j->r->far_gradient = grad > j->r->far_gradient ? grad : j->r->far_gradient;
+    }
+    exec_result_free(&result);
+    truth_free(t);
+    return ok;
+}
+
+static bool run_block(struct job *j, struct comm *world, int index, struct err *e)
+{
+    int block = j->o->blocks[index];
+    struct exec_case c = run_case(j->plan, block, j->o->seed);
+    struct exec *x = exec_new(&c, j->o->backend, world, e);
+    bool ok = x != NULL;
+    double most, mean = 1;
+    for (int i = -j->o->warmup; ok && i < j->o->repeats; i++) {
+        comm_phase(world, "start of a repeat");
+        ok = comm_barrier(world, e) && exec_once(x, e) &&
+             (i < 0 || collect(j, world, x, block, i, e));
+    }
+    ok = ok && over_ranks(world, exec_union(x), &most, &mean, e);
+    if (ok && world->rank == 0)
+        j->union_share[index] = mean;
+    ok = ok && (!j->o->verify || verify_block(j, world, &c, x, e));
+    exec_free(x);
+    if (!ok && e->code != ERR_NONE && !strstr(e->text, "rank "))
+        err_prefix(e, "rank %d, block %d, %s", world->world_rank, block,
+                   *world->phase ? *world->phase : "start");
+    return ok;
+}
+
+static bool rank_main(struct comm *world, void *arg, struct err *e)
+{
+    struct job *j = arg;
+    run_share_cores(world);
+    if (world->rank == 0)
+        j->root = true;
+    bool process_first = world->rank == 0 || strcmp(world->backend->name, "mpi") == 0;
+    if (j->o->phase && process_first) /* communicators split from this one share the pointer */
+        world->phase = j->o->phase;
+    for (int i = 0; i < j->o->block_count; i++)
+        if (!run_block(j, world, i, e))
+            return false;
+    comm_phase(world, "end");
+    return comm_barrier(world, e);
+}
+
+bool run_plan(const struct plan *p, const struct run_options *o, FILE *out, const char *out_name,
+              struct arena *a, struct run_result *r, bool *root, struct err *e)
+{
+    *r = (struct run_result){.blocks = o->block_count, .verified = o->verify};
+    struct job j = {.plan = p, .o = o, .out = out, .out_name = out_name, .a = a, .r = r};
+    j.union_share = ARENA_ARRAY(a, double, o->block_count + 1);
+    struct comm_options c = {.ranks = p->cp, .timeout_s = o->timeout_s};
+    bool ok = o->comm->run(&c, rank_main, &j, e);
+    r->rows = j.rows, r->union_share = j.union_share;
+    *root = j.root;
+    return ok;
+}
+
+/* ---- reading ---- */
+
+static int index_of(const char *const *names, int count, const char *text)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(names[i], text) == 0)
+            return i;
+    return -1;
+}
+
+enum { FIELDS = 11 };
+
+static int split(char *line, char **field)
+{
+    int n = 0;
+    line[strcspn(line, "\r\n")] = 0;
+    for (char *next = line; next && n <= FIELDS; n++) {
+        if (n == FIELDS)
+            return n + 1;
+        field[n] = next;
+        next = strchr(next, '\t');
+        if (next)
+            *next++ = 0;
+    }
+    return n;
+}
+
+static bool number(const char *text, double *x)
+{
+    char *end;
+    *x = strtod(text, &end);
+    return *text && !*end && *x >= 0 && *x < 1e300;
+}
+
+static bool read_row(char *line, struct run_row *row, struct err_at at, struct err *e)
+{
+    char *f[FIELDS];
+    double v[FIELDS];
+    if (split(line, f) != FIELDS)
+        return err_set(e, ERR_INPUT, at, "want %d columns between tabs: %s", FIELDS, columns);
+    for (int i = 0; i < FIELDS; i++)
+        if ((i < 3 || i > 5) && !number(f[i], &v[i]))
+            return err_set(e, ERR_INPUT, at, "column %d: '%s', want a number", i + 1, f[i]);
+    int pass = index_of(pass_names, PASSES, f[3]), cost = index_of(class_names, COST_CLASSES, f[5]);
+    if (pass < 0 || cost < 0)
+        return err_set(e, ERR_INPUT, at, "'%s': want a %s of this program's",
+                       pass < 0 ? f[3] : f[5], pass < 0 ? "pass" : "class");
+    if (strlen(f[4]) >= sizeof row->phase || v[0] > 4096 || v[1] > 1e9 || v[2] > 1 << 20)
+        return err_set(e, ERR_INPUT, at, "block, repeat, rank or phase is out of range");
+    *row = (struct run_row){(int)v[0], (int)v[1], (int)v[2], pass, cost, "",
+                            v[6],      v[7],      v[8],      v[9], v[10]};
+    snprintf(row->phase, sizeof row->phase, "%s", f[4]);
+    return true;
+}
+
+enum { FILE_ROWS_MOST = 10000000 };
+
+static bool read_lines(FILE *f, const char *path, struct arena *a, struct run_result *r,
+                       uint64_t *signature, int *ranks, struct err *e)
+{
+    char line[1024];
+    int room = 0;
+    bool schema = false, header = false;
+    struct run_row *rows = NULL;
+    for (int n = 1; fgets(line, sizeof line, f); n++) {
+        struct err_at at = {path, n, 0};
+        if (!strchr(line, '\n')) /* a killed run's last line may be cut */
+            break;
+        if (line[0] == '#') {
+            schema = schema || strncmp(line, "# schema: " RUN_SCHEMA,
+                                       sizeof "# schema: " RUN_SCHEMA - 1) == 0;
+            sscanf(line, "# plan signature: %" SCNx64, signature);
+            sscanf(line, "# ranks: %d", ranks);
+            continue;
+        }
+        if (!header) {
+            header = strncmp(line, columns, sizeof columns - 1) == 0;
+            if (!schema || !header)
+                return err_set(e, ERR_INPUT, at, "not a file of shardwise-run (%s)", RUN_SCHEMA);
+            continue;
+        }
+        if (r->row_count == room) {
+            room = room ? 2 * room : 256;
+            if (room > FILE_ROWS_MOST)
+                return err_set(e, ERR_INPUT, at, "more than %d rows", FILE_ROWS_MOST);
+            struct run_row *bigger = ARENA_ARRAY(a, struct run_row, room);
+            if (rows)
+                memcpy(bigger, rows, (size_t)r->row_count * sizeof *rows);
+            rows = bigger;
+        }
+        if (!read_row(line, &rows[r->row_count], at, e))
+            return false;
+        r->row_count++;
+    }
+    r->rows = rows;
+    return header || err_set(e, ERR_INPUT, err_at_name(path),
+                             "no rows: not a file of shardwise-run (%s)", RUN_SCHEMA);
+}
+
+bool run_read(const char *path, struct arena *a, struct run_result *r, uint64_t *signature,
+              int *ranks, struct err *e)
+{
+    *r = (struct run_result){0};
+    *signature = 0, *ranks = 0;
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return err_set(e, ERR_SYSTEM, err_at_name(path), "%s", strerror(errno));
+    bool ok = read_lines(f, path, a, r, signature, ranks, e);
+    fclose(f);
+    return ok;
+}
