@@ -88,11 +88,19 @@ begun=$(date +%s)
 wait $launcher && fail "a killed rank: the launcher says all is well"
 took=$(($(date +%s) - begun))
 [ $took -le 30 ] || fail "a killed rank: the others lived on for $took s"
+alive() { # any rank that is no zombie
+    ps -o stat= -p "$(cat "$PIDS"/* | paste -sd, -)" | grep -q '^[^Z]'
+}
+waited=0
+while alive && [ $waited -lt 20 ]; do
+    sleep 0.5
+    waited=$((waited + 1))
+done
 for pid in "$PIDS"/*; do
     ps -o stat= -p "$(cat "$pid")" | grep -q '^[^Z]' && fail "a killed rank: rank ${pid##*/} is still there"
 done
 grep -Eq 'rank 1' "$dir/err" || fail "a killed rank: it is not named"
-grep -Eq 'rank [023], [a-z ,-]+: (ended by signal|nothing from|MPI error|stopped)' "$dir/err" || fail "a killed rank: no other rank says where it was"
+grep -Eq 'rank [023], [a-z_ ,-]+: (ended by signal|nothing from|MPI error|stopped)' "$dir/err" || fail "a killed rank: no other rank says where it was"
 [ "$(rows)" -ge 200 ] || fail "a killed rank: the rows are lost"
 
 [ $failed -eq 0 ] && echo "all faults end in an error that says where"
