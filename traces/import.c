@@ -385,10 +385,10 @@ static bool import_windows(const char *from, const struct import_job *j, const c
         return err_set(e, ERR_INPUT, err_at_name(from),
                        "windows need the token grid (--grid TxHxW) and the tile (--block TxHxW)");
     struct arena *a = arena_new();
-    struct window_key *keys;
+    struct window_key *keys = NULL;
     struct tiling t;
     struct trace_writer *w = NULL;
-    int64_t n[3];
+    int64_t n[3] = {0};
     struct cfg *root = cfg_read_file(from, a, e);
     bool ok = root && windows_read(root, a, &keys, n, e) &&
               tiling_make(j->grid, j->group, j->block, a, &t, e);
@@ -480,7 +480,7 @@ static bool import_csv(const char *from, const struct import_job *j, const char 
     if (ok && c.rows == 0)
         ok = err_set(e, ERR_INPUT, err_at_name(from), "no rows");
     struct csv_row *rows = ok ? ARENA_ARRAY(a, struct csv_row, c.rows) : NULL;
-    int64_t n[2];
+    int64_t n[2] = {0};
     ok = ok && csv_rows(&c, rows, n, e);
     if (ok) {
         struct trace_info info = info_of(j, n[0], n[1], 0, "summary");
