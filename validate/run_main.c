@@ -13,6 +13,7 @@
 #include "base/table.h"
 #include "validate/bench.h"
 #include "validate/compare.h"
+#include "validate/measured.h"
 #include "validate/run.h"
 
 static const char help[] =
@@ -24,6 +25,9 @@ static const char help[] =
     "usage: shardwise-run PLAN [options]      runs the plan's blocks on as many ranks as its "
     "context-parallel degree\n"
     "       shardwise-run compare PLAN ROWS     predicted against measured, phase by phase\n"
+    "       shardwise-run calibrate PLAN ROWS [PLAN ROWS ..]  fits kernels and links to measured "
+    "rows; -o PREFIX "
+    "writes them\n"
     "       shardwise-run bench KIND [options]  measures attention, sparse, copy, collective, or "
     "the machine\n"
     "\n"
@@ -62,6 +66,8 @@ enum {
 
 struct args {
     const char *plan, *out, *comm, *backend, *blocks, *bench, *rows;
+    char **pairs; /* calibrate: plan and rows in turn */
+    int pair_count;
     double tolerance;
     int64_t warmup, repeats, seed, timeout, ranks;
     bool verify;
@@ -145,6 +151,12 @@ static bool parse(int argc, char **argv, struct args *a, bool *helped, struct er
     a->plan = optind < argc ? argv[optind++] : NULL;
     if (a->plan && strcmp(a->plan, "bench") == 0) {
         a->bench = optind < argc ? argv[optind++] : "";
+    } else if (a->plan && strcmp(a->plan, "calibrate") == 0) {
+        a->pairs = argv + optind, a->pair_count = (argc - optind) / 2;
+        if (a->pair_count < 1 || (argc - optind) % 2 != 0)
+            return err_set(e, ERR_INPUT, err_at_name("calibrate"),
+                           "want plans and rows in turn: PLAN ROWS [PLAN ROWS ..]");
+        optind = argc;
     } else if (a->plan && strcmp(a->plan, "compare") == 0) {
         a->plan = optind < argc ? argv[optind++] : NULL;
         a->rows = optind < argc ? argv[optind++] : "";
@@ -388,6 +400,19 @@ static bool compare(const struct args *g, struct arena *a, struct err *e)
            compare_print(&c, g->tolerance, g->format, stdout, a, e);
 }
 
+static bool calibrate(const struct args *g, struct arena *a, struct err *e)
+{
+    struct measured *m = measured_new(a);
+    struct measured_fit fit;
+    for (int i = 0; i < g->pair_count; i++)
+        if (!measured_add(m, g->pairs[2 * i], g->pairs[2 * i + 1], e))
+            return false;
+    if (!measured_solve(m, &fit, e) || (g->out && !measured_write(&fit, g->out, a, e)))
+        return false;
+    measured_print(&fit, g->format, stdout, a);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     struct args g;
@@ -404,6 +429,8 @@ int main(int argc, char **argv)
                       prov, a, &e);
         else if (g.rows)
             compare(&g, a, &e);
+        else if (g.pairs)
+            calibrate(&g, a, &e);
         else
             execute(&g, prov, &phase, a, &e);
     }

@@ -1,0 +1,168 @@
+/* Rows of made-up machines, whose constants must come back. The plan is a 2x2 hybrid of the test
+ * model, written by the planner; the rows are laws, not measurements. */
+#include <gsl/gsl_test.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "tests/model/fixture.h"
+#include "validate/measured.h"
+#include "validate/run.h"
+
+static struct arena *arena;
+
+static struct plan *make_plan(const char *path, double keep, bool sparse)
+{
+    static struct fixture f;
+    static struct plan p;
+    struct err e = {0};
+    fixture_init(&f, 16, 16, 64000, 1, 4, keep, 0.5, arena);
+    double *keeps = ARENA_ARRAY(arena, double, 32);
+    for (int i = 0; i < 32; i++)
+        keeps[i] = keep;
+    f.sparsity.keep = keeps, f.sparsity.blocks = f.model.cross_blocks = 2;
+    f.cluster.gpu.sm_count = 132;
+    f.cluster.pcie_bytes_per_s = 64e9;
+    f.cluster.name = "one node";
+    f.cluster.source = f.model.source = f.kernels.source = f.cluster.gpu.source = "test";
+    f.model.attention = "full";
+    f.model.vae_t = f.model.vae_h = f.model.vae_w = f.model.patch_t = f.model.patch_h =
+        f.model.patch_w = 1;
+    f.model.frames = (struct frame_rule){"F", 1, 1, 0};
+    f.model.cross_dim = 128;
+    f.kernels.name = "test";
+    f.kernels.sparse.group = 32;
+    f.kernels.launch_s = 1e-6;
+    f.c.options = cp_options_default();
+    struct cp_conf conf = fixture_conf(CP_HYBRID, 2, 2, sparse, 16, arena);
+    conf.heads_inside = true;
+    p = (struct plan){.c = f.c,
+                      .memory = mem_options_default(4),
+                      .phase = PLAN_ATTENTION,
+                      .evaluator = "cost",
+                      .gpus = 4,
+                      .cp = 4,
+                      .replicas = 1,
+                      .block_count = 2};
+    p.blocks = ARENA_ARRAY(arena, struct plan_block, 2);
+    for (int b = 0; b < 2; b++) {
+        p.blocks[b].conf = conf;
+        struct cp_program program = cp_program_of(&f.c, b, &conf, arena);
+        p.blocks[b].time = cost_program_time(&program, &conf, f.c.cluster, arena, arena);
+    }
+    gsl_test(!plan_write(&p, NULL, path, arena, &e), "plan: %s", e.text);
+    struct plan *read = plan_read(path, arena, &e);
+    gsl_test(!read, "plan again: %s", e.text);
+    return read;
+}
+
+/* Laws: sparse 2 ns a row + 7 ns a pair; select 3 ns; copies 5 GB/s; rows 40 ns; exchanges 20 us a
+ * call + 2 GB/s. */
+static void write_rows(const char *path, const struct plan *p)
+{
+    static const struct run_options o = {.repeats = 3};
+    struct run_options with = o;
+    struct err e = {0};
+    with.backend = kern_backend_of("cpu", &e), with.comm = comm_backend_of("loopback", &e);
+    FILE *f = fopen(path, "w");
+    run_write_header(f, plan_signature(p), p->cp, &with);
+    for (int b = 0; b < 2; b++)
+        for (int k = 0; k < 3; k++)
+            for (int r = 0; r < 4; r++) {
+                double pairs = 1e6 * (1 + r + 4 * b), rows = 16.0 / 2 * 64000 / 2,
+                       bytes = 1e6 * (1 + r + 3 * b);
+                double late =
+                    k == 1 ? 5
+                           : 0; /* one repeat of three is disturbed: the median does not see it */
+                fprintf(f,
+                        "%d\t%d\t%d\tforward\tattention\tattention-sparse\t%.9g\t0\t0\t0\t%.0f\n",
+                        b, k, r, rows * 2e-9 + pairs * 7e-9 + late, pairs);
+                fprintf(f, "%d\t%d\t%d\tforward\tselect\tselect\t%.9g\t0\t0\t0\t%.0f\n", b, k, r,
+                        pairs * 3e-9, pairs);
+                fprintf(f, "%d\t%d\t%d\tforward\tpack qkv\tcopy\t%.9g\t0\t0\t0\t%.0f\n", b, k, r,
+                        bytes / 5e9, bytes);
+                fprintf(f, "%d\t%d\t%d\tforward\tpack kv rows\tcopy\t%.9g\t0\t0\t0\t%.0f\n", b, k,
+                        r, pairs * 40e-9, pairs * 16 * 128);
+                fprintf(f, "%d\t%d\t%d\tforward\tqkv all-to-all\tcollective\t%.9g\t1\t%.0f\t0\t0\n",
+                        b, k, r, 3 * 20e-6 + bytes / 2e9, bytes); /* three calls: Q, K, V */
+                fprintf(f, "%d\t%d\t%d\tforward\to all-to-all\tcollective\t%.9g\t1\t0\t%.0f\t0\n",
+                        b, k, r, 20e-6 + bytes / 2e9, bytes);
+            }
+    fclose(f);
+}
+
+static void laws_come_back_from_their_rows(void)
+{
+    struct err e = {0};
+    struct measured_fit fit;
+    struct measured *m = measured_new(arena);
+    const struct plan *p = make_plan("measured_test.json", 0.1, true);
+    write_rows("measured_test.tsv", p);
+    gsl_test(!measured_add(m, "measured_test.json", "measured_test.tsv", &e) ||
+                 !measured_solve(m, &fit, &e),
+             "fit: %s", e.text);
+    gsl_test_rel(fit.kernels.sparse.forward_row_s, 2e-9, 1e-6, "sparse, a row");
+    gsl_test_rel(fit.kernels.sparse.forward_pair_s, 7e-9, 1e-6, "sparse, a pair");
+    gsl_test_rel(fit.kernels.sparse.select_score_s, 3e-9, 1e-6, "select, a score");
+    gsl_test_rel(fit.kernels.hbm_share * fit.cluster.gpu.hbm_bytes_per_s, 5e9, 1e-6, "copies");
+    gsl_test_rel(fit.kernels.gathered_row_s, 40e-9, 1e-6, "gathered rows");
+    gsl_test_rel(fit.cluster.nvlink.latency_s, 20e-6, 1e-6, "latency of a call");
+    gsl_test_rel(fit.cluster.nvlink.efficiency * fit.cluster.nvlink.bytes_per_s, 2e9, 1e-6,
+                 "rate of a link");
+    gsl_test(!(fit.line[MEASURED_SPARSE_FORWARD].left_out_worst < 1e-6),
+             "a law predicts the block it has not seen");
+    gsl_test_int(fit.line[MEASURED_DENSE_FORWARD].points, 0, "nothing dense was run");
+    gsl_test_rel(fit.kernels.dense.forward_share, p->c.kernels->dense.forward_share, 1e-12,
+                 "so it is as assumed");
+}
+
+static void the_evaluator_uses_them(void)
+{
+    struct err e = {0};
+    struct measured_fit fit;
+    struct measured *m = measured_new(arena);
+    struct program_time t, expected;
+    const struct plan *p = make_plan("measured_test.json", 0.1, true);
+    gsl_test(!measured_add(m, "measured_test.json", "measured_test.tsv", &e) ||
+                 !measured_solve(m, &fit, &e),
+             "fit: %s", e.text);
+    struct plan_eval eval = measured_eval(&fit);
+    gsl_test(!eval.block(&eval, &p->c, 0, &p->blocks[0].conf, &t, arena, arena, &e),
+             "evaluator: %s", e.text);
+    struct cp_case c = p->c;
+    c.kernels = &fit.kernels, c.cluster = &fit.cluster;
+    struct cp_program program = cp_program_of(&c, 0, &p->blocks[0].conf, arena);
+    expected = cost_program_time(&program, &p->blocks[0].conf, c.cluster, arena, arena);
+    gsl_test_rel(t.total_s, expected.total_s, 1e-12, "the closed forms with the fitted numbers");
+    gsl_test(!(t.total_s > 2 * p->blocks[0].time.total_s),
+             "a machine much slower than assumed is predicted slower");
+}
+
+static void rows_of_another_plan_are_refused(void)
+{
+    struct err e = {0};
+    struct measured_fit fit;
+    make_plan("measured_test.json", 0.2, true);
+    gsl_test(measured_add(measured_new(arena), "measured_test.json", "measured_test.tsv", &e) ||
+                 e.code != ERR_INPUT,
+             "another plan: %s", e.text);
+    struct err none = {0};
+    gsl_test(measured_solve(measured_new(arena), &fit, &none) || none.code != ERR_INPUT,
+             "no rows: %s", none.text);
+}
+
+int main(void)
+{
+    char dir[] = "/tmp/shardwise-measured-XXXXXX";
+    arena = arena_new();
+    gsl_test(!mkdtemp(dir) || chdir(dir) != 0, "a folder for the files");
+    laws_come_back_from_their_rows();
+    the_evaluator_uses_them();
+    rows_of_another_plan_are_refused();
+    unlink("measured_test.json");
+    unlink("measured_test.tsv");
+    rmdir(dir);
+    arena_free(arena);
+    return gsl_test_summary();
+}

@@ -1,0 +1,355 @@
+#include "validate/measured.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/outfile.h"
+#include "validate/run.h"
+
+const char *const measured_names[MEASURED_KINDS] = {"dense attention forward",
+                                                    "dense attention backward",
+                                                    "sparse attention forward",
+                                                    "sparse attention backward",
+                                                    "select",
+                                                    "copies",
+                                                    "gathered rows",
+                                                    "exchanges"};
+
+struct point { /* seconds = per_call * calls + per_unit * units */
+    double calls, units, seconds;
+    int fold; /* one for each block of each run: its points leave the fit together */
+};
+
+struct list {
+    struct point *points;
+    int count, room;
+};
+
+struct measured {
+    struct arena *a;
+    const struct plan *first;
+    struct list list[MEASURED_KINDS];
+    int folds;
+};
+
+struct measured *measured_new(struct arena *a)
+{
+    struct measured *m = ARENA_NEW(a, struct measured);
+    m->a = a;
+    return m;
+}
+
+static void add_point(struct measured *m, enum measured_kind kind, double calls, double units,
+                      double seconds)
+{
+    struct list *l = &m->list[kind];
+    if (!(seconds > 0) || !(units > 0))
+        return;
+    if (l->count == l->room) {
+        l->room = 2 * l->room + 64;
+        struct point *more = ARENA_ARRAY(m->a, struct point, l->room);
+        if (l->count)
+            memcpy(more, l->points, (size_t)l->count * sizeof *more);
+        l->points = more;
+    }
+    l->points[l->count++] = (struct point){calls, units, seconds, m->folds};
+}
+
+/* ---- rows to points ---- */
+
+static int by_value(const void *x, const void *y)
+{
+    double a = *(const double *)x, b = *(const double *)y;
+    return a < b ? -1 : a > b;
+}
+
+/* Seconds of one phase of one rank: the median over repeats of the sum over rows of that name;
+ * `like` is its first row. */
+static double median_of(const struct run_result *r, int first, double *work, double *moved,
+                        struct arena *a)
+{
+    const struct run_row *like = &r->rows[first];
+    int repeats = 0;
+    for (int i = first; i < r->row_count && r->rows[i].block == like->block; i++)
+        repeats = r->rows[i].repeat + 1;
+    double *t = ARENA_ARRAY(a, double, repeats);
+    *work = *moved = 0;
+    for (int i = first; i < r->row_count && r->rows[i].block == like->block; i++) {
+        const struct run_row *x = &r->rows[i];
+        if (x->rank != like->rank || x->pass != like->pass || strcmp(x->phase, like->phase) != 0)
+            continue;
+        t[x->repeat] += x->seconds;
+        *work += x->repeat == 0 ? x->work : 0;
+        *moved += x->repeat == 0 ? fmax(x->sent, x->received) : 0;
+    }
+    qsort(t, (size_t)repeats, sizeof *t, by_value);
+    return t[repeats / 2];
+}
+
+static int calls_of(const struct plan *p, const struct run_row *row, struct arena *a)
+{
+    struct cp_program program = cp_program_of(&p->c, row->block, &p->blocks[row->block].conf, a);
+    for (int i = 0; i < program.phase_count; i++)
+        if ((int)program.phases[i].pass == row->pass &&
+            strcmp(program.phases[i].name, row->phase) == 0)
+            return program.phases[i].calls;
+    return 1;
+}
+
+/* Rows of queries times heads that a rank attends with. */
+static double query_rows(const struct plan *p, const struct run_row *row, struct arena *a)
+{
+    const struct cp_conf *c = &p->blocks[row->block].conf;
+    struct cp_held held = cp_conf_held(c, p->c.model->heads, p->c.model->kv_heads, a);
+    double tokens = (double)dit_attention_tokens(p->c.model, row->block, p->c.video_tokens);
+    return held.q[cp_head_rank(c, row->rank)] * tokens / c->seq_groups;
+}
+
+static void add_phase(struct measured *m, const struct plan *p, const struct run_result *r,
+                      int first)
+{
+    const struct run_row *row = &r->rows[first];
+    double work, moved, seconds = median_of(r, first, &work, &moved, m->a),
+                        scale = p->c.model->head_dim / 128.0;
+    int backward = row->pass == PASS_BACKWARD;
+    switch (row->cost) {
+    case CLASS_ATTENTION_DENSE:
+        if (!(moved > 0)) /* a ring's phase has its hops in it */
+            add_point(m, backward ? MEASURED_DENSE_BACKWARD : MEASURED_DENSE_FORWARD, 0,
+                      (backward ? 10.0 : 4.0) * work * p->c.model->head_dim, seconds);
+        break;
+    case CLASS_ATTENTION_SPARSE:
+        if (!(moved > 0))
+            add_point(m, backward ? MEASURED_SPARSE_BACKWARD : MEASURED_SPARSE_FORWARD,
+                      scale * query_rows(p, row, m->a), scale * work, seconds);
+        break;
+    case CLASS_SELECT:
+        add_point(m, MEASURED_SELECT, 0, work, seconds);
+        break;
+    case CLASS_COPY:
+        if (strcmp(row->phase, "pack kv rows") ==
+            0) /* K and V, read and written, at both ends: 16 dim bytes a row */
+            add_point(m, MEASURED_GATHERED, 0, work / 16 / 128, seconds);
+        else if (strcmp(row->phase, "scatter dkv rows") != 0)
+            add_point(m, MEASURED_COPY, 0, work, seconds);
+        break;
+    case CLASS_COLLECTIVE:
+        add_point(m, MEASURED_EXCHANGE, calls_of(p, row, m->a), moved, seconds);
+        break;
+    default:
+        break;
+    }
+}
+
+static bool first_of_phase(const struct run_result *r, int i)
+{
+    const struct run_row *x = &r->rows[i];
+    for (int k = i - 1; k >= 0 && r->rows[k].block == x->block && r->rows[k].rank == x->rank; k--)
+        if (r->rows[k].pass == x->pass && strcmp(r->rows[k].phase, x->phase) == 0)
+            return false;
+    return x->repeat == 0;
+}
+
+bool measured_add(struct measured *m, const char *plan, const char *rows, struct err *e)
+{
+    struct run_result r;
+    uint64_t signature;
+    int ranks;
+    const struct plan *p = plan_read(plan, m->a, e);
+    if (!p || !run_read(rows, m->a, &r, &signature, &ranks, e))
+        return false;
+    if (signature != plan_signature(p))
+        return err_set(e, ERR_INPUT, err_at_name(rows), "measured with another plan than %s", plan);
+    m->first = m->first ? m->first : p;
+    for (int i = 0; i < r.row_count; i++) {
+        if (r.rows[i].block >= p->block_count || r.rows[i].rank >= p->cp)
+            return err_set(e, ERR_INPUT, err_at_name(rows),
+                           "block %d, rank %d: the plan has %d blocks on %d ranks", r.rows[i].block,
+                           r.rows[i].rank, p->block_count, p->cp);
+        if (i == 0 || r.rows[i].block != r.rows[i - 1].block)
+            m->folds++;
+        if (first_of_phase(&r, i))
+            add_phase(m, p, &r, i);
+    }
+    return true;
+}
+
+/* ---- fits ---- */
+
+/* Minimises the sum of (1 - prediction / seconds)^2 over points that are not of `fold`; false when
+ * there are none. */
+static bool fit_line(const struct list *l, int fold, double *per_call, double *per_unit)
+{
+    double cc = 0, cu = 0, uu = 0, c = 0, u = 0;
+    int n = 0;
+    for (int i = 0; i < l->count; i++) {
+        const struct point *p = &l->points[i];
+        double x = p->calls / p->seconds, y = p->units / p->seconds;
+        if (p->fold == fold)
+            continue;
+        cc += x * x, cu += x * y, uu += y * y, c += x, u += y, n++;
+    }
+    double det = cc * uu - cu * cu;
+    *per_call = 0, *per_unit = n ? u / uu : 0;
+    if (n && det > 1e-9 * cc * uu) {
+        double a = (c * uu - u * cu) / det, b = (u * cc - c * cu) / det;
+        if (a >= 0 && b > 0)
+            *per_call = a, *per_unit = b;
+        else if (b <= 0) /* all latency */
+            *per_call = c / cc, *per_unit = 0;
+    }
+    return n > 0;
+}
+
+static void solve_line(const struct measured *m, enum measured_kind kind,
+                       struct measured_line *line)
+{
+    const struct list *l = &m->list[kind];
+    double *off = ARENA_ARRAY(m->a, double, l->count + 1), a, b;
+    int n = 0;
+    *line = (struct measured_line){
+        .points = l->count, .left_out_median = (double)NAN, .left_out_worst = (double)NAN};
+    fit_line(l, -1, &line->per_call, &line->per_unit);
+    for (int i = 0; i < l->count; i++)
+        if (fit_line(l, l->points[i].fold, &a, &b))
+            off[n++] =
+                fabs((a * l->points[i].calls + b * l->points[i].units) / l->points[i].seconds - 1);
+    if (n == 0)
+        return;
+    qsort(off, (size_t)n, sizeof *off, by_value);
+    line->left_out_median = off[n / 2], line->left_out_worst = off[n - 1];
+}
+
+/* Shares are of the first plan's hardware; where that turns out too small it is raised, so that no
+ * share passes 1. */
+static double share(double rate, double *roof)
+{
+    if (rate > *roof)
+        *roof = rate;
+    return rate / *roof;
+}
+
+static void apply(const struct measured_line *line, struct kern_profile *k, struct hw_cluster *c)
+{
+    const struct measured_line *l = line;
+    double forward = l[MEASURED_DENSE_FORWARD].per_unit,
+           backward = l[MEASURED_DENSE_BACKWARD].per_unit;
+    double peak = c->gpu.bf16_flop_per_s, link = l[MEASURED_EXCHANGE].per_unit;
+    peak = forward > 0 && 1 / forward > peak ? 1 / forward : peak;
+    peak = backward > 0 && 1 / backward > peak ? 1 / backward : peak;
+    c->gpu.bf16_flop_per_s = peak;
+    k->dense.forward_share = forward > 0 ? 1 / forward / peak : k->dense.forward_share;
+    k->dense.backward_share = backward > 0 ? 1 / backward / peak : k->dense.backward_share;
+    if (l[MEASURED_SPARSE_FORWARD].points)
+        k->sparse.forward_row_s = fmax(l[MEASURED_SPARSE_FORWARD].per_call, 1e-15),
+        k->sparse.forward_pair_s = fmax(l[MEASURED_SPARSE_FORWARD].per_unit, 1e-18);
+    if (l[MEASURED_SPARSE_BACKWARD].points)
+        k->sparse.backward_row_s = fmax(l[MEASURED_SPARSE_BACKWARD].per_call, 1e-15),
+        k->sparse.backward_pair_s = fmax(l[MEASURED_SPARSE_BACKWARD].per_unit, 1e-18);
+    if (l[MEASURED_SELECT].points)
+        k->sparse.select_score_s = l[MEASURED_SELECT].per_unit;
+    if (l[MEASURED_COPY].points)
+        k->hbm_share = share(1 / l[MEASURED_COPY].per_unit, &c->gpu.hbm_bytes_per_s);
+    if (l[MEASURED_GATHERED].points)
+        k->gathered_row_s = l[MEASURED_GATHERED].per_unit;
+    if (l[MEASURED_EXCHANGE].points && link > 0)
+        c->nvlink.efficiency = share(1 / link, &c->nvlink.bytes_per_s),
+        c->nic.efficiency = share(1 / link * c->gpus_per_nic, &c->nic.bytes_per_s);
+    if (l[MEASURED_EXCHANGE].points)
+        c->nvlink.latency_s = c->nic.latency_s = fmax(l[MEASURED_EXCHANGE].per_call, 1e-9);
+}
+
+bool measured_solve(const struct measured *m, struct measured_fit *fit, struct err *e)
+{
+    int points = 0;
+    for (int i = 0; i < MEASURED_KINDS; i++)
+        points += m->list[i].count;
+    if (points == 0)
+        return err_set(e, ERR_INPUT, err_at_name("calibrate"), "no measured phases");
+    fit->kernels = *m->first->c.kernels;
+    fit->cluster = *m->first->c.cluster;
+    fit->kernels.name = fit->cluster.name = "measured";
+    fit->kernels.source = fit->cluster.source = "fitted to rows of shardwise-run";
+    for (int i = 0; i < MEASURED_KINDS; i++)
+        solve_line(m, (enum measured_kind)i, &fit->line[i]);
+    apply(fit->line, &fit->kernels, &fit->cluster);
+    fit->kernels.best = fit->kernels.dense;
+    return true;
+}
+
+/* ---- the evaluator ---- */
+
+static bool measured_block(const struct plan_eval *self, const struct cp_case *c, int block,
+                           const struct cp_conf *conf, struct program_time *out, struct arena *a,
+                           struct arena *scratch, struct err *e)
+{
+    const struct measured_fit *fit = self->data;
+    struct cp_case mine = *c;
+    struct hw_cluster cluster = fit->cluster; /* its numbers, in the shape of the question's */
+    cluster.nodes = c->cluster->nodes, cluster.gpus_per_node = c->cluster->gpus_per_node;
+    mine.kernels = &fit->kernels;
+    mine.cluster = &cluster;
+    return eval_cost.block(&eval_cost, &mine, block, conf, out, a, scratch, e);
+}
+
+struct plan_eval measured_eval(const struct measured_fit *fit)
+{
+    return (struct plan_eval){.name = "measured", .data = fit, .block = measured_block};
+}
+
+/* ---- out ---- */
+
+static bool write_one(const char *prefix, const char *ending, const struct measured_fit *fit,
+                      bool cluster, struct arena *a, struct err *e)
+{
+    struct outfile *f = outfile_open(arena_printf(a, "%s-%s.json", prefix, ending), a, e);
+    if (!f)
+        return false;
+    struct json j = json_to(outfile_stream(f));
+    if (cluster)
+        hw_cluster_json(&fit->cluster, &j, NULL);
+    else
+        kern_json(&fit->kernels, &j, NULL);
+    return outfile_done(f, e);
+}
+
+bool measured_write(const struct measured_fit *fit, const char *prefix, struct arena *a,
+                    struct err *e)
+{
+    return write_one(prefix, "kernels", fit, false, a, e) &&
+           write_one(prefix, "cluster", fit, true, a, e);
+}
+
+void measured_print(const struct measured_fit *fit, enum table_format format, FILE *out,
+                    struct arena *a)
+{
+    static const struct table_col cols[] = {
+        {"what", "fitted", TABLE_STR, QTY_NUMBER},
+        {"points", "points", TABLE_INT, QTY_NUMBER},
+        {"per_call_s", "per row or call", TABLE_QTY, QTY_SECONDS},
+        {"per_unit_s", "per unit", TABLE_STR, QTY_NUMBER},
+        {"left_out_median", "left-out error", TABLE_QTY, QTY_RATIO},
+        {"left_out_worst", "worst", TABLE_QTY, QTY_RATIO}};
+    struct table *t = table_new(a, cols, 6);
+    for (int i = 0; i < MEASURED_KINDS; i++) {
+        char unit[32];
+        const struct measured_line *l = &fit->line[i];
+        if (!l->points)
+            continue;
+        snprintf(unit, sizeof unit, "%.4g", l->per_unit);
+        table_str(t, measured_names[i]);
+        table_int(t, l->points);
+        table_num(t, l->per_call);
+        table_str(t, unit);
+        table_num(t, l->left_out_median);
+        table_num(t, l->left_out_worst);
+    }
+    table_print(t, format, out);
+    if (format == TABLE_TEXT)
+        fputs("Units: FLOP, (query, key, head) pair at head_dim 128, score, byte, gathered K+V "
+              "row, byte; seconds each.\n"
+              "The left-out error of a point is that of a fit without all points of its block and "
+              "run: median and worst.\n",
+              out);
+}

@@ -1,0 +1,66 @@
+/* From measured rows back to prediction: the rows of one or more runs become the numbers that the
+ * closed forms need, with the error that they make on what they have not seen; and the evaluator
+ * "measured" that plans with them.
+ *
+ * Fitted, each to the median over repeats of one rank's phase:
+ *   dense attention   seconds = pairs * 4 D (backward 10 D) / rate
+ *   sparse attention  seconds = rows * row_s + pairs * pair_s, at head_dim 128 (model/kernel.h)
+ *   select            seconds = scores * score_s
+ *   copies            seconds = bytes / rate
+ *   gathered rows     seconds of packing at the owner and unpacking at the reader = fetched rows *
+ * row_s exchanges         seconds = calls * latency + max(sent, received) / rate Two-parameter
+ * lines minimise the relative error; a negative parameter becomes 0. Ring attention holds its hops,
+ * so it is left out. A class with no points keeps what the first plan assumed. */
+#ifndef VALIDATE_MEASURED_H
+#define VALIDATE_MEASURED_H
+
+#include "base/table.h"
+#include "model/eval.h"
+
+struct measured; /* points of all files so far */
+
+struct measured *measured_new(struct arena *a);
+
+/* A plan and the rows that shardwise-run wrote of it. The same refusals as compare_run. */
+bool measured_add(struct measured *m, const char *plan, const char *rows, struct err *e);
+
+enum measured_kind {
+    MEASURED_DENSE_FORWARD,
+    MEASURED_DENSE_BACKWARD,
+    MEASURED_SPARSE_FORWARD,
+    MEASURED_SPARSE_BACKWARD,
+    MEASURED_SELECT,
+    MEASURED_COPY,
+    MEASURED_GATHERED,
+    MEASURED_EXCHANGE,
+    MEASURED_KINDS
+};
+extern const char *const measured_names[MEASURED_KINDS];
+
+struct measured_fit {
+    struct kern_profile kernels; /* the first plan's with the fitted numbers in it */
+    struct hw_cluster cluster;
+    struct measured_line {
+        int points;
+        double per_call, per_unit; /* seconds of each; per_call is 0 for one-parameter fits */
+        double left_out_median,
+            left_out_worst; /* |predicted / measured - 1| over points, each by a fit without all
+                               points of its block and run; NaN when there is one such only */
+    } line[MEASURED_KINDS];
+};
+
+/* ERR_INPUT when there are no points at all. */
+bool measured_solve(const struct measured *m, struct measured_fit *fit, struct err *e);
+
+/* Closed forms with the fitted kernels and links in place of the case's own. `fit` must outlive it.
+ */
+struct plan_eval measured_eval(const struct measured_fit *fit);
+
+/* PREFIX-kernels.json and PREFIX-cluster.json, which --kernels and --cluster take. */
+bool measured_write(const struct measured_fit *fit, const char *prefix, struct arena *a,
+                    struct err *e);
+
+void measured_print(const struct measured_fit *fit, enum table_format format, FILE *out,
+                    struct arena *a);
+
+#endif
