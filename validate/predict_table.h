@@ -23,9 +23,8 @@ struct table_scores {
 };
 
 /* Writes the table's own columns and predicted_us, low_us, high_us, error, class, in_range, regime,
- * profile; rows that no profile can answer have empty cells. profile NULL: the presets that the gpu
- * column names; "h100" and a wider interval for a GPU without one (in a multi-node table), never
- * silently: their class is "borrowed". */
+ * profile; rows that no profile can answer have empty cells. profile NULL: the presets that the
+ * gpu column names; rows of a GPU without one stay empty too (name a relative's to have them). */
 bool predict_table(const char *path, const char *profile, FILE *out, struct table_scores *scores,
                    struct arena *a, struct err *e);
 
