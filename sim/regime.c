@@ -37,8 +37,7 @@ static struct regime by_profile(const struct regime_source *s, enum coll_op op, 
     const struct hw_cluster *c = s->cluster;
     bool hop = op == COLL_SEND_RECV;
     struct coll_query q = {.op = op,
-                           .type = op == COLL_REDUCE_SCATTER || op == COLL_ALL_REDUCE ? COLL_HALF
-                                                                                      : COLL_ANY,
+                           .type = COLL_HALF,
                            .gpus = hop ? 2 : n,
                            .nodes = hop ? (servers > 1 ? 2 : 1) : servers,
                            .nic_bytes_per_s = c->nic.bytes_per_s / c->gpus_per_nic};
@@ -56,7 +55,7 @@ struct regime regime_of(const struct regime_source *s, enum coll_op op, const st
 {
     int n = shape->members, servers = servers_of(n, hosts);
     double extra;
-    if (s->net && n > 1 && bytes > 0 && servers > 0 && n % servers == 0)
+    if (s->net && !s->nccl && n > 1 && bytes > 0 && servers > 0 && n % servers == 0)
         return by_profile(s, op, n, servers, bytes / calls, calls);
     if (!s->nccl || n < 2)
         return (struct regime){.calls = calls, .scale = 1};

@@ -13,7 +13,7 @@
 struct regime_source {
     const struct hw_cluster *cluster;
     const struct prof_net *net; /* a profile; or NULL */
-    bool nccl;                  /* NCCL's model, if no profile */
+    bool nccl;                  /* NCCL's model, even if there is a profile */
 };
 
 struct regime { /* fields of play_exchange, and what to multiply the bytes by */

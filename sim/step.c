@@ -152,7 +152,8 @@ static double *pick_matrix(struct build *b, const double *v, const struct member
 static struct regime regime(const struct build *b, enum coll_op op, const struct coll *c,
                             const int *hosts, double bytes, int calls)
 {
-    struct regime_source s = {.cluster = b->cluster, .net = b->o->net, .nccl = b->o->nccl};
+    struct regime_source s = {
+        .cluster = b->cluster, .net = b->o->net ? b->o->net : b->cluster->net, .nccl = b->o->nccl};
     return regime_of(&s, op, c, hosts, bytes, calls);
 }
 
@@ -162,24 +163,29 @@ static void scaled(double *v, int count, double scale)
         v[i] *= scale;
 }
 
-static double most_out(const double *from, const double *to, int n)
+/* What the fullest member sends or receives. */
+static double most_product(const double *from, const double *to, int n)
 {
-    double sum = 0, most = 0;
+    double from_all = 0, to_all = 0, most = 0;
+    for (int i = 0; i < n; i++) {
+        from_all += from[i];
+        to_all += to[i];
+    }
     for (int i = 0; i < n; i++)
-        sum += to[i];
-    for (int i = 0; i < n; i++)
-        most = fmax(most, from[i] * (sum - to[i]));
+        most = fmax(most, fmax(from[i] * (to_all - to[i]), (from_all - from[i]) * to[i]));
     return most;
 }
 
-static double most_in_rows(const double *v, int n)
+static double most_matrix(const double *v, int n)
 {
     double most = 0;
     for (int i = 0; i < n; i++) {
-        double sum = 0;
-        for (int j = 0; j < n; j++)
-            sum += i == j ? 0 : v[i * n + j];
-        most = fmax(most, sum);
+        double out = 0, in = 0;
+        for (int j = 0; j < n; j++) {
+            out += i == j ? 0 : v[i * n + j];
+            in += i == j ? 0 : v[j * n + i];
+        }
+        most = fmax(most, fmax(out, in));
     }
     return most;
 }
@@ -194,12 +200,12 @@ static int add_alltoall(struct build *b, const struct cp_phase *p, const struct 
     struct regime r;
     if (p->matrix) {
         double *v = pick_matrix(b, p->matrix, m);
-        r = regime(b, COLL_ALLTOALL, &shape, m->hosts, most_in_rows(v, m->n), p->calls);
+        r = regime(b, COLL_ALLTOALL, &shape, m->hosts, most_matrix(v, m->n), p->calls);
         scaled(v, m->n * m->n, r.scale);
         x.matrix = v;
     } else {
         double *from = pick(b, p->from, m), *to = pick(b, p->to, m);
-        r = regime(b, COLL_ALLTOALL, &shape, m->hosts, most_out(from, to, m->n), p->calls);
+        r = regime(b, COLL_ALLTOALL, &shape, m->hosts, most_product(from, to, m->n), p->calls);
         scaled(from, m->n, r.scale);
         x.product_from = from;
         x.product_to = to;

@@ -17,12 +17,11 @@ struct sim_options {
     double sm_share; /* of the SMs, taken by a running collective (NCCL: 4 to 24 of 132) */
     bool comm_waits; /* kernels fill the GPU: collectives begin only between them */
     double sync_s;   /* host reads the counts of an index exchange before it can post the gather */
-    const struct prof_net *net; /* calibrated collectives (model/prof.h), or NULL ... */
-    bool nccl; /* ... NCCL's protocols, or else the preset's latency and efficiency: sim/regime.h */
+    const struct prof_net *net; /* calibrated collectives instead of the cluster's own profile */
+    bool nccl;    /* NCCL's protocols instead of a profile; neither: the preset (sim/regime.h) */
     double merge; /* net_merge; 0 is exact */
 };
-struct sim_options sim_options_default(
-    void); /* ideal fabric, 8 of 132 SMs, 15 us sync, the preset's latencies, exact */
+struct sim_options sim_options_default(void); /* ideal fabric, 8 of 132 SMs, 15 us sync, exact */
 
 /* A label that tasks carry: what reports have a line for. */
 struct step_label {

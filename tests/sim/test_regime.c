@@ -55,7 +55,7 @@ static void equal_exchanges_take_the_profiles_time(void)
                 struct regime_source s = {.cluster = hw, .net = net};
                 struct regime r = regime_of(&s, ops[k], &c, hosts, whole * (n - 1) / n, 1);
                 struct coll_query q = {.op = ops[k],
-                                       .type = k == 2 ? COLL_HALF : COLL_ANY,
+                                       .type = COLL_HALF,
                                        .bytes = whole,
                                        .gpus = n,
                                        .nodes = cases[i].servers,

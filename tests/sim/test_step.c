@@ -8,6 +8,7 @@
 #include <omp.h>
 #endif
 
+#include "model/calib.h"
 #include "sim/eval.h"
 #include "sim/step.h"
 
@@ -97,6 +98,32 @@ static void one_server_of_equal_ranks_agrees_with_the_closed_forms(void)
         gsl_test_rel(parts, ours.total_s, 1e-9, "%s: classes add up", cases[i].what);
         world_free(&w);
     }
+}
+
+/* With calibrated collectives both ask the same profile; equal exchanges then take its time in
+ * both. */
+static void calibrated_clusters_agree_too(void)
+{
+    struct sim_options o = {0};
+    struct plan_eval sim = sim_eval(&o);
+    struct world w = world_new("2x8-h100-400g", "dsv-2.7b");
+    struct hw_cluster c = *w.c.cluster;
+    gsl_test(!calib_cluster(&c, w.a, &w.e) || !c.net, "h100 is calibrated %s", w.e.text);
+    w.c.cluster = &c;
+    const struct {
+        int g_h, g_s;
+        enum cp_strategy how;
+        const char *what;
+    } cases[] = {{8, 1, CP_ULYSSES, "ulysses 8x1"},
+                 {16, 1, CP_ULYSSES, "ulysses 16x1"},
+                 {1, 16, CP_ALLGATHER, "all-gather 1x16"},
+                 {4, 2, CP_HYBRID_DENSE, "hybrid-dense 4x2"}};
+    for (int i = 0; i < 4; i++) {
+        struct cp_conf conf = conf_of(&w, cases[i].how, cases[i].g_h, cases[i].g_s, false);
+        struct program_time cost = eval(&w, &eval_cost, &conf), ours = eval(&w, &sim, &conf);
+        gsl_test_rel(ours.total_s, cost.total_s, 1e-3, "%s", cases[i].what);
+    }
+    world_free(&w);
 }
 
 /* Two servers: an all-to-all's NVLink and NIC parts overlap in both; the closed form adds the
@@ -303,6 +330,7 @@ static void another_cluster_than_the_plans_is_refused(void)
 int main(void)
 {
     one_server_of_equal_ranks_agrees_with_the_closed_forms();
+    calibrated_clusters_agree_too();
     two_servers_agree_within_the_latencies();
     a_block_takes_at_least_its_busiest_rank_and_at_most_the_sum();
     identical_replicas_are_simulated_once_with_the_same_result();
