@@ -70,9 +70,9 @@ static double median_of(const struct run_result *r, int first, double *work, dou
                         struct arena *a)
 {
     const struct run_row *like = &r->rows[first];
-    int repeats = 0;
+    int repeats = 1;
     for (int i = first; i < r->row_count && r->rows[i].block == like->block; i++)
-        repeats = r->rows[i].repeat + 1;
+        repeats = r->rows[i].repeat >= repeats ? r->rows[i].repeat + 1 : repeats;
     double *t = ARENA_ARRAY(a, double, repeats);
     *work = *moved = 0;
     for (int i = first; i < r->row_count && r->rows[i].block == like->block; i++) {

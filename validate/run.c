@@ -348,6 +348,16 @@ static bool read_lines(FILE *f, const char *path, struct arena *a, struct run_re
                              "no rows: not a file of shardwise-run (%s)", RUN_SCHEMA);
 }
 
+/* Repeats are numbered as they come, so none has a number beyond that of the rows. */
+static bool check_repeats(const struct run_result *r, const char *path, struct err *e)
+{
+    for (int i = 0; i < r->row_count; i++)
+        if (r->rows[i].repeat >= r->row_count)
+            return err_set(e, ERR_INPUT, err_at_name(path), "repeat %d in a file of %d rows",
+                           r->rows[i].repeat, r->row_count);
+    return true;
+}
+
 bool run_read(const char *path, struct arena *a, struct run_result *r, uint64_t *signature,
               int *ranks, struct err *e)
 {
@@ -356,7 +366,7 @@ bool run_read(const char *path, struct arena *a, struct run_result *r, uint64_t 
     FILE *f = fopen(path, "r");
     if (!f)
         return err_set(e, ERR_SYSTEM, err_at_name(path), "%s", strerror(errno));
-    bool ok = read_lines(f, path, a, r, signature, ranks, e);
+    bool ok = read_lines(f, path, a, r, signature, ranks, e) && check_repeats(r, path, e);
     fclose(f);
     return ok;
 }

@@ -4,9 +4,12 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "base/rng.h"
 #include "tests/model/fixture.h"
+#include "validate/compare.h"
 #include "validate/measured.h"
 #include "validate/run.h"
 
@@ -152,6 +155,47 @@ static void rows_of_another_plan_are_refused(void)
              "no rows: %s", none.text);
 }
 
+static long slurp(const char *path, char *text, long room)
+{
+    FILE *f = fopen(path, "r");
+    long n = (long)fread(text, 1, (size_t)room, f);
+    fclose(f);
+    return n;
+}
+
+/* Bytes changed at random: an answer or an error, never a crash (the dev build has sanitizers). */
+static void damaged_rows_are_read_or_refused(void)
+{
+    enum { ROOM = 1 << 16, ROUNDS = 400 };
+    static const char bytes[] = "0123456789-.e\t\n#ax";
+    static char text[ROOM], changed[ROOM];
+    struct rng r = rng_stream(1, "damage", 0, 0, 0);
+    make_plan("measured_test.json", 0.1, true);
+    long n = slurp("measured_test.tsv", text, ROOM);
+    int refused = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        struct arena *a = arena_new();
+        struct err e = {0};
+        struct comparison c;
+        memcpy(changed, text, (size_t)n);
+        for (int k = 0; k <= round % 4; k++)
+            changed[rng_below(&r, (uint64_t)n)] = bytes[rng_below(&r, sizeof bytes - 1)];
+        FILE *f = fopen("damaged.tsv", "w");
+        fwrite(changed, 1, (size_t)(round % 7 ? n : (long)rng_below(&r, (uint64_t)n)), f);
+        fclose(f);
+        struct measured *m = measured_new(a);
+        struct measured_fit fit;
+        bool ok = measured_add(m, "measured_test.json", "damaged.tsv", &e) && measured_solve(m, &fit, &e);
+        struct err other = {0};
+        compare_files("measured_test.json", "damaged.tsv", a, &c, &other);
+        refused += !ok;
+        gsl_test(!ok && e.code != ERR_INPUT, "round %d: %s", round, e.text);
+        arena_free(a);
+    }
+    unlink("damaged.tsv");
+    gsl_test(refused == 0 || refused == ROUNDS, "some are refused (%d), some are read", refused);
+}
+
 int main(void)
 {
     char dir[] = "/tmp/shardwise-measured-XXXXXX";
@@ -159,6 +203,7 @@ int main(void)
     gsl_test(!mkdtemp(dir) || chdir(dir) != 0, "a folder for the files");
     laws_come_back_from_their_rows();
     the_evaluator_uses_them();
+    damaged_rows_are_read_or_refused();
     rows_of_another_plan_are_refused();
     unlink("measured_test.json");
     unlink("measured_test.tsv");
