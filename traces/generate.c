@@ -34,7 +34,7 @@ bool generate_patterns(const char *text, struct err_at at, struct generate_job *
         n++;
     }
     if (n == 0)
-        return err_set(e, ERR_INPUT, at, "an empty pattern; `shardwise show patterns` lists them");
+        return err_set(e, ERR_INPUT, at, "an empty pattern; `shardwise trace patterns` lists them");
     job->pattern_count = n;
     return true;
 }

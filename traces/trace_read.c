@@ -33,8 +33,12 @@ static bool file_open(struct trace_reader *r, struct err *e)
                        TRACE_SCHEMA);
     r->file = H5Fopen(r->path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (r->file < 0) { /* a writer died or is at work: read beside it */
+        hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+        H5Pset_metadata_read_attempts(access,
+                                      5); /* its 100 by default wait minutes on a damaged file */
         H5Eclear2(H5E_DEFAULT);
-        r->file = H5Fopen(r->path, H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, H5P_DEFAULT);
+        r->file = H5Fopen(r->path, H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, access);
+        H5Pclose(access);
         r->unclosed = true;
     }
     return r->file >= 0 || trace_h5_fail(e, ERR_INPUT, r->path, "damaged or truncated HDF5 file");
@@ -67,7 +71,9 @@ static bool set_shape(const struct trace_reader *r, enum trace_set set, hsize_t 
                            (unsigned long long)dims[i], (unsigned long long)want[i]);
         bytes *= (double)dims[i];
     }
-    if (dims[0] > TRACE_RECORDS_MOST || bytes * (double)dims[0] > deflate_most * r->size)
+    double most =
+        set == SET_INDEX ? r->size : deflate_most * r->size; /* the index is not compressed */
+    if (dims[0] > TRACE_RECORDS_MOST || bytes * (double)dims[0] > most)
         return err_set(e, ERR_INPUT, at, "%s: claims %.3g bytes in a file of %.3g", law->name,
                        bytes * (double)dims[0], r->size);
     *records = dims[0];

@@ -321,6 +321,27 @@ static void foreign_and_truncated_files_are_refused(void)
              "no such file: %s", e.text);
 }
 
+/* Bytes flipped all over the file, also where HDF5 notes that a writer is at work (then the library waited for it to mend
+ * the damage, minutes for one file): an answer each time, and an error when it is no. */
+static void flipped_bytes_are_answered(void)
+{
+    struct generate_job j = small_job(2);
+    unsigned char bytes[65536];
+    made(&j, path_a);
+    FILE *f = fopen(path_a, "rb");
+    size_t n = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    for (size_t i = 0; i < 300; i++) {
+        size_t at = i < 64 ? i : i * 7919 % n;
+        unsigned char old = bytes[at];
+        bytes[at] = (unsigned char)(old ^ (1u << i % 8));
+        write_bytes((const char *)bytes, n);
+        bytes[at] = old;
+        struct err e = {0};
+        gsl_test(trace_check(path_a, &e) != (e.code == ERR_NONE), "byte %zu: %s", at, e.text);
+    }
+}
+
 static void a_level_that_is_not_there_is_named(void)
 {
     struct generate_job j = small_job(0);
@@ -349,6 +370,7 @@ int main(void)
     attributes_that_contradict_are_refused();
     a_claim_beyond_the_file_is_refused();
     foreign_and_truncated_files_are_refused();
+    flipped_bytes_are_answered();
     a_level_that_is_not_there_is_named();
     unlink(path_a);
     unlink(path_b);
