@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/nearest.h"
 
-enum { FOLDERS = 3 };
+enum { FOLDERS = 4 };
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -22,15 +23,29 @@ static bool is_path(const char *name)
            ends_with(name, ".json") || ends_with(name, ".csv");
 }
 
+/* ../share/shardwise/presets beside the program; NULL where the system does not say where that is. */
+static const char *beside_program(struct arena *a)
+{
+    char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (length <= 0)
+        return NULL;
+    path[length] = '\0';
+    *strrchr(path, '/') = '\0';
+    return arena_printf(a, "%s/../share/shardwise/presets", path);
+}
+
 /* The folders to look into, in order; the user's may be missing from the environment. */
-static int folders(const char *out[FOLDERS])
+static int folders(const char *out[FOLDERS], struct arena *a)
 {
     int count = 0;
-    const char *own = getenv("SHARDWISE_PRESETS");
+    const char *own = getenv("SHARDWISE_PRESETS"), *beside = beside_program(a);
     if (own && *own)
         out[count++] = own;
-    out[count++] = SHARDWISE_DATA_PRESETS;
+    if (beside)
+        out[count++] = beside;
     out[count++] = SHARDWISE_SOURCE_PRESETS;
+    out[count++] = SHARDWISE_DATA_PRESETS;
     return count;
 }
 
@@ -98,7 +113,7 @@ static bool folder_read(const char *folder, const char *kind, struct names *n, s
 static bool names_read(const char *kind, struct names *n, struct arena *a, struct err *e)
 {
     const char *in[FOLDERS];
-    int count = folders(in);
+    int count = folders(in, a);
     *n = (struct names){0};
     for (int i = 0; i < count; i++)
         if (!folder_read(in[i], kind, n, a, e))

@@ -1,7 +1,8 @@
 /* Finds data files by short name: "h100" of kind "gpu" is presets/gpu/h100.yaml, "webvid-2.7b-28k"
  * of kind "sparsity" is presets/sparsity/webvid-2.7b-28k.csv. Each of these folders that exists is
- * looked into, and the first that has the name wins: $SHARDWISE_PRESETS, the installed data folder,
- * the source tree that the program was built from. A name with a '/' or ending in .yaml, .yml,
+ * looked into, and the first that has the name wins: $SHARDWISE_PRESETS, ../share/shardwise/presets
+ * beside the program (so that an installed tree may be moved), the source tree that the program was
+ * built from, the data folder it was configured for. A name with a '/' or ending in .yaml, .yml,
  * .json or .csv is a path of the user's own. */
 #ifndef BASE_PRESET_H
 #define BASE_PRESET_H

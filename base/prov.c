@@ -120,18 +120,23 @@ static bool file_hash(const char *path, uint64_t *hash, struct err *e)
 
 bool prov_input(struct prov *p, const char *path, struct err *e)
 {
-    if (has_input(p, path))
+    return prov_input_as(p, path, path, e);
+}
+
+bool prov_input_as(struct prov *p, const char *name, const char *path, struct err *e)
+{
+    if (has_input(p, name))
         return true;
     struct stat s;
     if (stat(path, &s) == 0 &&
         !S_ISREG(s.st_mode)) { /* reading it again would eat or wait for data */
-        input_add(p, path, false, 0);
+        input_add(p, name, false, 0);
         return true;
     }
     uint64_t hash;
     if (!file_hash(path, &hash, e))
         return false;
-    input_add(p, path, true, hash);
+    input_add(p, name, true, hash);
     return true;
 }
 

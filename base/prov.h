@@ -21,6 +21,8 @@ struct prov *prov_new(struct arena *a, int argc, char **argv, uint64_t seed);
  * Adding a path twice changes nothing. What is not a regular file (a pipe) can be read only once:
  * it is named without a hash; who has its bytes can use prov_bytes. */
 bool prov_input(struct prov *p, const char *path, struct err *e);
+/* The same under another name: a preset's folder differs from machine to machine. */
+bool prov_input_as(struct prov *p, const char *name, const char *path, struct err *e);
 void prov_bytes(struct prov *p, const char *name, const void *bytes, size_t length);
 
 void prov_comment(const struct prov *p,

@@ -368,8 +368,20 @@ static int decimals_of(double value, bool whole)
     return size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3;
 }
 
+/* The row without a prefix, "0 s" rather than "0 ps"; the first where there is none. */
+static const struct printed *printed_zero(const struct printed *first)
+{
+    for (const struct printed *row = first;; row++)
+        if (row->times == row->over)
+            return row;
+        else if (isinf(row->below))
+            return first;
+}
+
 static const struct printed *printed_choose(const struct printed *row, double si)
 {
+    if (si == 0)
+        return printed_zero(row);
     while (fabs(four_digits(si * row->over / row->times)) >= row->below)
         row++;
     return row;

@@ -119,6 +119,8 @@ static void put_cell(const struct table *t, int col, int width, const char *text
 {
     int pad = width - utf8_width(text), gap = col > 0 ? 2 : 0;
     bool left = is_left(&t->cols[col]);
+    if (left && !*text && col + 1 == t->width)
+        return;
     fprintf(out, "%*s", gap + (left ? 0 : pad), "");
     utf8_put(text, out);
     if (left && col + 1 < t->width)

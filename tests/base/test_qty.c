@@ -199,7 +199,7 @@ static void text_has_four_digits_and_a_readable_prefix(void)
         {50e9, QTY_BYTES_PER_S, "50.00 GB/s"},
         {989e12, QTY_FLOP_PER_S, "989.0 TFLOP/s"},
         {53.5e15, QTY_FLOP, "53.50 PFLOP"},
-        {0, QTY_SECONDS, "0 ps"},
+        {0, QTY_SECONDS, "0 s"},
         {999.96e-6, QTY_SECONDS, "1.000 ms"},
         {999.94e-6, QTY_SECONDS, "999.9 us"},
         {119, QTY_SECONDS, "119.0 s"},
