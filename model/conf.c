@@ -24,14 +24,8 @@ const struct cp_strategy_info cp_strategies[CP_STRATEGIES] = {
                          "balanced heads in rows, all KV rows in columns"},
 };
 
-static const char *const names[CP_STRATEGIES + 1] = {"single",    "ulysses",      "hcp",  "scp",
-                                                     "scp-dense", "all-gather",   "ring", "usp",
-                                                     "hybrid",    "hybrid-dense", NULL};
-
-const char *const *cp_strategy_names(void)
-{
-    return names;
-}
+const char *const cp_strategy_names[] = {"single",     "ulysses", "hcp", "scp",    "scp-dense",
+                                         "all-gather", "ring",    "usp", "hybrid", "hybrid-dense", NULL};
 
 int cp_strategy_of(const char *name)
 {

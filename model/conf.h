@@ -44,10 +44,8 @@ struct cp_strategy_info {
 };
 extern const struct cp_strategy_info cp_strategies[CP_STRATEGIES];
 
-/* -1 when there is no such name; cp_strategy_names() is NULL-terminated, in the order of the enum.
- */
-int cp_strategy_of(const char *name);
-const char *const *cp_strategy_names(void);
+extern const char *const cp_strategy_names[]; /* NULL-terminated, in the order of the enum */
+int cp_strategy_of(const char *name);         /* -1 when there is no such name */
 
 /* A head, or a range of its queries, on one head rank. A whole head has share 1. */
 struct cp_piece {

@@ -341,7 +341,7 @@ static bool read_conf(const struct cfg *map, int cp, int heads, struct cp_conf *
         return err_set(e, ERR_INPUT, map->at, "want a configuration: a mapping");
     const struct cfg *pieces = need_list(map, "pieces", -1, e);
     if (!pieces || !cfg_check_keys(map, known, e) ||
-        !cfg_enum(map, "strategy", cp_strategy_names(), &strategy, e) ||
+        !cfg_enum(map, "strategy", cp_strategy_names, &strategy, e) ||
         !read_int32(map, "head_groups", 1, MOST_RANKS, &out->head_groups, e) ||
         !read_int32(map, "seq_groups", 1, MOST_RANKS, &out->seq_groups, e) ||
         !cfg_bool_or(map, "heads_inside", true, &out->heads_inside, e) ||
