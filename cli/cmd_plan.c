@@ -1,0 +1,88 @@
+/* plan: the main job. Chooses a configuration for every block and says how long, how much memory,
+ * and why. */
+#include <string.h>
+
+#include "cli/plan_view.h"
+#include "cli/workload.h"
+#include "planner/explain.h"
+
+static const char *const format_names[] = {"text", "csv", "json",
+                                           NULL}; /* in the order of enum table_format */
+
+static const struct arg_group plan_options = {
+    "Output",
+    (const struct arg_option[]){
+        OPTION_INT("top", 1, 1000, "K", "show the K best configurations of the slowest block (5)"),
+        OPTION_FLAG(
+            "explain",
+            "say why: the runner-up, heads, unions, and where DSV's released solver differs"),
+        OPTION_CHOICE("format", format_names, "FORM",
+                      "text; csv has a row for each block, json is the plan file (text)"),
+        OPTION_OUTPUT("write the plan to FILE, for `shardwise-run` and `shardwise simulate`; - is "
+                      "standard output"),
+        OPTION_END}};
+
+static bool print_text(struct cli *c, const struct plan_request *r, const struct plan_found *f,
+                       FILE *out)
+{
+    prov_comment(c->prov, out);
+    plan_view(r, f, (int)args_int_or(c->args, "top", 5), out, c->scratch);
+    if (args_given(c->args, "explain")) {
+        fputs("\nWhy\n", out);
+        plan_explain(r, f, out, c->scratch);
+    }
+    return true;
+}
+
+static bool print_plan(struct cli *c, const struct plan_request *r, const struct plan_found *f,
+                       struct err *e)
+{
+    if (c->format == TABLE_JSON)
+        return plan_write(f->plan, c->prov, "-", c->scratch, e);
+    c->outfile = outfile_open("-", c->a, e);
+    if (!c->outfile)
+        return false;
+    if (c->format == TABLE_CSV)
+        cli_table(c, plan_view_rows(f->plan, c->a), "blocks", outfile_stream(c->outfile));
+    else
+        print_text(c, r, f, outfile_stream(c->outfile));
+    return true;
+}
+
+static bool run(struct cli *c, struct err *e)
+{
+    struct plan_request r;
+    struct plan_found f;
+    if (!workload_request(c, &r, e))
+        return false;
+    r.keep_candidates = (int)args_int_or(c->args, "top", 5);
+    if (r.keep_candidates < 2)
+        r.keep_candidates = 2; /* --explain compares with the runner-up */
+    if (!plan_search(&r, &f, c->a, e))
+        return false;
+    const char *path = args_text(c->args, "output");
+    if (path && !plan_write(f.plan, c->prov, path, c->scratch, e))
+        return false;
+    return (path && strcmp(path, "-") == 0) || print_plan(c, &r, &f, e);
+}
+
+const struct command cmd_plan = {
+    .name = "plan",
+    .brief = "choose the context-parallel configuration of every block",
+    .usage = "--model M --cluster C (--clip HxWxF | --grid TxHxW | --tokens S) [options]",
+    .example = "shardwise plan --model dsv-2.7b --cluster 1x8-h100 --cp 8 --tokens 128k --trace "
+               "webvid-2.7b-28k --kernels dsv-triton\n"
+               "shardwise plan --model hunyuanvideo-13b --cluster 2x8-h100-400g --clip "
+               "720x1280x129 --sparsity 90% -o plan.json",
+    .about = "Compares all ways to split attention over the ranks of a context-parallel group - "
+             "heads, sequence, both, ring, "
+             "all-gather - block by block, and takes the one whose slowest rank ends first and "
+             "whose memory fits. Heads go to "
+             "ranks by exact search on what they cost.\n\n"
+             "Without --cp it tries every degree and takes the best throughput. The times are "
+             "predictions from closed forms "
+             "and kernel profiles; what they rest on is printed with them.",
+    .groups = (const struct arg_group *const[]){&workload_clip, &workload_place, &workload_sparsity,
+                                                &workload_training, &plan_options, NULL},
+    .run = run,
+};

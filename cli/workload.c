@@ -1,0 +1,258 @@
+#include "cli/workload.h"
+
+#include <string.h>
+
+enum { TOKENS_MOST = 1 << 30, SAMPLES_MOST = 4096, GPUS_MOST = 1 << 20, QUERY_GROUP = 32 };
+
+static const char *const index_names[] = {"list", "bitmap", NULL};
+static const char *const grad_names[] = {"bf16", "fp32", NULL};
+
+const struct arg_group workload_clip = {
+    "Model and clip",
+    (const struct arg_option[]){
+        OPTION_TEXT("model", "NAME", "models", "a preset (`shardwise show models`) or a YAML file"),
+        OPTION_TEXT("clip", "HxWxF", NULL, "height and width in pixels, frames: 720x1280x129"),
+        OPTION_TEXT("grid", "TxHxW", NULL, "the grid of tokens instead: 33x45x80"),
+        OPTION_INT("tokens", 1, TOKENS_MOST, "S", "the number of video tokens instead: 128k"),
+        OPTION_INT("samples", 1, SAMPLES_MOST, "N", "samples of each replica in a step (1)"),
+        OPTION_END}};
+
+const struct arg_group workload_place = {
+    "GPUs and configurations",
+    (const struct arg_option[]){
+        OPTION_TEXT("cluster", "NAME", "clusters",
+                    "NODESxGPUS-KIND[-RATEg], such as 2x8-h100-400g, or a YAML file"),
+        OPTION_INT("gpus", 1, GPUS_MOST, "N", "use only N GPUs of the cluster (all)"),
+        OPTION_INT("cp", 1, GPUS_MOST, "N",
+                   "the degree of context parallelism (every possible one, best throughput)"),
+        OPTION_TEXT("degrees", "HxS", NULL, "only H head groups times S sequence groups: 4x2"),
+        OPTION_CHOICES("strategies", cp_strategy_names, "A,B,..", "only these (all)"),
+        OPTION_CHOICE("dispatch", dispatch_names, "KIND", "attention kernels of a block (auto)"),
+        OPTION_INT("group", 1, TOKENS_MOST, "Q",
+                   "adjacent queries that share one list of critical KV (32)"),
+        OPTION_FLAG("whole-heads", "never split a head over ranks"), OPTION_END}};
+
+const struct arg_group workload_sparsity = {
+    "Sparsity (none given: dense)",
+    (const struct arg_option[]){
+        OPTION_TEXT("trace", "FILE", "sparsities",
+                    "a CSV with the keep of each block and head, or a preset (`shardwise show "
+                    "sparsities`)"),
+        OPTION_INT("step", 0, INT64_MAX, "N", "the training step of the trace (its last)"),
+        OPTION_QTY("keep", QTY_RATIO, "K", "the same share of kept pairs in all heads: 0.1"),
+        OPTION_QTY("sparsity", QTY_RATIO, "S", "the same as 1 - keep: 90%"),
+        OPTION_LIST("head-sparsity", QTY_RATIO, "A,B,..",
+                    "the sparsity of each head, in all blocks"),
+        OPTION_TEXT("union", "MODEL", NULL,
+                    "what a rank must fetch: field:length=5.5, field:share=0.34, "
+                    "markov:rho=0.8,omega=0.4, independent, fixed:0.3, full"),
+        OPTION_END}};
+
+const struct arg_group workload_training = {
+    "Training",
+    (const struct arg_option[]){
+        OPTION_TEXT("kernels", "NAME", "kernels",
+                    "kernel profile, a preset or a YAML file (fa3+dsv)"),
+        OPTION_CHOICE("phase", plan_phase_names, "PART", "what the times cover (step)"),
+        OPTION_CHOICE("checkpointing", checkpointing_names, "KIND",
+                      "activation checkpointing (full)"),
+        OPTION_CHOICE("sharding", sharding_names, "KIND",
+                      "of weights, gradients and optimizer (fsdp)"),
+        OPTION_INT("shard-ranks", 1, GPUS_MOST, "N", "GPUs that share them (all)"),
+        OPTION_INT("fsdp-units", 0, 100000, "N",
+                   "blocks of one FSDP unit (1); 0: the whole model is one"),
+        OPTION_FLAG("ema", "keep an fp32 running average of the weights"),
+        OPTION_FLAG("keep-kv", "keep gathered KV for the backward instead of fetching it again"),
+        OPTION_CHOICE("grads", grad_names, "TYPE", "type that gradients of KV travel in (fp32)"),
+        OPTION_CHOICE("indices", index_names, "FORM", "how lists of critical KV are kept (list)"),
+        OPTION_INT("predictor-rank", 1, 4096, "R", "width of the low-rank Q and K of a head (16)"),
+        OPTION_QTY("resident", QTY_BYTES, "BYTES",
+                   "other memory of each GPU: CUDA context, NCCL, VAE, text encoder (6 GB)"),
+        OPTION_FLAG("inference", "the forward pass only"), OPTION_END}};
+
+/* ---- model and cluster ---- */
+
+const struct dit_model *workload_model(struct cli *c, struct err *e)
+{
+    if (!args_need(c->args, "model", e))
+        return NULL;
+    const char *name = args_text(c->args, "model");
+    const struct dit_model *m = dit_load(name, args_at(c->args, "model"), c->a, e);
+    return m && cli_input(c, "model", name, e) ? m : NULL;
+}
+
+/* "2x8-h100-400g" is no file: its nodes are the preset "h100". A cluster's own file may describe
+ * its GPU itself. */
+static void cluster_inputs(struct cli *c, const struct hw_cluster *cluster, const char *name)
+{
+    struct err no_file = {0}, no_preset = {0};
+    if (!cli_input(c, "cluster", name, &no_file))
+        cli_input(c, "cluster", cluster->gpu.name, &no_preset);
+    cli_input(c, "gpu", cluster->gpu.name, &no_preset);
+}
+
+const struct hw_cluster *workload_cluster(struct cli *c, struct err *e)
+{
+    if (!args_need(c->args, "cluster", e))
+        return NULL;
+    const char *name = args_text(c->args, "cluster");
+    const struct hw_cluster *whole = hw_cluster_load(name, args_at(c->args, "cluster"), c->a, e);
+    if (!whole)
+        return NULL;
+    cluster_inputs(c, whole, name);
+    int64_t gpus = args_int_or(c->args, "gpus", hw_gpus(whole));
+    struct hw_cluster *part = ARENA_NEW(c->a, struct hw_cluster);
+    return hw_cluster_take(whole, (int)gpus, part, c->a, args_at(c->args, "gpus"), e) ? part : NULL;
+}
+
+/* ---- tokens ---- */
+
+static bool read_clip(struct cli *c, const struct dit_model *m, const char *form,
+                      struct cp_case *out, struct err *e)
+{
+    struct err_at at = args_at(c->args, form);
+    struct clip clip;
+    if (strcmp(form, "tokens") == 0) {
+        out->video_tokens = args_int_or(c->args, "tokens", 0);
+        return true;
+    }
+    if (strcmp(form, "grid") == 0) {
+        if (!grid_parse(args_text(c->args, "grid"), at, &out->grid, e))
+            return false;
+    } else if (!clip_parse(args_text(c->args, "clip"), at, &clip, e) ||
+               !dit_grid(m, clip, at, &out->grid, e))
+        return false;
+    out->video_tokens = grid_tokens(out->grid);
+    return true;
+}
+
+static bool read_tokens(struct cli *c, struct cp_case *out, struct err *e)
+{
+    static const char *const forms[] = {"clip", "grid", "tokens", NULL};
+    const char *form = args_one_of(c->args, forms, true, e);
+    if (!form || !read_clip(c, out->model, form, out, e))
+        return false;
+    out->samples = (int)args_int_or(c->args, "samples", 1);
+    if (out->video_tokens > TOKENS_MOST)
+        return err_set(e, ERR_INPUT, args_at(c->args, form), "%lld tokens are too many; at most %d",
+                       (long long)out->video_tokens, TOKENS_MOST);
+    return true;
+}
+
+/* ---- sparsity ---- */
+
+static bool uniform(struct cli *c, const char *option, double keep, int blocks, int heads,
+                    struct sparsity *s, struct err *e)
+{
+    if (option && !(keep > 0 && keep <= 1))
+        return err_set(e, ERR_INPUT, args_at(c->args, option), "'%s' is out of range; want %s",
+                       args_text(c->args, option),
+                       strcmp(option, "keep") == 0 ? "0 < keep <= 1" : "0 <= sparsity < 1");
+    return sparsity_uniform(keep, blocks, heads, c->a, s, e);
+}
+
+static bool read_sparsity_form(struct cli *c, const char *form, int blocks, int heads,
+                               struct sparsity *s, struct err *e)
+{
+    if (!form)
+        return uniform(c, NULL, 1, blocks, heads, s, e);
+    if (strcmp(form, "keep") == 0)
+        return uniform(c, form, args_qty_or(c->args, form, 1), blocks, heads, s, e);
+    if (strcmp(form, "sparsity") == 0)
+        return uniform(c, form, 1 - args_qty_or(c->args, form, 0), blocks, heads, s, e);
+    struct err_at at = args_at(c->args, form);
+    if (strcmp(form, "head-sparsity") == 0) {
+        int count;
+        const double *list = args_list(c->args, form, &count);
+        return sparsity_of_heads(list, count, blocks, heads, at, c->a, s, e);
+    }
+    const char *name = args_text(c->args, form);
+    return sparsity_load(name, args_int_or(c->args, "step", -1), blocks, heads, at, c->a, s, e) &&
+           cli_input(c, "sparsity", name, e);
+}
+
+static bool read_sparsity(struct cli *c, const struct dit_model *m, const struct sparsity **out,
+                          struct err *e)
+{
+    static const char *const forms[] = {"trace", "keep", "sparsity", "head-sparsity", NULL};
+    const char *form = args_one_of(c->args, forms, false, e);
+    struct sparsity *s = ARENA_NEW(c->a, struct sparsity);
+    if (e->code != ERR_NONE || !read_sparsity_form(c, form, dit_blocks(m), m->heads, s, e))
+        return false;
+    if (args_given(c->args, "union") &&
+        !union_parse(args_text(c->args, "union"), args_at(c->args, "union"), &s->model, e))
+        return false;
+    *out = s;
+    return true;
+}
+
+/* ---- how it runs ---- */
+
+static struct cp_options read_options(const struct args *g)
+{
+    struct cp_options o = cp_options_default();
+    o.checkpointing = (enum checkpointing)args_choice_or(g, "checkpointing", (int)o.checkpointing);
+    o.keep_kv = args_given(g, "keep-kv");
+    o.grad_fp32 = args_choice_or(g, "grads", o.grad_fp32);
+    o.split_heads = !args_given(g, "whole-heads");
+    o.predictor_rank = (int)args_int_or(g, "predictor-rank", o.predictor_rank);
+    o.inference = args_given(g, "inference");
+    return o;
+}
+
+static bool read_memory(const struct args *g, int gpus, struct mem_options *out, struct err *e)
+{
+    struct mem_options o = mem_options_default(gpus);
+    o.sharding = (enum sharding)args_choice_or(g, "sharding", (int)o.sharding);
+    o.shard_ranks = (int)args_int_or(g, "shard-ranks", o.shard_ranks);
+    o.fsdp_units = (int)args_int_or(g, "fsdp-units", o.fsdp_units);
+    o.ema = args_given(g, "ema");
+    o.index_bitmap = args_choice_or(g, "indices", o.index_bitmap);
+    o.aux_bytes = args_qty_or(g, "resident", o.aux_bytes);
+    if (gpus % o.shard_ranks != 0)
+        return err_set(e, ERR_INPUT, args_at(g, "shard-ranks"), "%d does not divide the %d GPUs",
+                       o.shard_ranks, gpus);
+    *out = o;
+    return true;
+}
+
+static bool read_degrees(const struct args *g, int *head_groups, int *seq_groups, struct err *e)
+{
+    const char *text = args_text(g, "degrees");
+    char rest;
+    if (!text)
+        return true;
+    if (sscanf(text, "%7dx%7d%c", head_groups, seq_groups, &rest) == 2 && *head_groups > 0 &&
+        *seq_groups > 0)
+        return true;
+    return err_set(e, ERR_INPUT, args_at(g, "degrees"),
+                   "'%.80s' is not head groups x sequence groups, such as 4x2", text);
+}
+
+static bool read_case(struct cli *c, struct cp_case *out, struct err *e)
+{
+    *out = (struct cp_case){.options = read_options(c->args)};
+    const char *kernels =
+        args_given(c->args, "kernels") ? args_text(c->args, "kernels") : "fa3+dsv";
+    out->model = workload_model(c, e);
+    out->cluster = out->model ? workload_cluster(c, e) : NULL;
+    out->kernels = out->cluster ? kern_load(kernels, args_at(c->args, "kernels"), c->a, e) : NULL;
+    return out->kernels && cli_input(c, "kernel", kernels, e) && read_tokens(c, out, e) &&
+           read_sparsity(c, out->model, &out->sparsity, e);
+}
+
+bool workload_request(struct cli *c, struct plan_request *r, struct err *e)
+{
+    const struct args *g = c->args;
+    *r = (struct plan_request){
+        .phase = (enum plan_phase)args_choice_or(g, "phase", PLAN_STEP),
+        .cp = (int)args_int_or(g, "cp", 0),
+        .strategies = args_choices(g, "strategies"),
+        .dispatch = (enum dispatch)args_choice_or(g, "dispatch", DISPATCH_AUTO),
+        .query_group = (int)args_int_or(g, "group", QUERY_GROUP),
+        .eval = &eval_cost,
+        .keep_candidates = 5,
+    };
+    return read_degrees(g, &r->head_groups, &r->seq_groups, e) && read_case(c, &r->c, e) &&
+           read_memory(g, hw_gpus(r->c.cluster), &r->memory, e);
+}

@@ -1,0 +1,25 @@
+/* What most commands ask for: a model, a clip, GPUs, sparsity, and how training is set up. The
+ * option tables, and the request that they add up to. */
+#ifndef CLI_WORKLOAD_H
+#define CLI_WORKLOAD_H
+
+#include "cli/cli.h"
+#include "planner/search.h"
+
+extern const struct arg_group workload_clip; /* --model, --clip, --grid, --tokens, --samples */
+extern const struct arg_group
+    workload_place; /* --cluster, --gpus, --cp, --degrees, --strategies, --dispatch, --group */
+extern const struct arg_group
+    workload_sparsity; /* --trace, --keep, --sparsity, --head-sparsity, --union */
+extern const struct arg_group
+    workload_training; /* --kernels, --phase, --checkpointing, --sharding, ... */
+
+/* Needs all four groups in the command's tables. Everything lives in c->a; inputs are noted in
+ * c->prov. */
+bool workload_request(struct cli *c, struct plan_request *r, struct err *e);
+
+/* The cluster of --cluster, cut to --gpus; the model of --model. */
+const struct hw_cluster *workload_cluster(struct cli *c, struct err *e);
+const struct dit_model *workload_model(struct cli *c, struct err *e);
+
+#endif
