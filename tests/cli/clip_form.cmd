@@ -1,0 +1,1 @@
+shardwise plan --model hunyuanvideo-13b --cluster 1x8-h100 --clip 720p

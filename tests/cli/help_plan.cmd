@@ -1,0 +1,1 @@
+shardwise help plan

@@ -1,0 +1,1 @@
+shardwise predict --nonsense --help | head -3

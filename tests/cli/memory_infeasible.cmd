@@ -1,0 +1,1 @@
+shardwise plan --model hunyuanvideo-13b --cluster 1x8-h100 --clip 720x1280x257 --cp 1 --checkpointing none -o plan.json 2>&1 | wording

@@ -1,0 +1,1 @@
+shardwise plan --cluster --model dsv-2.7b

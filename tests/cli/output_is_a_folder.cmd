@@ -1,0 +1,1 @@
+mkdir d; shardwise memory --model dsv-2.7b --cluster 1x8-h100 --tokens 128k -o d

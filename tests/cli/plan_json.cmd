@@ -1,0 +1,1 @@
+shardwise plan --model dsv-2.7b --cluster 1x8-h100 --tokens 128k --cp 8 --format json >a.json; shardwise plan --model dsv-2.7b --cluster 1x8-h100 --tokens 128k --cp 8 --format json >b.json; cmp a.json b.json && rm *.json

@@ -1,0 +1,1 @@
+shardwise plan --model dsv-2.7b --cluster 1x8-h100 --tokens 128k --cp 8 --strategies hcp --dispatch sparse --sparsity 95% --kernels dsv-triton | wording

@@ -1,0 +1,1 @@
+shardwise predict collective --cluster 1x8-h100

@@ -1,0 +1,1 @@
+shardwise show strategies | tail -n +4

@@ -1,0 +1,1 @@
+shardwise show strategy hybrid --format csv | tail -n +4

@@ -1,0 +1,1 @@
+shardwise show model s

@@ -1,0 +1,1 @@
+shardwise paln --model dsv-2.7b

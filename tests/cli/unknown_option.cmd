@@ -1,0 +1,1 @@
+shardwise plan --modle dsv-2.7b

@@ -1,0 +1,1 @@
+shardwise --version | sed "s/[0-9.]*$/VERSION/"

@@ -1,0 +1,1 @@
+{ echo 'dual_blocks: 1'; head -c 100000000 /dev/zero | tr '\\0' a; } >m.yaml; shardwise plan --model m.yaml --cluster 1x8-h100 --tokens 128k -o plan.json; s=$?; rm m.yaml; exit $s
