@@ -5,14 +5,19 @@
 #include "cli/plan_view.h"
 #include "cli/workload.h"
 #include "planner/explain.h"
+#include "sim/eval.h"
 
 static const char *const format_names[] = {"text", "csv", "json",
                                            NULL}; /* in the order of enum table_format */
+
+static const char *const eval_names[] = {"cost", "sim", NULL};
 
 static const struct arg_group plan_options = {
     "Output",
     (const struct arg_option[]){
         OPTION_INT("top", 1, 1000, "K", "show the K best configurations of the slowest block (5)"),
+        OPTION_CHOICE("eval", eval_names, "WHO",
+                      "who has the last word on the K best: closed forms or simulation (cost)"),
         OPTION_FLAG(
             "explain",
             "say why: the runner-up, heads, unions, and where DSV's released solver differs"),
@@ -58,6 +63,9 @@ static bool run(struct cli *c, struct err *e)
     r.keep_candidates = (int)args_int_or(c->args, "top", 5);
     if (r.keep_candidates < 2)
         r.keep_candidates = 2; /* --explain compares with the runner-up */
+    struct plan_eval sim = sim_eval(NULL);
+    if (args_choice_or(c->args, "eval", 0) == 1)
+        r.rerank = &sim;
     if (!plan_search(&r, &f, c->a, e))
         return false;
     const char *path = args_text(c->args, "output");

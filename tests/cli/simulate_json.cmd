@@ -1,0 +1,1 @@
+shardwise plan --model dsv-2.7b --cluster 2x8-h100-400g --tokens 64k --keep 0.1 --cp 8 -o plan.json >/dev/null && shardwise simulate plan.json --format json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(sorted(d)); print(abs(sum(p["critical_s"] for p in d["phases"])/d["total_s"]-1) < 1e-9)'; rm plan.json

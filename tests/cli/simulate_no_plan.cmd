@@ -1,0 +1,1 @@
+shardwise simulate missing.json

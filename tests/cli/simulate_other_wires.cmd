@@ -1,0 +1,1 @@
+shardwise plan --model dsv-2.7b --cluster 2x8-h100-400g --tokens 64k --keep 0.1 --cp 8 -o plan.json >/dev/null && shardwise simulate plan.json --topology "$SHARDWISE_PRESETS"/../tests/sim/dgx.xml 2>&1 | sed 's/^shardwise: .*dgx/shardwise: dgx/'; rm plan.json

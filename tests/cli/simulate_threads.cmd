@@ -1,0 +1,1 @@
+shardwise plan --model dsv-2.7b --cluster 2x8-h100-400g --tokens 64k --keep 0.1 --cp 8 -o plan.json >/dev/null && for n in 1 7; do OMP_NUM_THREADS=$n shardwise simulate plan.json --jitter 5% --runs 8 >out$n; done; cmp out1 out7 && grep -c '^ *0.5' out1; rm plan.json out*
