@@ -31,16 +31,28 @@ static int slowest_block(const struct plan *p)
     return most;
 }
 
+/* " (27.1 to 32.0 s)": where the time lies nine times out of ten. */
+static const char *step_range(const struct view *v)
+{
+    for (int i = 0; i < v->f->degree_count; i++) {
+        const struct degree_row *d = &v->f->degrees[i];
+        if (d->fits && d->cp == v->p->cp)
+            return arena_printf(v->a, " (90%%: %s to %s)", TIME(d->step.low_s),
+                                TIME(d->step.high_s));
+    }
+    return "";
+}
+
 static void headline(const struct view *v)
 {
     const struct plan *p = v->p;
     const struct mem_use *m = &p->memory_peak;
     enum mem_part part = mem_limiting(m);
     fprintf(v->out,
-            "%s, %s tokens on %s: CP %d, %d replica%s; %s %s, %s samples/s; %s of %s a GPU.\n",
+            "%s, %s tokens on %s: CP %d, %d replica%s; %s %s%s, %s samples/s; %s of %s a GPU.\n",
             p->c.model->name, NUMBER((double)p->c.video_tokens), p->c.cluster->name, p->cp,
             p->replicas, p->replicas == 1 ? "" : "s", covers[p->phase], TIME(p->step_s),
-            NUMBER(p->replicas * p->c.samples / p->step_s), BYTES(m->total),
+            step_range(v), NUMBER(p->replicas * p->c.samples / p->step_s), BYTES(m->total),
             BYTES(p->c.cluster->gpu.memory_bytes));
     if (p->phase == PLAN_STEP)
         fprintf(v->out, "Step: blocks %s, weights not hidden %s, optimizer %s. ", TIME(p->blocks_s),
@@ -131,7 +143,10 @@ static void degrees(const struct view *v)
         table_num(t, d->fits ? d->step_s : NAN);
         table_num(t, d->fits ? d->samples_per_s : NAN);
         table_num(t, d->fits ? d->memory.total : NAN);
-        table_str(t, !d->fits ? "no plan" : d->cp == v->p->cp ? "chosen" : "");
+        table_str(t, !d->fits            ? "no plan"
+                     : d->cp == v->p->cp ? "chosen"
+                     : d->tie            ? "tie: --explain"
+                                         : "");
     }
     fputc('\n', v->out);
     table_print(t, TABLE_TEXT, v->out);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "model/calib.h"
+
 enum { TOKENS_MOST = 1 << 30, SAMPLES_MOST = 4096, GPUS_MOST = 1 << 20, QUERY_GROUP = 32 };
 
 static const char *const index_names[] = {"list", "bitmap", NULL};
@@ -102,7 +104,11 @@ const struct hw_cluster *workload_cluster(struct cli *c, struct err *e)
     cluster_inputs(c, whole, name);
     int64_t gpus = args_int_or(c->args, "gpus", hw_gpus(whole));
     struct hw_cluster *part = ARENA_NEW(c->a, struct hw_cluster);
-    return hw_cluster_take(whole, (int)gpus, part, c->a, args_at(c->args, "gpus"), e) ? part : NULL;
+    if (!hw_cluster_take(whole, (int)gpus, part, c->a, args_at(c->args, "gpus"), e) ||
+        !calib_cluster(part, c->a, e) || (part->net && !cli_input(c, "net", part->gpu.name, e)) ||
+        (part->curves && !cli_input(c, "curve", part->gpu.name, e)))
+        return NULL;
+    return part;
 }
 
 /* ---- tokens ---- */

@@ -1,0 +1,1 @@
+shardwise report . --data nowhere
