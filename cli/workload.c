@@ -1,4 +1,7 @@
 #include "cli/workload.h"
+#ifdef SHARDWISE_TRACES
+#include "traces/measured.h"
+#endif
 
 #include <string.h>
 
@@ -173,6 +176,11 @@ static bool read_sparsity_form(struct cli *c, const char *form, int blocks, int 
         return sparsity_of_heads(list, count, blocks, heads, at, c->a, s, e);
     }
     const char *name = args_text(c->args, form);
+#ifdef SHARDWISE_TRACES
+    if (measured_is_trace(name)) /* keep and measured unions of an HDF5 trace */
+        return measured_sparsity(name, args_int_or(c->args, "step", -1), blocks, heads, LAYOUT_SLABS, c->a, s, e) &&
+               prov_input(c->prov, name, e);
+#endif
     return sparsity_load(name, args_int_or(c->args, "step", -1), blocks, heads, at, c->a, s, e) &&
            cli_input(c, "sparsity", name, e);
 }

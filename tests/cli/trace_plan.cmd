@@ -1,0 +1,4 @@
+shardwise trace generate --pattern dsv --profile webvid --blocks 32 --heads 16 --level 1 --first-step 28000 -o t.h5
+shardwise plan --model dsv-2.7b --cluster 1x8-h100 --tokens 128k --cp 4 --trace t.h5 --format csv | wc -l | sed 's/[1-9][0-9]*/some rows/'
+shardwise plan --model dsv-2.7b --cluster 1x8-h100 --tokens 128k --trace t.h5 > /dev/null && echo planned
+rm t.h5
