@@ -38,8 +38,10 @@ static struct args *args_new(const char *command, const struct arg_group *const 
                        .operands = ARENA_ARRAY(a, const char *, argc + 1),
                        .arena = a};
     for (int i = 0; groups[i]; i++)
-        for (const struct arg_option *o = groups[i]->options; o->name; o++)
+        for (const struct arg_option *o = groups[i]->options; o->name; o++) {
+            assert(!args_known(g, o->name) && "an option stands twice in the command's tables");
             g->given[g->count++].option = o;
+        }
     return g;
 }
 

@@ -275,6 +275,10 @@ static void rests_on(const struct view *v)
     const struct sparsity *s = v->r->c.sparsity;
     char model[96];
     fputc('\n', v->out);
+    if (strcmp(v->p->c.model->attention, "full") != 0)
+        fprintf(v->out,
+                "Note: attention of %s is %s; this is priced as full attention, an upper bound.\n",
+                v->p->c.model->name, v->p->c.model->attention);
     if (median_keep(s, v->a) >= 1) {
         fprintf(v->out, "Dense attention (no sparsity given), kernels %s.\n",
                 v->r->c.kernels->name);
