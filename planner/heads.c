@@ -61,31 +61,84 @@ static double shard_s(const struct cp_case *c, int block, const struct cp_conf *
     return bytes * fmax(near_s, far_s) / (r - 1);
 }
 
-/* The exact search's problem: units are whole KV groups, so that K and V travel once. */
-static struct assign_problem problem_of(const struct cp_case *c, int block,
-                                        const struct cp_conf *conf, struct arena *a)
+/* All queries of all heads, and what their shards take on the wire in one step. */
+struct burden {
+    double *work;
+    struct assign_wire wire;
+};
+
+static struct burden burden_of(const struct cp_case *c, int block, const struct cp_conf *conf,
+                               struct arena *a)
 {
-    const struct dit_model *m = c->model;
-    int per_kv = m->heads / m->kv_heads,
-        units = conf->head_groups <= m->kv_heads ? m->kv_heads : m->heads;
-    double *work = ARENA_ARRAY(a, double, m->heads), *in = ARENA_ARRAY(a, double, units + 1);
-    double *out = ARENA_ARRAY(a, double, units + 1);
-    int *unit = ARENA_ARRAY(a, int, m->heads);
-    for (int h = 0; h < m->heads; h++) {
-        work[h] = head_work_s(c, block, h, conf);
-        unit[h] = units == m->heads ? h : h / per_kv;
-    }
     struct trips t = trips_of(&c->options);
     double s = shard_s(c, block, conf);
-    struct assign_wire wire = {
+    struct burden b = {.work = ARENA_ARRAY(a, double, c->model->heads)};
+    b.wire = (struct assign_wire){
         .q_s = t.q_in * s, .kv_s = t.kv_in * s, .o_s = (t.q_out + t.kv_out) * s};
-    assign_wire_fill(&wire, conf->head_groups, units, m->heads / units, in, out);
-    return (struct assign_problem){.heads = m->heads,
-                                   .ranks = conf->head_groups,
-                                   .work_s = work,
-                                   .unit_of_head = unit,
-                                   .in_s = in,
-                                   .out_s = out};
+    for (int h = 0; h < c->model->heads; h++)
+        b.work[h] = head_work_s(c, block, h, conf);
+    return b;
+}
+
+static int *kv_groups(const struct dit_model *m, struct arena *a)
+{
+    int *group = ARENA_ARRAY(a, int, m->heads);
+    for (int h = 0; h < m->heads; h++)
+        group[h] = h / (m->heads / m->kv_heads);
+    return group;
+}
+
+/* Whole heads; units are whole KV groups while there are enough of them, so that K and V travel
+ * once. */
+static bool assign_whole(const struct cp_case *c, const struct burden *b, int64_t nodes,
+                         const struct cp_conf *conf, struct assign_result *out, struct arena *a,
+                         struct arena *scratch, struct err *e)
+{
+    const struct dit_model *m = c->model;
+    bool by_group = conf->head_groups <= m->kv_heads;
+    int units = by_group ? m->kv_heads : m->heads;
+    double *in = ARENA_ARRAY(scratch, double, units + 1);
+    double *back = ARENA_ARRAY(scratch, double, units + 1);
+    assign_wire_fill(&b->wire, conf->head_groups, units, m->heads / units, in, back);
+    struct assign_problem p = {.heads = m->heads,
+                               .ranks = conf->head_groups,
+                               .work_s = b->work,
+                               .unit_of_head = by_group ? kv_groups(m, scratch) : NULL,
+                               .in_s = in,
+                               .out_s = back};
+    return assign_exact(&p, (struct assign_limits){.nodes = nodes}, out, a, scratch, e);
+}
+
+/* Cutting heads must gain more than this to be worth the extra pieces of K and V in every kernel.
+ */
+#define LEAST_GAIN 0.01
+
+/* Heads cut by query range where whole heads leave the busiest rank well above the mean. */
+static bool assign_cut(const struct cp_case *c, int block, const struct burden *b, int64_t nodes,
+                       struct cp_conf *conf, double whole_s, struct arena *a, struct arena *scratch,
+                       struct err *e)
+{
+    double work = 0, tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
+    for (int h = 0; h < c->model->heads; h++)
+        work += b->work[h];
+    if (!c->options.split_heads || whole_s <= (1 + LEAST_GAIN) * work / conf->head_groups)
+        return true;
+    struct assign_split_problem p = {.heads = c->model->heads,
+                                     .ranks = conf->head_groups,
+                                     .work_s = b->work,
+                                     .group_of_head = kv_groups(c->model, scratch),
+                                     .wire = b->wire,
+                                     .query_groups =
+                                         (int)(tokens / conf->seq_groups / conf->query_group)};
+    struct assign_split cut;
+    if (!assign_split(&p, (struct assign_limits){.nodes = nodes}, &cut, a, scratch, e))
+        return false;
+    if (cut.cost_s > (1 - LEAST_GAIN) * whole_s)
+        return true;
+    conf->pieces = cut.pieces;
+    conf->piece_count = cut.count;
+    conf->assign_gap = cut.bound_s > 0 ? cut.cost_s / cut.bound_s - 1 : 0;
+    return true;
 }
 
 bool plan_assign_heads(const struct cp_case *c, int block, int64_t nodes, struct cp_conf *conf,
@@ -98,14 +151,14 @@ bool plan_assign_heads(const struct cp_case *c, int block, int64_t nodes, struct
         conf->pieces = cp_pieces_even(heads, conf->head_groups, a);
         return true;
     }
-    struct assign_problem p = problem_of(c, block, conf, scratch);
+    struct burden b = burden_of(c, block, conf, scratch);
     struct assign_result r;
-    if (!assign_exact(&p, (struct assign_limits){.nodes = nodes}, &r, a, scratch, e))
+    if (!assign_whole(c, &b, nodes, conf, &r, a, scratch, e))
         return false;
     struct cp_piece *pieces = ARENA_ARRAY(a, struct cp_piece, heads);
     for (int h = 0; h < heads; h++)
         pieces[h] = (struct cp_piece){.head = h, .head_rank = r.rank_of_head[h], .share = 1};
     conf->pieces = pieces;
     conf->assign_gap = r.bound_s > 0 && r.proof == ASSIGN_UNPROVED ? r.cost_s / r.bound_s - 1 : 0;
-    return true;
+    return assign_cut(c, block, &b, nodes, conf, r.cost_s, a, scratch, e);
 }

@@ -8,7 +8,9 @@
 
 /* Fills conf->pieces (in `a`), piece_count and assign_gap from the other fields of *conf. Balanced
  * strategies minimise max_r(exchange in + attention) + max_r(exchange out) over forward, recompute
- * and backward together. nodes: limit of the exact search, 0 = the default. */
+ * and backward together. nodes: limit of the exact search, 0 = the default. With
+ * options.split_heads, heads are cut by query range where that gains more than 1%; assign_gap is
+ * then against the mean, which no plan may reach. */
 bool plan_assign_heads(const struct cp_case *c, int block, int64_t nodes, struct cp_conf *conf,
                        struct arena *a, struct arena *scratch, struct err *e);
 
