@@ -113,15 +113,25 @@ static bool assign_whole(const struct cp_case *c, const struct burden *b, int64_
  */
 #define LEAST_GAIN 0.01
 
+/* What a rank would take if work, queries and KV heads could all be shared out evenly. */
+static double even_share_s(const struct dit_model *m, const struct burden *b,
+                           const struct cp_conf *conf)
+{
+    int r = conf->head_groups;
+    double work = 0, q = m->heads, kv = m->kv_heads;
+    for (int h = 0; h < m->heads; h++)
+        work += b->work[h];
+    return work / r + assign_wire_in_s(&b->wire, r, q / r, kv / r, q, kv) +
+           assign_wire_out_s(&b->wire, r, q / r, q);
+}
+
 /* Heads cut by query range where whole heads leave the busiest rank well above the mean. */
 static bool assign_cut(const struct cp_case *c, int block, const struct burden *b, int64_t nodes,
                        struct cp_conf *conf, double whole_s, struct arena *a, struct arena *scratch,
                        struct err *e)
 {
-    double work = 0, tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
-    for (int h = 0; h < c->model->heads; h++)
-        work += b->work[h];
-    if (!c->options.split_heads || whole_s <= (1 + LEAST_GAIN) * work / conf->head_groups)
+    double tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
+    if (!c->options.split_heads || whole_s <= (1 + LEAST_GAIN) * even_share_s(c->model, b, conf))
         return true;
     struct assign_split_problem p = {.heads = c->model->heads,
                                      .ranks = conf->head_groups,

@@ -16,12 +16,17 @@ struct search {
     struct cp_case c;
     struct mem_options memory;
     int cp;
-    double limit;        /* bytes of one GPU */
+    double limit; /* bytes of one GPU */
+    struct cp_conf
+        *balanced; /* assignments of the block at hand: hybrids of one degree share theirs */
+    int balanced_count;
     struct arena *a;     /* results */
     struct arena *block; /* candidates of the block at hand */
     struct arena *scratch;
     struct err *e;
 };
+
+enum { BALANCED_MOST = 256 }; /* degrees x placements x dispatch; beyond it they are found anew */
 
 /* ---- which configurations there are ---- */
 
@@ -114,6 +119,29 @@ static bool try_conf(struct search *s, int block, const struct cp_conf *conf, st
     return true;
 }
 
+/* How KV moves does not enter the assignment of heads: what was found for one strategy holds for
+ * the others. */
+static bool put_heads(struct search *s, int block, struct cp_conf *conf)
+{
+    bool balanced = cp_strategies[conf->strategy].balanced;
+    for (int i = 0; balanced && i < s->balanced_count; i++) {
+        const struct cp_conf *b = &s->balanced[i];
+        if (b->head_groups != conf->head_groups || b->heads_inside != conf->heads_inside ||
+            b->sparse != conf->sparse)
+            continue;
+        conf->pieces = b->pieces;
+        conf->piece_count = b->piece_count;
+        conf->assign_gap = b->assign_gap;
+        return true;
+    }
+    arena_reset(s->scratch);
+    if (!plan_assign_heads(&s->c, block, s->r->assign_nodes, conf, s->block, s->scratch, s->e))
+        return false;
+    if (balanced && s->balanced_count < BALANCED_MOST)
+        s->balanced[s->balanced_count++] = *conf;
+    return true;
+}
+
 static bool try_degrees(struct search *s, int block, enum cp_strategy strategy, int g_h, int g_s,
                         struct found *f)
 {
@@ -127,10 +155,7 @@ static bool try_degrees(struct search *s, int block, enum cp_strategy strategy, 
                                    .heads_inside = !place,
                                    .sparse = sparse,
                                    .query_group = s->r->query_group};
-            arena_reset(s->scratch);
-            if (!plan_assign_heads(&s->c, block, s->r->assign_nodes, &conf, s->block, s->scratch,
-                                   s->e) ||
-                !try_conf(s, block, &conf, f))
+            if (!put_heads(s, block, &conf) || !try_conf(s, block, &conf, f))
                 return false;
         }
     return true;
@@ -193,6 +218,8 @@ static bool search_block(struct search *s, int block, struct plan_compared *out)
     int keep = s->r->keep_candidates;
     struct found f = {.best = ARENA_ARRAY(s->a, struct plan_candidate, keep + 1), .keep = keep};
     arena_reset(s->block);
+    s->balanced = ARENA_ARRAY(s->block, struct cp_conf, BALANCED_MOST);
+    s->balanced_count = 0;
     if (!try_all(s, block, &f) || !rerank(s, block, &f))
         return false;
     for (int i = 0; i < f.count; i++)
