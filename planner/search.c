@@ -281,13 +281,26 @@ static int same_block_before(const struct cp_case *c, int block)
     return -1;
 }
 
+/* Nothing was left to try: says which head groups the model and the degree have in common. */
+static bool no_configuration(const struct search *s)
+{
+    char common[128] = "";
+    size_t used = 0;
+    for (int g = 1; g <= s->cp && used + 8 < sizeof common; g++)
+        if (s->cp % g == 0 && s->c.model->heads % g == 0)
+            used +=
+                (size_t)snprintf(common + used, sizeof common - used, "%s%d", used ? ", " : "", g);
+    return err_set(s->e, ERR_INPUT, err_at_name("--strategies"),
+                   "no configuration of %d ranks is left for %s by the strategies, degrees and "
+                   "dispatch asked for; even head groups (ulysses, usp) divide both its %d heads "
+                   "and the CP degree: %s",
+                   s->cp, s->c.model->name, s->c.model->heads, common);
+}
+
 static bool no_plan(const struct search *s, int block, const struct plan_compared *c)
 {
     if (c->tried == 0)
-        return err_set(s->e, ERR_INPUT, err_at_name(NULL),
-                       "no configuration of %d ranks is left for %s with %d heads by the "
-                       "strategies and degrees asked for",
-                       s->cp, s->c.model->name, s->c.model->heads);
+        return no_configuration(s);
     const struct mem_use *m = &c->nearest.memory;
     char conf[96];
     return err_set(s->e, ERR_INFEASIBLE, err_at_name(NULL),
