@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "cli/cli.h"
+#include "planner/assign.h"
 #include "traces/generate.h"
 #include "traces/import.h"
 #include "traces/measured.h"
@@ -119,11 +120,31 @@ struct parts {
     int count;
 };
 
+/* report_assign: the optimum for keep as the work. A rank takes a head at most when there are as
+ * many, so further ranks change nothing. */
+static bool whole_heads(const double *keep, int heads, int ranks, struct report_whole *out,
+                        struct err *e)
+{
+    struct assign_problem p = {
+        .heads = heads, .ranks = ranks < heads ? ranks : heads, .work_s = keep};
+    struct assign_result found;
+    if (p.heads > ASSIGN_MOST_HEADS || p.ranks > ASSIGN_MOST_RANKS)
+        return true;
+    struct arena *a = arena_new(), *scratch = arena_new();
+    bool ok = assign_exact(&p, (struct assign_limits){0}, &found, a, scratch, e);
+    if (ok)
+        *out = (struct report_whole){found.cost_s, found.bound_s, assign_proof_names[found.proof]};
+    arena_free(scratch);
+    arena_free(a);
+    return ok;
+}
+
 static bool parts_make(struct cli *c, struct trace_reader *r, enum what what,
                        struct report_range range, struct parts *p, struct err *e)
 {
     int level = (int)trace_info_of(r)->level, ranks = (int)args_int_or(c->args, "ranks", 8);
-    if ((what == WHAT_ALL || what == WHAT_KEEP) && !report_keep(r, range, ranks, c->a, &p->keep, e))
+    if ((what == WHAT_ALL || what == WHAT_KEEP) &&
+        !report_keep(r, range, ranks, whole_heads, c->a, &p->keep, e))
         return false;
     if (what == WHAT_UNIONS || what == WHAT_FITS || (what == WHAT_ALL && level >= 1)) {
         if (!report_unions(r, range, p->rows, &p->count, e))

@@ -36,14 +36,17 @@ static const struct table_col keep_cols[] = {{"step", "step", TABLE_INT, 0},
                                              {"cv", "cv", TABLE_QTY, QTY_NUMBER},
                                              {"contiguous", "contiguous", TABLE_QTY, QTY_NUMBER},
                                              {"lpt", "LPT", TABLE_QTY, QTY_NUMBER},
+                                             {"best", "best", TABLE_QTY, QTY_NUMBER},
+                                             {"proof", "proof", TABLE_STR, 0},
                                              {"bound", "bound", TABLE_QTY, QTY_NUMBER}};
 
 static void keep_row(const struct trace_record *rec, double *keep, int heads, int ranks,
-                     struct arena *scratch, struct table *t)
+                     const struct report_whole *whole, struct arena *scratch, struct table *t)
 {
     struct skew s;
     static const double quantile[5] = {0, 0.25, 0.5, 0.75, 1};
     stats_skew(keep, heads, ranks, scratch, &s);
+    double pace = s.mean * heads / ranks;
     qsort(keep, (size_t)heads, sizeof *keep, stats_double_order);
     table_int(t, rec->step);
     table_int(t, rec->layer);
@@ -53,11 +56,13 @@ static void keep_row(const struct trace_record *rec, double *keep, int heads, in
     table_num(t, s.cv);
     table_num(t, s.contiguous);
     table_num(t, s.lpt);
-    table_num(t, s.bound);
+    table_num(t, whole->best / pace);
+    table_str(t, pace > 0 ? whole->proof : NULL); /* no keep at all: no ratios */
+    table_num(t, fmax(s.bound, whole->bound / pace));
 }
 
-bool report_keep(struct trace_reader *r, struct report_range range, int ranks, struct arena *a,
-                 struct table **out, struct err *e)
+bool report_keep(struct trace_reader *r, struct report_range range, int ranks,
+                 report_assign *assign, struct arena *a, struct table **out, struct err *e)
 {
     int heads = (int)trace_info_of(r)->heads;
     struct table *t = table_new(a, keep_cols, sizeof keep_cols / sizeof keep_cols[0]);
@@ -67,9 +72,11 @@ bool report_keep(struct trace_reader *r, struct report_range range, int ranks, s
     bool ok = true;
     for (int i = 0; ok && next_record(r, &range, &i, &rec, e); i++) {
         arena_reset(scratch);
-        ok = trace_read_keep(r, i, keep, e);
+        struct report_whole whole = {.best = NAN};
+        ok = trace_read_keep(r, i, keep, e) &&
+             (!assign || assign(keep, heads, ranks, &whole, e));
         if (ok)
-            keep_row(&rec, keep, heads, ranks, scratch, t);
+            keep_row(&rec, keep, heads, ranks, &whole, scratch, t);
     }
     arena_free(scratch);
     *out = t;

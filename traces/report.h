@@ -11,10 +11,21 @@ struct report_range { /* records that count */
     int layer;        /* < 0: all layers */
 };
 
+/* The load of the fullest rank when `ranks` ranks share whole heads. */
+struct report_whole {
+    double best;       /* the least that was found; NaN: not looked for */
+    double bound;      /* proved: none is below */
+    const char *proof; /* how far `best` is proved; static, NULL without `best` */
+};
+/* Fills `out` from load[heads]; planner/assign.h can, and lies beside this layer. */
+typedef bool report_assign(const double *load, int heads, int ranks, struct report_whole *out,
+                           struct err *e);
+
 /* One row a record: keep over its heads (mean, least, quartiles, most), skew, and max over mean of whole heads on
- * `ranks` ranks: neighbours, LPT, and the bound no assignment beats. */
-bool report_keep(struct trace_reader *r, struct report_range range, int ranks, struct arena *a,
-                 struct table **out, struct err *e);
+ * `ranks` ranks: neighbours, LPT, the best that `assign` finds with its proof, and the bound no assignment beats.
+ * assign NULL: best and proof stay empty, and the bound is that of stats_skew. */
+bool report_keep(struct trace_reader *r, struct report_range range, int ranks,
+                 report_assign *assign, struct arena *a, struct table **out, struct err *e);
 
 enum { REPORT_SIZES = 6 };
 struct report_union { /* means over heads and records of the range */

@@ -113,7 +113,7 @@ static void tables_have_a_row_a_record_and_a_head(void)
     struct report_union rows[LAYOUT_KINDS * REPORT_SIZES];
     int n;
     struct trace_reader *r = trace_of(2, "dsv");
-    gsl_test(!report_keep(r, (struct report_range){-1, 1}, 4, a, &t, &e), "%s", e.text);
+    gsl_test(!report_keep(r, (struct report_range){-1, 1}, 4, NULL, a, &t, &e), "%s", e.text);
     gsl_test_int(table_rows(t), 2, "two steps of layer 1");
     gsl_test(!report_heads(r, (struct report_range){1000, -1}, a, &t, &e), "%s", e.text);
     gsl_test_int(table_rows(t), 8, "two layers of four heads");
