@@ -221,7 +221,7 @@ bool compare_files(const char *plan, const char *rows, struct arena *a, struct c
     uint64_t signature;
     int ranks;
     const struct plan *p = plan_read(plan, a, e);
-    if (!p || !run_read(rows, a, &r, &signature, &ranks, e))
+    if (!p || !rows_read(rows, a, &r, &signature, &ranks, e))
         return false;
     if (!compare_run(p, &r, signature, a, out, e)) {
         err_prefix(e, "%s", rows);
@@ -231,8 +231,6 @@ bool compare_files(const char *plan, const char *rows, struct arena *a, struct c
 }
 
 /* ---- printing ---- */
-
-static const char *const pass_names[] = {"forward", "recompute", "backward"};
 
 static void add_row(struct table *t, int block, const char *pass, const char *phase,
                     double predicted, double measured, double least, double most)
@@ -250,7 +248,7 @@ static void add_row(struct table *t, int block, const char *pass, const char *ph
     table_str(t, *error ? error : NULL);
 }
 
-static void print_words(const struct comparison *c, FILE *out)
+void compare_words(const struct comparison *c, FILE *out)
 {
     for (int i = 0; i < c->block_count; i++) {
         const struct compare_block *k = &c->blocks[i];
@@ -259,7 +257,7 @@ static void print_words(const struct comparison *c, FILE *out)
                 off < 0 ? "less" : "more");
         if (k->culprit >= 0)
             fprintf(out, "; %s (%s) is %.0f%% of all differences", c->phases[k->culprit].name,
-                    pass_names[c->phases[k->culprit].pass], 100 * k->culprit_share);
+                    rows_pass_names[c->phases[k->culprit].pass], 100 * k->culprit_share);
         fputs(".\n", out);
     }
     for (int i = 0; i < c->phase_count; i++)
@@ -272,8 +270,7 @@ static void print_words(const struct comparison *c, FILE *out)
                     c->phases[i].bound_s);
 }
 
-bool compare_print(const struct comparison *c, double tolerance, enum table_format format,
-                   FILE *out, struct arena *a, struct err *e)
+struct table *compare_table(const struct comparison *c, struct arena *a)
 {
     static const struct table_col cols[] = {{"block", "block", TABLE_INT, QTY_NUMBER},
                                             {"pass", "pass", TABLE_STR, QTY_NUMBER},
@@ -284,31 +281,44 @@ bool compare_print(const struct comparison *c, double tolerance, enum table_form
                                             {"most_s", "most", TABLE_QTY, QTY_SECONDS},
                                             {"error", "error", TABLE_STR, QTY_NUMBER}};
     struct table *t = table_new(a, cols, 8);
-    const struct compare_block *worst = NULL;
-    double most = 0;
     for (int k = 0; k < c->block_count; k++) {
         const struct compare_block *b = &c->blocks[k];
         for (int i = 0; i < c->phase_count; i++) {
             const struct compare_phase *x = &c->phases[i];
             if (x->block == b->block)
-                add_row(t, x->block, pass_names[x->pass], x->name, x->predicted_s, x->measured_s,
-                        x->least_s, x->most_s);
+                add_row(t, x->block, rows_pass_names[x->pass], x->name, x->predicted_s,
+                        x->measured_s, x->least_s, x->most_s);
         }
         add_row(t, b->block, "all", "whole block, of what was run", b->predicted_s, b->measured_s,
                 b->least_s, b->most_s);
-        double off = fabs(b->measured_s / b->predicted_s - 1);
-        if (!(off <= most))
-            most = off, worst = b;
     }
-    table_print(t, format, out);
-    if (format == TABLE_TEXT)
-        print_words(c, out);
+    return t;
+}
+
+bool compare_judge(const struct comparison *c, double tolerance, struct err *e)
+{
+    const struct compare_block *worst = NULL;
+    double most = 0;
+    for (int k = 0; k < c->block_count; k++) {
+        double off = fabs(c->blocks[k].measured_s / c->blocks[k].predicted_s - 1);
+        if (!(off <= most))
+            most = off, worst = &c->blocks[k];
+    }
     if (c->impossible)
         return err_set(e, ERR_TOLERANCE, err_at_name("compare"),
-                       "%d phases are faster than the plan's hardware allows", c->impossible);
+                       "faster than the plan's hardware allows: %d of the phases", c->impossible);
     if (worst && !(most <= tolerance))
         return err_set(e, ERR_TOLERANCE, err_at_name("compare"),
                        "block %d is off by %.0f%%, allowed %.0f%%", worst->block, 100 * most,
                        100 * tolerance);
     return true;
+}
+
+bool compare_print(const struct comparison *c, double tolerance, enum table_format format,
+                   FILE *out, struct arena *a, struct err *e)
+{
+    table_print(compare_table(c, a), format, out);
+    if (format == TABLE_TEXT)
+        compare_words(c, out);
+    return compare_judge(c, tolerance, e);
 }

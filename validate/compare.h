@@ -3,7 +3,8 @@
 #define VALIDATE_COMPARE_H
 
 #include "base/table.h"
-#include "validate/run.h"
+#include "model/plan.h"
+#include "validate/rows.h"
 
 /* One phase of one block. Phases of the same name and pass (the two ends of a gather) are one. NaN:
  * not predicted (the model leaves it out) or not run (linear layers, the predictor). */
@@ -42,9 +43,17 @@ bool compare_run(const struct plan *p, const struct run_result *r, uint64_t sign
 bool compare_files(const char *plan, const char *rows, struct arena *a, struct comparison *out,
                    struct err *e);
 
-/* Phases, whole blocks, what explains the gap, what cannot be; then ERR_TOLERANCE if a whole block
- * is off by more than `tolerance` (0.25: 25%; infinity never fails) or something is faster than the
- * hardware allows. */
+/* A line for each phase and each whole block. */
+struct table *compare_table(const struct comparison *c, struct arena *a);
+
+/* In sentences: how far each block is off, what explains it, what cannot be. */
+void compare_words(const struct comparison *c, FILE *out);
+
+/* ERR_TOLERANCE if a whole block is off by more than `tolerance` (0.25: 25%; infinity never fails)
+ * or something is faster than the hardware allows. */
+bool compare_judge(const struct comparison *c, double tolerance, struct err *e);
+
+/* All three; the sentences with TABLE_TEXT only. */
 bool compare_print(const struct comparison *c, double tolerance, enum table_format format,
                    FILE *out, struct arena *a, struct err *e);
 

@@ -5,7 +5,8 @@
 #include <string.h>
 
 #include "base/outfile.h"
-#include "validate/run.h"
+#include "model/plan.h"
+#include "validate/rows.h"
 
 const char *const measured_names[MEASURED_KINDS] = {"dense attention forward",
                                                     "dense attention backward",
@@ -157,7 +158,7 @@ bool measured_add(struct measured *m, const char *plan, const char *rows, struct
     uint64_t signature;
     int ranks;
     const struct plan *p = plan_read(plan, m->a, e);
-    if (!p || !run_read(rows, m->a, &r, &signature, &ranks, e))
+    if (!p || !rows_read(rows, m->a, &r, &signature, &ranks, e))
         return false;
     if (signature != plan_signature(p))
         return err_set(e, ERR_INPUT, err_at_name(rows), "measured with another plan than %s", plan);

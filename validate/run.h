@@ -1,5 +1,5 @@
-/* Runs the blocks of a plan and keeps what was measured: one row per block, repeat, rank and phase.
- */
+/* Runs the blocks of a plan and keeps what was measured: one row per block, repeat, rank and phase
+ * (validate/rows.h). */
 #ifndef VALIDATE_RUN_H
 #define VALIDATE_RUN_H
 
@@ -8,8 +8,7 @@
 #include "base/arena.h"
 #include "model/plan.h"
 #include "validate/exec.h"
-
-#define RUN_SCHEMA "shardwise-measured/1"
+#include "validate/rows.h"
 
 struct run_options {
     const struct kern_backend *backend;
@@ -21,23 +20,6 @@ struct run_options {
     int block_count;
     const int *blocks;  /* of the plan, ascending */
     const char **phase; /* not NULL: where rank 0 of this process says what it does now */
-};
-
-/* One phase of one rank in one repeat, as the file has it. */
-struct run_row {
-    int block, repeat, rank, pass, cost;
-    char phase[44];
-    double seconds, wait_s, sent, received, work;
-};
-
-struct run_result {
-    int row_count;
-    const struct run_row *rows; /* by block, repeat, rank, order of the phases */
-    int blocks;
-    const double
-        *union_share; /* [blocks] mean over ranks of what the selections touch; 1 if dense */
-    bool verified;
-    double far_o, far_gradient; /* worst over ranks and blocks; 0 if not verified */
 };
 
 /* The case of one block of the plan. */
@@ -56,9 +38,5 @@ void run_share_cores(const struct comm *world);
 /* The header that the rows need: "# schema", provenance comments are the caller's, then the column
  * names. */
 void run_write_header(FILE *out, uint64_t signature, int ranks, const struct run_options *o);
-
-/* Reads such a file; rows in file order. ERR_INPUT with line for what is not one. */
-bool run_read(const char *path, struct arena *a, struct run_result *r, uint64_t *signature,
-              int *ranks, struct err *e);
 
 #endif

@@ -1,0 +1,1 @@
+shardwise compare plan.json
