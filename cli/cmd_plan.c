@@ -6,18 +6,24 @@
 #include "cli/workload.h"
 #include "planner/explain.h"
 #include "sim/eval.h"
+#include "validate/measured.h"
 
 static const char *const format_names[] = {"text", "csv", "json",
                                            NULL}; /* in the order of enum table_format */
 
-static const char *const eval_names[] = {"cost", "sim", NULL};
+enum { EVAL_COST, EVAL_SIM, EVAL_MEASURED };
+static const char *const eval_names[] = {"cost", "sim", "measured", NULL};
 
 static const struct arg_group plan_options = {
     "Output",
     (const struct arg_option[]){
         OPTION_INT("top", 1, 1000, "K", "show the K best configurations of the slowest block (5)"),
-        OPTION_CHOICE("eval", eval_names, "WHO",
-                      "who has the last word on the K best: closed forms or simulation (cost)"),
+        OPTION_CHOICE(
+            "eval", eval_names, "WHO",
+            "closed forms; simulation as the last word on the K best; or closed forms with "
+            "kernels and links fitted to --measured (cost)"),
+        OPTION_TEXT("measured", "PLAN,ROWS[,PLAN,ROWS..]", NULL,
+                    "with --eval measured: plans that were run, each with shardwise-run's rows"),
         OPTION_FLAG(
             "explain",
             "say why: the runner-up, heads, unions, and where DSV's released solver differs"),
@@ -54,18 +60,76 @@ static bool print_plan(struct cli *c, const struct plan_request *r, const struct
     return true;
 }
 
+/* The text up to the next comma, or NULL at the end; *rest moves behind it. */
+static const char *next_name(struct cli *c, const char **rest)
+{
+    size_t n = strcspn(*rest, ",");
+    const char *name = n ? arena_strndup(c->a, *rest, n) : NULL;
+    *rest += n + ((*rest)[n] == ',');
+    return name;
+}
+
+/* What no run had stays as the profile says: that must not go unnoticed. */
+static void warn_unmeasured(const struct measured_fit *fit)
+{
+    const char *comma = "";
+    for (int k = 0; k < MEASURED_KINDS; k++)
+        if (fit->line[k].points == 0) {
+            fprintf(stderr, "%s%s",
+                    *comma ? comma : "shardwise: not measured, so as the profile says: ",
+                    measured_names[k]);
+            comma = ", ";
+        }
+    if (*comma)
+        fputc('\n', stderr);
+}
+
+/* Fits kernels and links to the runs named by --measured. */
+static bool fit_measured(struct cli *c, struct measured_fit *fit, struct err *e)
+{
+    const char *rest = args_text(c->args, "measured");
+    struct measured *m = measured_new(c->a);
+    if (!rest)
+        return err_set(e, ERR_INPUT, err_at_name("--eval"),
+                       "measured needs --measured PLAN,ROWS: a plan and the rows of its run");
+    while (*rest) {
+        const char *plan = next_name(c, &rest), *rows = next_name(c, &rest);
+        if (!plan || !rows)
+            return err_set(e, ERR_INPUT, err_at_name("--measured"),
+                           "want pairs PLAN,ROWS with a comma between all files");
+        if (!measured_add(m, plan, rows, e) || !prov_input(c->prov, plan, e) ||
+            !prov_input(c->prov, rows, e))
+            return false;
+    }
+    if (!measured_solve(m, fit, e))
+        return false;
+    warn_unmeasured(fit);
+    return true;
+}
+
 static bool run(struct cli *c, struct err *e)
 {
     struct plan_request r;
     struct plan_found f;
+    struct measured_fit fit;
+    struct plan_eval measured;
+    int eval = args_choice_or(c->args, "eval", EVAL_COST);
     if (!workload_request(c, &r, e))
         return false;
     r.keep_candidates = (int)args_int_or(c->args, "top", 5);
     if (r.keep_candidates < 2)
         r.keep_candidates = 2; /* --explain compares with the runner-up */
     struct plan_eval sim = sim_eval(NULL);
-    if (args_choice_or(c->args, "eval", 0) == 1)
+    if (eval == EVAL_SIM)
         r.rerank = &sim;
+    if (args_given(c->args, "measured") && eval != EVAL_MEASURED)
+        return err_set(e, ERR_INPUT, err_at_name("--measured"), "goes with --eval measured");
+    if (eval == EVAL_MEASURED) {
+        if (!fit_measured(c, &fit, e))
+            return false;
+        measured = measured_eval(&fit);
+        r.eval = &measured;
+    }
     if (!plan_search(&r, &f, c->a, e))
         return false;
     const char *path = args_text(c->args, "output");
