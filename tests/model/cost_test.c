@@ -140,6 +140,32 @@ static void selective_gather_moves_the_union(void)
     gsl_test_rel(payload, 377487360, 1e-12, "KA26a forward + recompute + gradients");
 }
 
+/* DSV's artifact sends three int32 for each remote row instead of a bitmap. */
+static void lists_of_rows_are_longer_than_bitmaps(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 256000, 1, 4, 0.08, 0.08, arena);
+    struct cp_conf rows = fixture_conf(CP_SCP, 1, 4, true, 16, arena);
+    double remote = phase_bytes(&f, &rows, "kv gather", 0).recv_near / 512;
+    gsl_test_rel(12 * remote, 2949120, 1e-12, "KA05c");
+    gsl_test(phase_bytes(&f, &rows, "index exchange", 0).recv_near >= 12 * remote,
+             "the bitmap is shorter");
+}
+
+/* MagiAttention's benchmark at 8 GPUs: 64 query and 8 KV heads, 8192 tokens a GPU, full mask. */
+static void a_published_ring_step_has_its_size(void)
+{
+    struct fixture f;
+    fixture_init(&f, 64, 8, 8 * 8192, 1, 8, 1, 1, arena);
+    struct cp_conf ring = fixture_conf(CP_RING, 1, 8, false, 64, arena);
+    struct cp_conf even = fixture_conf(CP_ULYSSES, 8, 1, false, 64, arena);
+    struct cp_program r = cp_program_of(&f.c, 0, &ring, arena);
+    struct cp_program u = cp_program_of(&f.c, 0, &even, arena);
+    gsl_test_rel(fixture_phase(&r, "attention")->from[0], 33554432, 1e-12, "KA27c one hop");
+    gsl_test_rel(fixture_phase(&u, "attention")->seconds[0] * 0.6e15, 17592186044416, 1e-12,
+                 "KA27a forward FLOP of a GPU");
+}
+
 static void a_hybrid_lies_between_its_ends(void)
 {
     struct fixture f;
@@ -151,6 +177,9 @@ static void a_hybrid_lies_between_its_ends(void)
     gsl_test_rel(gather, 131072000, 1e-12, "KA06b gather part");
     gsl_test_rel(all, 262144000, 1e-12, "KA06c together");
     struct cp_conf scp = fixture_conf(CP_SCP_DENSE, 1, 4, false, 16, arena);
+    struct cp_conf hcp = fixture_conf(CP_ULYSSES, 4, 1, false, 16, arena);
+    gsl_test_rel(program_bytes(&f, &hcp, PASS_FORWARD, 0).recv_near, 196608000, 1e-12,
+                 "KA06d pure HCP");
     gsl_test_rel(program_bytes(&f, &scp, PASS_FORWARD, 0).recv_near, 393216000, 1e-12,
                  "KA06e pure SCP, dense");
 }
@@ -505,6 +534,8 @@ int main(void)
     uneven_heads_send_and_receive_differently();
     the_fullest_rank_of_an_uneven_alltoall_sets_the_pace();
     selective_gather_moves_the_union();
+    lists_of_rows_are_longer_than_bitmaps();
+    a_published_ring_step_has_its_size();
     a_hybrid_lies_between_its_ends();
     a_ring_passes_everything_on();
     bytes_divide_between_nvlink_and_nics();
