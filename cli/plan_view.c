@@ -270,6 +270,18 @@ static void break_even(const struct view *v)
     fprintf(v->out, "; the median head here has %s.\n", RATIO(1 - median_keep(c->sparsity, v->a)));
 }
 
+/* A profile of another chip is an assumption, and the reader must know. */
+static void other_gpu(const struct view *v)
+{
+    const struct cp_case *c = &v->r->c;
+    if (!kern_measured_on(c->kernels, &c->cluster->gpu))
+        fprintf(
+            v->out,
+            "These kernels were measured on %s, not on %s: dense times assume the same share of "
+            "its peak, sparse times are taken as they are.\n",
+            c->kernels->measured_on, c->cluster->gpu.name);
+}
+
 static void rests_on(const struct view *v)
 {
     const struct sparsity *s = v->r->c.sparsity;
@@ -279,6 +291,7 @@ static void rests_on(const struct view *v)
         fprintf(v->out,
                 "Note: attention of %s is %s; this is priced as full attention, an upper bound.\n",
                 v->p->c.model->name, v->p->c.model->attention);
+    other_gpu(v);
     if (median_keep(s, v->a) >= 1) {
         fprintf(v->out, "Dense attention (no sparsity given), kernels %s.\n",
                 v->r->c.kernels->name);

@@ -1,11 +1,13 @@
 #include "model/kernel.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "model/read.h"
 
-static const char *const profile_keys[] = {"name", "source", "dense",        "best",   "sparse",
-                                           "gemm", "copy",   "gathered_row", "overlap", "launch", NULL};
+static const char *const profile_keys[] = {"name",    "source", "dense",       "best",
+                                           "sparse",  "gemm",   "copy",        "gathered_row",
+                                           "overlap", "launch", "measured_on", NULL};
 static const char *const dense_keys[] = {"name", "forward", "backward", NULL};
 static const char *const sparse_keys[] = {"name", "forward", "backward", "select",
                                           "tile", "group",   NULL};
@@ -107,6 +109,7 @@ static const struct kern_profile *profile_read(const struct cfg *map, struct are
                                                struct err *e)
 {
     struct kern_profile *k = ARENA_NEW(a, struct kern_profile);
+    k->measured_on = cfg_text_or(map, "measured_on", "");
     k->name = cfg_text_or(map, "name", read_stem(map->at.file, a));
     bool ok = cfg_text(map, "source", &k->source, e) && dense_read(map, "dense", &k->dense, e) &&
               dense_read(map, "best", &k->best, e) && sparse_read(map, &k->sparse, e) &&
@@ -131,6 +134,20 @@ const struct kern_profile *kern_read(const struct cfg *map, struct arena *a, str
         return err_set(e, ERR_INPUT, map->at, "kernels: want a map with keys such as 'dense'"),
                NULL;
     return cfg_check_keys(map, profile_keys, e) ? profile_read(map, a, e) : NULL;
+}
+
+bool kern_measured_on(const struct kern_profile *k, const struct hw_gpu *g)
+{
+    const char *at = k->measured_on;
+    size_t n = strlen(g->name);
+    if (!at || !*at)
+        return true;
+    while ((at = strstr(at, g->name))) {
+        if ((at == k->measured_on || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0'))
+            return true;
+        at += n;
+    }
+    return false;
 }
 
 static void json_dense(struct json *j, const char *key, const struct kern_dense *d)
@@ -167,6 +184,7 @@ void kern_json(const struct kern_profile *k, struct json *j, const char *key)
     json_object(j, key);
     json_text(j, "name", k->name);
     json_text(j, "source", k->source);
+    json_text(j, "measured_on", k->measured_on ? k->measured_on : "");
     json_dense(j, "dense", &k->dense);
     json_dense(j, "best", &k->best);
     json_sparse(j, &k->sparse);

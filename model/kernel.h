@@ -32,6 +32,7 @@ struct kern_sparse {
 struct kern_profile {
     const char *name;
     const char *source;
+    const char *measured_on; /* GPUs by name, "h100 h200"; "" = not said */
     struct kern_dense dense; /* the baseline that is run */
     struct kern_dense best;  /* best dense kernel known: break-even is stated against it */
     struct kern_sparse sparse;
@@ -51,6 +52,10 @@ double kern_sparse_s(const struct kern_profile *k, bool backward, double rows, d
 double kern_select_s(const struct kern_profile *k, double scores);
 double kern_gemm_s(const struct kern_profile *k, const struct hw_gpu *g, double flop);
 double kern_copy_s(const struct kern_profile *k, const struct hw_gpu *g, double bytes);
+
+/* Was it measured on this GPU, or does it not say? Elsewhere sparse times and shares of peak are
+ * assumptions. */
+bool kern_measured_on(const struct kern_profile *k, const struct hw_gpu *g);
 
 /* Kept keys rounded up to the kernel's tile. */
 double kern_tiled(const struct kern_profile *k, double keys);

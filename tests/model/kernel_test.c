@@ -296,7 +296,8 @@ static bool profiles_equal(const struct kern_profile *a, const struct kern_profi
            s->backward_pair_s == t->backward_pair_s && s->select_score_s == t->select_score_s &&
            s->tile == t->tile && s->group == t->group && a->gemm_share == b->gemm_share &&
            a->hbm_share == b->hbm_share && a->gathered_row_s == b->gathered_row_s &&
-           a->overlap_share == b->overlap_share && a->launch_s == b->launch_s;
+           strcmp(a->measured_on, b->measured_on) == 0 && a->overlap_share == b->overlap_share &&
+           a->launch_s == b->launch_s;
 }
 
 static void a_written_profile_reads_back_the_same(void)
