@@ -12,6 +12,27 @@ enum { GPUS_MOST = 1 << 20, TOKENS_MOST = 1 << 30 };
 
 /* ---- one answer ---- */
 
+static const char *const kernel_names[] = {"dense", "sparse", "select", "gemm", NULL};
+enum { KERNELS = 4, COLLECTIVES = COLL_OPS };
+
+/* --op names either kind: collectives, in the order of enum coll_op, then kernels. */
+static const char *const op_names[] = {
+    "all_gather", "reduce_scatter", "all_reduce", "alltoall", "send_recv",
+    "dense",      "sparse",         "select",     "gemm",     NULL};
+
+/* The place of --op within its kind; `fallback` without --op. */
+static bool read_op(struct cli *c, bool kernel, int fallback, int *op, struct err *e)
+{
+    int given = args_choice_or(c->args, "op", kernel ? COLLECTIVES + fallback : fallback);
+    *op = kernel ? given - COLLECTIVES : given;
+    if (*op >= 0 && *op < (kernel ? KERNELS : COLLECTIVES))
+        return true;
+    return err_set(e, ERR_INPUT, args_at(c->args, "op"), "'%s' is a %s; want one of %s",
+                   op_names[given], kernel ? "collective" : "kernel",
+                   kernel ? "dense, sparse, select, gemm"
+                          : "all_gather, reduce_scatter, all_reduce, alltoall, send_recv");
+}
+
 static const struct table_col answer_cols[] = {
     {"what", "what", TABLE_STR, 0},
     {"time_s", "time", TABLE_QTY, QTY_SECONDS},
@@ -74,7 +95,10 @@ static bool predict_collective(struct cli *c, struct err *e)
         name ? prof_net_load(name, args_at(c->args, "profile"), c->a, e) : NULL;
     if (!net || !cli_input(c, "net", name, e))
         return false;
-    struct coll_query q = {.op = (enum coll_op)args_choice_or(c->args, "op", COLL_ALLTOALL),
+    int op;
+    if (!read_op(c, false, COLL_ALLTOALL, &op, e))
+        return false;
+    struct coll_query q = {.op = (enum coll_op)op,
                            .type = COLL_HALF,
                            .bytes = args_qty_or(c->args, "bytes", 0),
                            .gpus = hw_gpus(&k),
@@ -97,8 +121,6 @@ static bool predict_collective(struct cli *c, struct err *e)
 /* ---- kernels ---- */
 
 enum { DENSE, SPARSE, SELECT, GEMM };
-static const char *const kernel_names[] = {"dense", "sparse", "select", "gemm", NULL};
-
 struct kernel_case {
     const struct prof_kernels *p;
     double tokens, heads, batch, keep, group, m, n, k;
@@ -115,7 +137,10 @@ static bool ratio_ok(struct cli *c, double keep, struct err *e)
 
 static bool read_case(struct cli *c, struct kernel_case *x, struct err *e)
 {
-    *x = (struct kernel_case){.kernel = args_choice_or(c->args, "kernel", DENSE),
+    int op;
+    if (!read_op(c, true, DENSE, &op, e))
+        return false;
+    *x = (struct kernel_case){.kernel = args_choice_or(c->args, "kernel", op),
                               .tokens = (double)args_int_or(c->args, "tokens", 0),
                               .heads = (double)args_int_or(c->args, "heads", 1),
                               .batch = (double)args_int_or(c->args, "batch", 1),
@@ -243,7 +268,7 @@ static const struct arg_group table_options = {
 static const struct arg_group collective_options = {
     "Collectives",
     (const struct arg_option[]){
-        OPTION_CHOICE("op", coll_op_names, "OP", "which (alltoall)"),
+        OPTION_CHOICE("op", op_names, "OP", "which collective (alltoall) or kernel (dense)"),
         OPTION_QTY("bytes", QTY_BYTES, "SIZE",
                    "the buffer of a rank as nccl-tests counts it: 64 MiB"),
         OPTION_TEXT("cluster", "NAME", "clusters", "NODESxGPUS-KIND[-RATEg] or a YAML file"),
@@ -252,7 +277,7 @@ static const struct arg_group collective_options = {
 static const struct arg_group kernel_options = {
     "Kernels",
     (const struct arg_option[]){
-        OPTION_CHOICE("kernel", kernel_names, "NAME", "which (dense)"),
+        OPTION_CHOICE("kernel", kernel_names, "NAME", "the same as --op"),
         OPTION_INT("tokens", 1, TOKENS_MOST, "S", "length of the sequence: 64k"),
         OPTION_INT("heads", 1, 65536, "N", "heads (1)"),
         OPTION_INT("batch", 1, 65536, "N", "sequences (1)"),

@@ -1,0 +1,1 @@
+shardwise predict kernel --op alltoall --tokens 64k
