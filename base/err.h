@@ -6,6 +6,10 @@
 
 #include <stdbool.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum err_code { /* the values are the program's exit statuses; docs/cli.md lists them */
                 ERR_NONE = 0,
                 ERR_SYSTEM = 1,     /* the machine said no: cannot open, write, fork */
@@ -38,4 +42,7 @@ void err_prefix(struct err *e, const char *format, ...) __attribute__((format(pr
 /* The place of a command-line option or a whole file. */
 struct err_at err_at_name(const char *name);
 
+#ifdef __cplusplus
+}
+#endif
 #endif
