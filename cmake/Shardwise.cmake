@@ -27,21 +27,23 @@ add_library(shardwise_flags INTERFACE)
 target_compile_definitions(shardwise_flags INTERFACE _DEFAULT_SOURCE)
 target_include_directories(shardwise_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 # -ffp-contract=off: the same input gives the same bytes on machines with and without FMA. Kernels opt back in.
-target_compile_options(shardwise_flags INTERFACE -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
-                       -Wpointer-arith -Wvla -ffp-contract=off)
+set(c_warnings -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla)
+set(cxx_warnings -Wall -Wextra -Wpointer-arith -Wno-unknown-pragmas -Wno-unused-function)
+target_compile_options(shardwise_flags INTERFACE "$<$<COMPILE_LANGUAGE:C>:${c_warnings};-ffp-contract=off>"
+                       "$<$<COMPILE_LANGUAGE:CXX>:${cxx_warnings}>") # C++: emulated CUDA kernels, in tests
 if(SHARDWISE_WERROR)
-  target_compile_options(shardwise_flags INTERFACE -Werror)
+  target_compile_options(shardwise_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Werror>)
 endif()
 if(SHARDWISE_SANITIZE)
-  target_compile_options(shardwise_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all
-                         -fno-omit-frame-pointer)
+  set(sanitize -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_compile_options(shardwise_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${sanitize}>")
   target_link_options(shardwise_flags INTERFACE -fsanitize=address,undefined)
 endif()
 if(SHARDWISE_FUZZ)
-  target_compile_options(shardwise_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_compile_options(shardwise_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:-fsanitize=fuzzer-no-link>)
 endif()
 if(SHARDWISE_COVERAGE)
-  target_compile_options(shardwise_flags INTERFACE --coverage -O0)
+  target_compile_options(shardwise_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:--coverage;-O0>")
   target_link_options(shardwise_flags INTERFACE --coverage)
 endif()
 

@@ -2,10 +2,10 @@
  * file with PTX. Each function is one instruction (or one idiom) of the PTX ISA 9.0 manual; the
  * register layouts are its figures for mma.m16n8k16 and wgmma.m64nNk16.
  *
- * A host compiler gets the same functions from kernels/cuda/emulate.h, which runs a kernel's threads
- * as fibers of one CPU thread: that is how kernels are tested where there is no GPU. So kernels keep
- * to this file and to the CUDA names that emulate.h lists, take shared memory from dev_shared() only,
- * and start through dev_launch().
+ * A host compiler gets the same functions from kernels/cuda/emulate.h, which runs a kernel's
+ * threads as fibers of one CPU thread: that is how kernels are tested where there is no GPU. So
+ * kernels keep to this file and to the CUDA names that emulate.h lists, take shared memory from
+ * dev_shared() only, and start through dev_launch().
  *
  * Addresses in shared memory are bytes from the shared window (dev_smem), as PTX has them.
  * bf16 pairs are uint32_t: the element with the lower index in the lower half.
@@ -56,7 +56,8 @@ DEV uint32_t dev_smem(const void *shared)
 
 /* ---- asynchronous copies, global to shared --------------------------------------------------- */
 
-/* 16 bytes, both sides aligned to 16; `bytes` = 0 reads nothing and writes zeros (bytes: 0 or 16). */
+/* 16 bytes, both sides aligned to 16; `bytes` = 0 reads nothing and writes zeros (bytes: 0 or 16).
+ */
 DEV void dev_copy16(uint32_t smem, const void *global, int bytes)
 {
     asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(smem), "l"(global),
@@ -97,9 +98,9 @@ DEV void dev_ldmatrix4_t(uint32_t r[4], uint32_t smem)
 }
 
 /* c[16][8] += a[16][16] b[16][8], bf16 in, fp32 out. With g = lane / 4 and t = lane % 4:
- * a[0] = (g, 2t), a[1] = (g + 8, 2t), a[2] = (g, 2t + 8), a[3] = (g + 8, 2t + 8), each with the next
- * column; b[0] = rows 2t and 2t + 1 of column g, b[1] = rows 2t + 8 and 2t + 9;
- * c[0], c[1] = (g, 2t), (g, 2t + 1), c[2], c[3] = the same of row g + 8. */
+ * a[0] = (g, 2t), a[1] = (g + 8, 2t), a[2] = (g, 2t + 8), a[3] = (g + 8, 2t + 8), each with the
+ * next column; b[0] = rows 2t and 2t + 1 of column g, b[1] = rows 2t + 8 and 2t + 9; c[0], c[1] =
+ * (g, 2t), (g, 2t + 1), c[2], c[3] = the same of row g + 8. */
 DEV void dev_mma(float c[4], const uint32_t a[4], const uint32_t b[2])
 {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
@@ -108,7 +109,8 @@ DEV void dev_mma(float c[4], const uint32_t a[4], const uint32_t b[2])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/* ---- arithmetic -------------------------------------------------------------------------------- */
+/* ---- arithmetic --------------------------------------------------------------------------------
+ */
 
 DEV float dev_exp2(float x) /* relative error 2^-22; 0 for -infinity; denormals become 0 */
 {
@@ -141,7 +143,8 @@ DEV float dev_high(uint32_t pair)
     return __uint_as_float(pair & 0xffff0000u);
 }
 
-/* ---- reductions into global memory --------------------------------------------------------------- */
+/* ---- reductions into global memory
+ * --------------------------------------------------------------- */
 
 DEV void dev_add(float *global, float x)
 {
@@ -160,11 +163,10 @@ DEV void dev_add4(float *global, const float x[4]) /* sm_90; aligned to 16 */
  * every writing thread and a barrier first. */
 DEV void dev_bulk_add(float *global, uint32_t smem, int bytes)
 {
-    DEV_ON_BULK(
-        asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(
-                         global),
-                     "r"(smem), "r"(bytes)
-                     : "memory"));
+    DEV_ON_BULK(asm volatile(
+        "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(global),
+        "r"(smem), "r"(bytes)
+        : "memory"));
 }
 
 DEV void dev_bulk_commit(void)
@@ -182,16 +184,19 @@ template <int N> DEV void dev_bulk_wait(void) /* done in global memory */
     DEV_ON_BULK(asm volatile("cp.async.bulk.wait_group %0;" ::"n"(N) : "memory"));
 }
 
-DEV void dev_fence_async(void) /* this thread's shared stores come before later asynchronous reads */
+DEV void
+dev_fence_async(void) /* this thread's shared stores come before later asynchronous reads */
 {
     DEV_ON_BULK(asm volatile("fence.proxy.async.shared::cta;" ::: "memory"));
 }
 
-/* ---- mbarriers (64-bit words in shared memory) ---------------------------------------------------- */
+/* ---- mbarriers (64-bit words in shared memory)
+ * ---------------------------------------------------- */
 
 DEV void dev_barrier_init(uint32_t barrier, int arrivals)
 {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals)
+                 : "memory");
 }
 
 DEV void dev_barrier_arrive(uint32_t barrier)
@@ -202,8 +207,8 @@ DEV void dev_barrier_arrive(uint32_t barrier)
 /* Arrives once this thread's copies so far (dev_copy16) are done; counts as one of `arrivals`. */
 DEV void dev_barrier_arrive_copied(uint32_t barrier)
 {
-    DEV_ON_BULK(
-        asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory"));
+    DEV_ON_BULK(asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier)
+                             : "memory"));
 }
 
 /* Until the phase of this parity is over: 0 for the first, then 1, 0, ... */
@@ -222,12 +227,13 @@ DEV void dev_named_barrier(int number, int threads)
     asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
 }
 
-/* ---- wgmma: four warps, sm_90a ------------------------------------------------------------------------ */
+/* ---- wgmma: four warps, sm_90a
+ * ------------------------------------------------------------------------ */
 
-/* Matrix in shared memory, 128-byte swizzle, rows of 128 bytes (64 bf16), 8-row atoms of 1,024 bytes
- * aligned to 1,024: byte b of row r lies at r * 128 + (b ^ ((r % 8) << 4)) (on 16-byte chunks).
- * lead: bytes between atoms along the leading dimension (MN-major only; 16 for K-major); stride:
- * bytes between 8-row atoms. */
+/* Matrix in shared memory, 128-byte swizzle, rows of 128 bytes (64 bf16), 8-row atoms of 1,024
+ * bytes aligned to 1,024: byte b of row r lies at r * 128 + (b ^ ((r % 8) << 4)) (on 16-byte
+ * chunks). lead: bytes between atoms along the leading dimension (MN-major only; 16 for K-major);
+ * stride: bytes between 8-row atoms. */
 DEV uint64_t dev_matrix(uint32_t smem, int lead, int stride)
 {
     return (uint64_t)((smem & 0x3ffff) >> 4) | (uint64_t)(lead >> 4) << 16 |
@@ -259,7 +265,7 @@ template <int N> DEV void dev_registers_more(void)
     DEV_ON_WGMMA(asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)));
 }
 
-#define DEV_R4(x, i) "+f"(x[i]), "+f"(x[i + 1]), "+f"(x[i + 2]), "+f"(x[i + 3])
+#define DEV_R4(x, i)  "+f"(x[i]), "+f"(x[i + 1]), "+f"(x[i + 2]), "+f"(x[i + 3])
 #define DEV_R16(x, i) DEV_R4(x, i), DEV_R4(x, i + 4), DEV_R4(x, i + 8), DEV_R4(x, i + 12)
 #define DEV_R32(x, i) DEV_R16(x, i), DEV_R16(x, i + 16)
 #define DEV_R64(x, i) DEV_R32(x, i), DEV_R32(x, i + 32)
@@ -272,7 +278,8 @@ DEV void dev_wgmma_64x64(float c[32], uint64_t a, uint64_t b, int add)
     DEV_ON_WGMMA(asm volatile(
         "{ .reg .pred p; setp.ne.b32 p, %34, 0; "
         "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "
+        "%19, "
         "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, p, 1, 1, 0, 0; }"
         : DEV_R32(c, 0)
         : "l"(a), "l"(b), "r"(add)));
@@ -282,13 +289,14 @@ DEV void dev_wgmma_64x64(float c[32], uint64_t a, uint64_t b, int add)
  * shared memory ([16][64 columns]). */
 DEV void dev_wgmma_64x64_reg(float c[32], const uint32_t a[4], uint64_t b)
 {
-    DEV_ON_WGMMA(asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
-        "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, %36, 1, "
-        "1, 1, 1;"
-        : DEV_R32(c, 0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)));
+    DEV_ON_WGMMA(asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+                              "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, "
+                              "%15, %16, %17, %18, %19, "
+                              "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, "
+                              "%33, %34, %35}, %36, 1, "
+                              "1, 1, 1;"
+                              : DEV_R32(c, 0)
+                              : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)));
 }
 
 /* The same with 128 columns: c[64][128]. */
@@ -296,7 +304,8 @@ DEV void dev_wgmma_64x128_reg(float c[64], const uint32_t a[4], uint64_t b)
 {
     DEV_ON_WGMMA(asm volatile(
         "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "
+        "%19, "
         "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, "
         "%38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, "
         "%56, %57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
@@ -309,16 +318,17 @@ DEV void dev_wgmma_64x128_reg(float c[64], const uint32_t a[4], uint64_t b)
 #undef DEV_R32
 #undef DEV_R64
 
-/* ---- start -------------------------------------------------------------------------------------------- */
+/* ---- start
+ * -------------------------------------------------------------------------------------------- */
 
 /* Starts kernel<<<grid, block, shared, stream>>>(args...), with more than 48 KiB of shared memory
  * where asked for. The kernel's error, or cudaSuccess; nothing waits. */
 template <class... Formal, class... Actual>
-static inline cudaError_t dev_launch(void (*kernel)(Formal...), dim3 grid, dim3 block, size_t shared,
-                                     cudaStream_t stream, Actual... args)
+static inline cudaError_t dev_launch(void (*kernel)(Formal...), dim3 grid, dim3 block,
+                                     size_t shared, cudaStream_t stream, Actual... args)
 {
-    cudaError_t bad = cudaFuncSetAttribute((const void *)kernel,
-                                           cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    cudaError_t bad = cudaFuncSetAttribute(
+        (const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (bad == cudaSuccess) {
         kernel<<<grid, block, shared, stream>>>(args...);
         bad = cudaGetLastError();
