@@ -1,0 +1,134 @@
+/* What the forward and the backward kernel share: the keys that a group of queries sees, as tiles
+ * of N key rows in shared memory, whether they come from a list, a bitmap or are simply all.
+ *
+ * One warp makes the tiles, all others read them after a barrier. A stream looks one step ahead: a
+ * call of keys_next stores what the call before has loaded, so that nobody waits for global memory
+ * if a tile of work lies between two calls. */
+#ifndef KERNELS_CUDA_ATTENTION_CUH
+#define KERNELS_CUDA_ATTENTION_CUH
+
+#include "kernels/kern.h"
+
+#include "kernels/cuda/prim.cuh"
+
+/* Part of a kernel's parameters, one per head; the fields are those of struct kern_keys. */
+struct key_source {
+    const int32_t *list, *count;
+    const uint32_t *bitmap;
+    int64_t stride; /* of the lists in entries or of the bitmaps in words */
+    int32_t list_count, kv_rows;
+};
+
+static inline struct key_source key_source_of(const struct kern_head *h)
+{
+    const struct kern_keys *k = &h->keys;
+    struct key_source s;
+    s.list = k->list;
+    s.count = k->list ? k->count : NULL;
+    s.bitmap = k->list ? NULL : k->bitmap;
+    s.stride = k->list ? k->list_stride : k->bitmap_words;
+    s.list_count = k->list_count;
+    s.kv_rows = (int32_t)h->kv_rows;
+    return s;
+}
+
+/* The keys of one group in ascending order, N (32 or 64) at a time. Every lane of the warp has one.
+ */
+template <int N> struct key_stream {
+    const int32_t *list;    /* of the group */
+    const uint32_t *bitmap; /* of the group */
+    int32_t next, end;      /* list entries, or keys, or words of the bitmap: loaded, and in all */
+    int32_t ahead[N / 32];  /* entries next - N + lane + 32 i; a bitmap has its next word in [0] */
+    uint32_t bits;          /* a bitmap's word of this lane: what is left of it */
+    uint32_t base;          /* ... and the key of its bit 0 */
+    uint32_t last;          /* bits of the last word that are keys */
+};
+
+/* Entries next + lane, ...: -1 beyond the end. */
+template <int N> DEV void keys_load_entries(struct key_stream<N> *s, int lane)
+{
+#pragma unroll
+    for (int i = 0; i < N / 32; i++) {
+        int step = lane + 32 * i;
+        bool over = step >= s->end - s->next;
+        s->ahead[i] = over ? -1 : s->list ? __ldg(s->list + s->next + step) : s->next + step;
+    }
+    s->next += min(N, s->end - s->next);
+}
+
+template <int N> DEV void keys_load_word(struct key_stream<N> *s, int lane)
+{
+    int at = s->next + lane;
+    uint32_t word = at < s->end ? __ldg(s->bitmap + at) : 0;
+    s->ahead[0] = (int32_t)(at == s->end - 1 ? word & s->last : word);
+}
+
+template <int N>
+DEV void keys_open(struct key_stream<N> *s, const struct key_source *from, int64_t group, int lane)
+{
+    s->list = from->list ? from->list + group * from->stride : NULL;
+    s->bitmap = from->bitmap ? from->bitmap + group * from->stride : NULL;
+    s->next = 0;
+    s->bits = 0;
+    s->base = 0;
+    s->last = from->kv_rows % 32 ? ~(~0u << from->kv_rows % 32) : ~0u;
+    s->end = !from->list   ? from->kv_rows
+             : from->count ? __ldg(from->count + group)
+                           : from->list_count;
+    if (s->bitmap) {
+        s->end = (int32_t)(((int64_t)from->kv_rows + 31) / 32);
+        keys_load_word<N>(s, lane);
+    } else {
+        keys_load_entries<N>(s, lane);
+    }
+}
+
+/* The warp spreads the next 1,024 bits over its lanes, one word each. */
+template <int N> DEV void keys_refill(struct key_stream<N> *s, int lane)
+{
+    s->bits = (uint32_t)s->ahead[0];
+    s->base = (uint32_t)(s->next + lane) * 32;
+    s->next += 32;
+    keys_load_word<N>(s, lane);
+}
+
+template <int N> DEV int keys_next_bits(struct key_stream<N> *s, int32_t *tile, int lane)
+{
+    int given = 0;
+    for (;;) {
+        int mine = __popc(s->bits), upto = mine; /* keys of the lanes up to this one */
+#pragma unroll
+        for (int d = 1; d < 32; d *= 2) {
+            int below = __shfl_up_sync(~0u, upto, d);
+            upto += lane >= d ? below : 0;
+        }
+        int at = given + upto - mine;
+        given = min(N, given + __shfl_sync(~0u, upto, 31));
+        for (; s->bits && at < N; at++, s->bits &= s->bits - 1)
+            tile[at] = (int32_t)s->base + __ffs((int)s->bits) - 1;
+        if (given == N || s->next >= s->end)
+            break;
+        keys_refill<N>(s, lane);
+    }
+    for (int i = given + lane; i < N; i += 32)
+        tile[i] = -1;
+    return given;
+}
+
+/* The whole warp: writes the next N keys to `tile` in shared memory, -1 where there are none left,
+ * and returns how many there are. Other warps may read the tile after a barrier. */
+template <int N> DEV int keys_next(struct key_stream<N> *s, int32_t *tile, int lane)
+{
+    if (s->bitmap)
+        return keys_next_bits<N>(s, tile, lane);
+    int given = 0;
+#pragma unroll
+    for (int i = 0; i < N / 32; i++) {
+        tile[lane + 32 * i] = s->ahead[i];
+        given += __popc(__ballot_sync(~0u, s->ahead[i] >= 0));
+    }
+    keys_load_entries<N>(s, lane);
+    return given;
+}
+
+#endif
