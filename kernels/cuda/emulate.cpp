@@ -4,10 +4,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -268,8 +270,73 @@ static void run_block(block *b, uint3 index)
     go(next());
 }
 
+/* ---- device memory apart from the host's
+ * ---------------------------------------------------------- */
+
+/* One range of addresses, closed unless a kernel or a copy is at work in some thread. Memory that
+ * was freed is given back to the system, its addresses are not used again. */
+struct apart {
+    enum : size_t { ROOM = (size_t)64 << 30 };
+    std::mutex lock;
+    unsigned char *start = nullptr;
+    size_t used = 0;
+    int users = 0;
+
+    bool wanted(void) const
+    {
+        const char *on = getenv("SHARDWISE_EMULATE_APART");
+        return on && atoi(on);
+    }
+
+    void *take(size_t bytes)
+    {
+        std::lock_guard<std::mutex> hold(lock);
+        if (!start) {
+            void *p =
+                mmap(nullptr, ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (p == MAP_FAILED)
+                return nullptr;
+            start = (unsigned char *)p;
+        }
+        bytes = (bytes + 4096) / 4096 * 4096;
+        if (bytes > ROOM - used)
+            return nullptr;
+        used += bytes;
+        return start + used - bytes;
+    }
+
+    bool has(const void *p)
+    {
+        std::lock_guard<std::mutex> hold(lock);
+        return start && (const unsigned char *)p >= start &&
+               (const unsigned char *)p < start + ROOM;
+    }
+
+    void open(int by) /* 1 in, -1 out */
+    {
+        std::lock_guard<std::mutex> hold(lock);
+        users += by;
+        if (start && users == (by > 0))
+            mprotect(start, ROOM, users ? PROT_READ | PROT_WRITE : PROT_NONE);
+    }
+};
+
+static apart device_memory;
+
+struct at_work { /* device memory is open while one of these lives */
+    at_work()
+    {
+        device_memory.open(1);
+    }
+    ~at_work()
+    {
+        device_memory.open(-1);
+    }
+};
+
 void launch(dim3 grid, dim3 size, size_t shared, const std::function<void()> &thread)
 {
+    at_work open;
     block b = {};
     b.thread = &thread;
     prepare(&b, grid, size, shared);
@@ -919,20 +986,25 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     if (bytes > memory_limit())
         return cudaErrorMemoryAllocation;
-    *p = aligned_alloc(256, (bytes + 511) / 256 * 256);
+    *p = emu::device_memory.wanted() ? emu::device_memory.take(bytes)
+                                     : aligned_alloc(256, (bytes + 511) / 256 * 256);
     return *p ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
 cudaError_t cudaFree(void *p)
 {
-    free(p);
+    if (!emu::device_memory.has(p))
+        free(p);
     return cudaSuccess;
 }
 
 cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t stream)
 {
     (void)stream;
+    emu::at_work open;
     cudaError_t bad = cudaMalloc(p, bytes);
+    if (bad == cudaSuccess && emu::device_memory.has(*p))
+        mprotect(*p, bytes, PROT_READ | PROT_WRITE);
     if (bad == cudaSuccess)
         memset(*p, 0xff, bytes); /* NaN: what was not written must not be read */
     return bad;
@@ -947,8 +1019,13 @@ cudaError_t cudaFreeAsync(void *p, cudaStream_t stream)
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
-    (void)kind;
     (void)stream;
+    bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice,
+         from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    if (bytes && kind != cudaMemcpyDefault && emu::device_memory.wanted() &&
+        (emu::device_memory.has(to) != to_device || emu::device_memory.has(from) != from_device))
+        return cudaErrorInvalidValue;
+    emu::at_work open;
     if (bytes)
         memcpy(to, from, bytes);
     return cudaSuccess;
@@ -957,6 +1034,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
 cudaError_t cudaMemsetAsync(void *p, int byte, size_t bytes, cudaStream_t stream)
 {
     (void)stream;
+    emu::at_work open;
     if (bytes)
         memset(p, byte, bytes);
     return cudaSuccess;

@@ -3,6 +3,7 @@
  * end the program with its message). */
 #include "kernels/cuda/prim.cuh"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -304,8 +305,33 @@ static void mistakes_end_the_program(void)
     ends_with(wait_for_no_arrival, "an mbarrier");
 }
 
+static void device_memory_can_be_kept_from_the_host(void)
+{
+    setenv("SHARDWISE_EMULATE_APART", "1", 1);
+    void *p = nullptr;
+    float here = 7, back = 0;
+    gsl_test_int(cudaMalloc(&p, 4), 0, "device memory");
+    cudaMemcpyAsync(p, &here, 4, cudaMemcpyHostToDevice, cudaStreamPerThread);
+    cudaMemcpyAsync(&back, p, 4, cudaMemcpyDeviceToHost, cudaStreamPerThread);
+    gsl_test_abs(back, 7, 0, "there and back");
+    gsl_test_int(cudaMemcpyAsync(p, p, 4, cudaMemcpyDeviceToHost, cudaStreamPerThread),
+                 cudaErrorInvalidValue, "a copy that names the wrong side");
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGSEGV, SIG_DFL);
+        _exit(*(volatile float *)p == 7 ? 0 : 1);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    gsl_test(!WIFSIGNALED(status), "the host cannot read it");
+    cudaFree(p);
+    unsetenv("SHARDWISE_EMULATE_APART");
+}
+
 int main(void)
 {
+    device_memory_can_be_kept_from_the_host();
     a_warp_multiplies_like_the_definition();
     a_warpgroup_multiplies_like_the_definition();
     copies_arrive_at_the_wait_and_not_before();
