@@ -301,7 +301,6 @@ const struct kern_backend kern_cpu = {
     .name = "cpu",
     .what = "C and OpenMP; AVX-512, AVX2 or plain, as the machine has",
     .exact = true,
-    .host = true,
     .available = cpu_available,
     .allocate = cpu_allocate,
     .release = cpu_release,

@@ -165,7 +165,6 @@ const struct kern_backend kern_reference = {
     .name = "reference",
     .what = "double precision, one thread, by the definitions: the yardstick of the others",
     .exact = true,
-    .host = true,
     .available = cpu_available,
     .allocate = cpu_allocate,
     .release = cpu_release,
