@@ -81,24 +81,42 @@ static int list_peers(const struct comm *c, struct comm_parts p, int direction,
     return n;
 }
 
-bool comm_alltoallv(struct comm *c, struct comm_parts send, struct comm_parts receive,
-                    struct err *e)
+bool comm_copy(const struct kern_backend *memory, void *to, const void *from, int64_t bytes,
+               struct err *e)
+{
+    if (bytes == 0)
+        return true;
+    if (!memory || memory->host) {
+        memcpy(to, from, (size_t)bytes);
+        return true;
+    }
+    struct kern_copy c = {from, to, 1, bytes, bytes, bytes};
+    return memory->copy(&c, 1, e);
+}
+
+static bool exchange(struct comm *c, const struct kern_backend *memory, struct comm_parts send,
+                     struct comm_parts receive, struct err *e)
 {
     struct comm_message *list = malloc(2 * (size_t)c->size * sizeof *list);
     if (!list)
         return comm_fail(c, e, "out of memory");
     int sends = list_peers(c, send, 1, list), receives = list_peers(c, receive, -1, list + sends);
-    bool ok = c->backend->messages(c, list, sends, list + sends, receives, e);
-    int64_t own = send.bytes[c->rank];
-    if (ok && own > 0)
-        memcpy((char *)receive.data + receive.offset[c->rank],
-               (const char *)send.data + send.offset[c->rank], (size_t)own);
+    bool ok = c->backend->messages(c, memory, list, sends, list + sends, receives, e) &&
+              comm_copy(memory, (char *)receive.data + receive.offset[c->rank],
+                        (const char *)send.data + send.offset[c->rank], send.bytes[c->rank], e);
     free(list);
     return ok;
 }
 
-bool comm_allgatherv(struct comm *c, const void *send, int64_t bytes, struct comm_parts receive,
-                     struct err *e)
+bool comm_alltoallv(struct comm *c, struct comm_parts send, struct comm_parts receive,
+                    struct err *e)
+{
+    return exchange(c, c->memory, send, receive, e);
+}
+
+/* One part of `bytes` bytes to everybody. */
+static bool spread(struct comm *c, const struct kern_backend *memory, const void *send,
+                   int64_t bytes, struct comm_parts receive, struct err *e)
 {
     int64_t *same = malloc(2 * (size_t)c->size * sizeof *same);
     if (!same)
@@ -106,9 +124,37 @@ bool comm_allgatherv(struct comm *c, const void *send, int64_t bytes, struct com
     for (int i = 0; i < c->size; i++)
         same[i] = bytes, same[c->size + i] = 0;
     struct comm_parts out = {(void *)(uintptr_t)send, same, same + c->size};
-    bool ok = comm_alltoallv(c, out, receive, e);
+    bool ok = exchange(c, memory, out, receive, e);
     free(same);
     return ok;
+}
+
+bool comm_allgatherv(struct comm *c, const void *send, int64_t bytes, struct comm_parts receive,
+                     struct err *e)
+{
+    return spread(c, c->memory, send, bytes, receive, e);
+}
+
+/* In rank order, on the host or by the backend that has the memory. */
+static bool sum_parts(const struct kern_backend *memory, const float *parts, int size, float *out,
+                      int64_t count, struct err *e)
+{
+    if (memory && !memory->host) {
+        bool ok = memory->clear(out, (size_t)count * sizeof *out, e);
+        for (int r = 0; ok && r < size; r++) {
+            struct kern_scatter add = {
+                .src = parts + r * count, .dst = out, .count = 1, .width = count};
+            ok = memory->scatter_add(&add, 1, e);
+        }
+        return ok;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        float sum = 0;
+        for (int r = 0; r < size; r++)
+            sum += parts[r * count + i];
+        out[i] = sum;
+    }
+    return true;
 }
 
 bool comm_reduce_scatter(struct comm *c, const float *send, float *out, int64_t count,
@@ -123,13 +169,8 @@ bool comm_reduce_scatter(struct comm *c, const float *send, float *out, int64_t 
     }
     struct comm_parts from = {(void *)(uintptr_t)send, parts, parts + c->size}, to = from;
     to.data = scratch;
-    bool ok = comm_alltoallv(c, from, to, e);
-    for (int64_t i = 0; ok && i < count; i++) {
-        float sum = 0;
-        for (int r = 0; r < c->size; r++)
-            sum += scratch[r * count + i];
-        out[i] = sum;
-    }
+    bool ok = exchange(c, c->memory, from, to, e) &&
+              sum_parts(c->memory, scratch, c->size, out, count, e);
     free(parts);
     return ok;
 }
@@ -138,11 +179,9 @@ bool comm_shift(struct comm *c, const void *send, void *receive, int64_t bytes, 
 {
     struct comm_message out = {(c->rank + 1) % c->size, (void *)(uintptr_t)send, bytes};
     struct comm_message in = {(c->rank + c->size - 1) % c->size, receive, bytes};
-    if (c->size == 1) {
-        memcpy(receive, send, (size_t)bytes);
-        return true;
-    }
-    return c->backend->messages(c, &out, 1, &in, 1, e);
+    if (c->size == 1)
+        return comm_copy(c->memory, receive, send, bytes, e);
+    return c->backend->messages(c, c->memory, &out, 1, &in, 1, e);
 }
 
 bool comm_barrier(struct comm *c, struct err *e)
@@ -152,7 +191,7 @@ bool comm_barrier(struct comm *c, struct err *e)
     bool ok = tokens && parts;
     for (int i = 0; ok && i < c->size; i++)
         parts[i] = 1, parts[c->size + i] = i;
-    ok = ok ? comm_allgatherv(c, &token, 1, (struct comm_parts){tokens, parts, parts + c->size}, e)
+    ok = ok ? spread(c, NULL, &token, 1, (struct comm_parts){tokens, parts, parts + c->size}, e)
             : comm_fail(c, e, "out of memory");
     free(tokens);
     free(parts);

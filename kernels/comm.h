@@ -6,7 +6,8 @@
  * ERR_DEVICE: the message names this rank, its phase and the ranks that were waited for. Nothing is
  * left to hang.
  *
- * Buffers are in host memory for "loopback" and "mpi". */
+ * Buffers are in host memory, unless the communicator's `memory` names a kernel backend: then they
+ * are in that backend's, and messages wait for what it was asked to do. */
 #ifndef KERNELS_COMM_H
 #define KERNELS_COMM_H
 
@@ -14,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "kernels/kern.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -45,8 +47,9 @@ struct comm_backend {
      * otherwise ERR_INPUT. */
     bool (*run)(const struct comm_options *o, comm_main *main, void *arg, struct err *e);
     /* One group of messages: all sends and receives together; deadlock-free in any order. A
-     * receive's bytes must be those of its send. */
-    bool (*messages)(struct comm *c, const struct comm_message *sends, int send_count,
+     * receive's bytes must be those of its send. memory: where the data is; NULL is the host. */
+    bool (*messages)(struct comm *c, const struct kern_backend *memory,
+                     const struct comm_message *sends, int send_count,
                      const struct comm_message *receives, int receive_count, struct err *e);
     /* Ranks of the same colour form a communicator, ordered by key; called by all ranks of c. */
     struct comm *(*split)(struct comm *c, int colour, int key, struct err *e);
@@ -65,7 +68,15 @@ struct comm {
     int world_rank;
     double timeout_s;
     const char **phase; /* shared by all communicators of a rank */
+    /* Where the buffers of the collectives are; NULL: in host memory. Its owner sets it after run
+     * or split gave the communicator; a split of it starts with NULL. */
+    const struct kern_backend *memory;
 };
+
+/* `bytes` bytes within `memory` (NULL: the host's); in the order of what it was asked to do. For
+ * backends. */
+bool comm_copy(const struct kern_backend *memory, void *to, const void *from, int64_t bytes,
+               struct err *e);
 
 /* Names what the rank does now, for messages; `name` must live as long as it is current. */
 void comm_phase(struct comm *c, const char *name);

@@ -85,8 +85,9 @@ static bool wait_slot(struct member *m, const struct slot *s, bool full, int pee
                      : true;
 }
 
-static bool receive_one(struct member *m, const struct comm_message *in,
-                        const struct timespec *deadline, struct err *e)
+static bool receive_one(struct member *m, const struct kern_backend *memory,
+                        const struct comm_message *in, const struct timespec *deadline,
+                        struct err *e)
 {
     struct world *w = m->room->world;
     struct slot *s = &m->room->slots[in->peer * m->room->size + m->c.rank];
@@ -96,27 +97,28 @@ static bool receive_one(struct member *m, const struct comm_message *in,
         return comm_fail(&m->c, e, "rank %d sends %lld bytes, want %lld", in->peer,
                          (long long)s->bytes, (long long)in->bytes);
     pthread_mutex_unlock(&w->lock); /* the sender leaves its buffer alone until the slot is empty */
-    memcpy(in->data, s->data, (size_t)in->bytes);
+    bool ok = comm_copy(memory, in->data, s->data, in->bytes, e) && (!memory || memory->wait(e));
     pthread_mutex_lock(&w->lock);
     s->full = false;
     pthread_cond_broadcast(&w->change);
-    return true;
+    return ok;
 }
 
-static bool loopback_messages(struct comm *c, const struct comm_message *sends, int send_count,
+static bool loopback_messages(struct comm *c, const struct kern_backend *memory,
+                              const struct comm_message *sends, int send_count,
                               const struct comm_message *receives, int receive_count, struct err *e)
 {
     struct member *m = member_of(c);
     struct world *w = m->room->world;
     struct timespec deadline = deadline_of(c->timeout_s);
     struct slot *mine = &m->room->slots[c->rank * m->room->size];
-    bool ok = true;
+    bool ok = !memory || memory->wait(e); /* what is sent has been computed */
     pthread_mutex_lock(&w->lock);
-    for (int i = 0; i < send_count; i++) /* empty: the last group waited for that */
+    for (int i = 0; ok && i < send_count; i++) /* empty: the last group waited for that */
         mine[sends[i].peer] = (struct slot){sends[i].data, sends[i].bytes, true};
     pthread_cond_broadcast(&w->change);
     for (int i = 0; ok && i < receive_count; i++)
-        ok = receive_one(m, &receives[i], &deadline, e);
+        ok = receive_one(m, memory, &receives[i], &deadline, e);
     for (int i = 0; ok && i < send_count; i++)
         ok = wait_slot(m, &mine[sends[i].peer], false, sends[i].peer, &deadline, e);
     if (!ok)
@@ -185,6 +187,7 @@ static struct comm *loopback_split(struct comm *c, int colour, int key, struct e
         return NULL;
     }
     *part = (struct member){.c = *c, .room = w->made[c->rank]};
+    part->c.memory = NULL;
     part->c.rank = place_in_room(w, c->rank);
     part->c.size = part->room->size;
     return &part->c;

@@ -95,8 +95,8 @@ static bool wait_all(struct member *m, MPI_Request *requests, int count, int *do
            comm_fail(&m->c, e, "MPI error %d in a group of messages: is a rank gone?", code);
 }
 
-static bool mpi_messages(struct comm *c, const struct comm_message *sends, int send_count,
-                         const struct comm_message *receives, int receive_count, struct err *e)
+static bool host_messages(struct comm *c, const struct comm_message *sends, int send_count,
+                          const struct comm_message *receives, int receive_count, struct err *e)
 {
     struct member *m = member_of(c);
     int most = pieces_of(sends, send_count) + pieces_of(receives, receive_count), used = 0,
@@ -117,6 +117,47 @@ static bool mpi_messages(struct comm *c, const struct comm_message *sends, int s
     return ok;
 }
 
+/* The same messages with room of the host's, one after the other in `room`. */
+static int64_t restage(const struct comm_message *list, int count, char *room, int64_t at,
+                       struct comm_message *out)
+{
+    for (int i = 0; i < count; i++) {
+        out[i] = (struct comm_message){list[i].peer, room + at, list[i].bytes};
+        at += (list[i].bytes + 63) / 64 * 64;
+    }
+    return at;
+}
+
+/* Device memory goes through the host, so that any MPI will do. */
+static bool mpi_messages(struct comm *c, const struct kern_backend *memory,
+                         const struct comm_message *sends, int send_count,
+                         const struct comm_message *receives, int receive_count, struct err *e)
+{
+    if (!memory || memory->host)
+        return host_messages(c, sends, send_count, receives, receive_count, e);
+    int64_t bytes = 64 * (int64_t)(send_count + receive_count + 1);
+    for (int i = 0; i < send_count; i++)
+        bytes += sends[i].bytes;
+    for (int i = 0; i < receive_count; i++)
+        bytes += receives[i].bytes;
+    struct comm_message *list = malloc((size_t)(send_count + receive_count + 1) * sizeof *list);
+    char *room = malloc((size_t)bytes);
+    bool ok = (list && room) || comm_fail(c, e, "out of memory");
+    if (ok)
+        restage(receives, receive_count, room, restage(sends, send_count, room, 0, list),
+                list + send_count);
+    for (int i = 0; ok && i < send_count; i++)
+        ok = memory->get(list[i].data, sends[i].data, (size_t)sends[i].bytes, e);
+    ok = ok && memory->wait(e) &&
+         host_messages(c, list, send_count, list + send_count, receive_count, e);
+    for (int i = 0; ok && i < receive_count; i++)
+        ok = memory->put(receives[i].data, list[send_count + i].data, (size_t)receives[i].bytes, e);
+    ok = ok && memory->wait(e); /* `room` is free again */
+    free(room);
+    free(list);
+    return ok;
+}
+
 static struct comm *mpi_split(struct comm *c, int colour, int key, struct err *e)
 {
     struct member *part = calloc(1, sizeof *part);
@@ -125,6 +166,7 @@ static struct comm *mpi_split(struct comm *c, int colour, int key, struct err *e
         return NULL;
     }
     *part = (struct member){.c = *c};
+    part->c.memory = NULL;
     /* MPI_Comm_split has no time limit of its own; a barrier that has one goes first. */
     if (!comm_barrier(c, e) ||
         MPI_Comm_split(member_of(c)->mpi, colour, key, &part->mpi) != MPI_SUCCESS) {

@@ -143,6 +143,7 @@ struct kern_backend {
     const char *name; /* "cpu" */
     const char *what; /* one line for people */
     bool exact;       /* same bytes each time */
+    bool host;        /* its memory is the host's: a pointer may be used directly */
     bool (*available)(void);
     /* Memory of the backend, aligned to 256 bytes, not cleared. `release` accepts NULL. */
     bool (*allocate)(size_t bytes, void **p, struct err *e);

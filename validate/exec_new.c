@@ -219,6 +219,7 @@ static bool build(struct exec *x, struct err *e)
         x->row ? x->world->backend->split(x->world, x->l.head_rank, x->l.seq_rank, e) : NULL;
     if (!x->column)
         return false;
+    x->row->memory = x->column->memory = x->b; /* the world's messages are host arrays */
     take_tokens(x, e);
     take_heads(x, e);
     if (x->c.conf.sparse)

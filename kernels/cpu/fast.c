@@ -301,6 +301,7 @@ const struct kern_backend kern_cpu = {
     .name = "cpu",
     .what = "C and OpenMP; AVX-512, AVX2 or plain, as the machine has",
     .exact = true,
+    .host = true,
     .available = cpu_available,
     .allocate = cpu_allocate,
     .release = cpu_release,

@@ -165,6 +165,7 @@ const struct kern_backend kern_reference = {
     .name = "reference",
     .what = "double precision, one thread, by the definitions: the yardstick of the others",
     .exact = true,
+    .host = true,
     .available = cpu_available,
     .allocate = cpu_allocate,
     .release = cpu_release,
