@@ -33,49 +33,48 @@ static inline struct key_source key_source_of(const struct kern_head *h)
 }
 
 /* The keys of one group in ascending order, N (32 or 64) at a time. Every lane of the warp has one.
- */
+ * Few fields, since they stay in registers all through a kernel. */
 template <int N> struct key_stream {
-    const int32_t *list;    /* of the group */
-    const uint32_t *bitmap; /* of the group */
-    int32_t next, end;      /* list entries, or keys, or words of the bitmap: loaded, and in all */
-    int32_t ahead[N / 32];  /* entries next - N + lane + 32 i; a bitmap has its next word in [0] */
-    uint32_t bits;          /* a bitmap's word of this lane: what is left of it */
-    uint32_t base;          /* ... and the key of its bit 0 */
-    uint32_t last;          /* bits of the last word that are keys */
+    const struct key_source *from;
+    int32_t group;
+    int32_t next, end;     /* list entries, or keys, or words of the bitmap: loaded, and in all */
+    int32_t ahead[N / 32]; /* entries next - N + lane + 32 i; a bitmap has its next word in [0] */
+    uint32_t bits;         /* a bitmap's word next - 32 + lane: what is left of it */
 };
 
 /* Entries next + lane, ...: -1 beyond the end. */
 template <int N> DEV void keys_load_entries(struct key_stream<N> *s, int lane)
 {
+    const int32_t *list = s->from->list;
+    list += list ? s->group * s->from->stride + s->next : 0;
 #pragma unroll
     for (int i = 0; i < N / 32; i++) {
         int step = lane + 32 * i;
         bool over = step >= s->end - s->next;
-        s->ahead[i] = over ? -1 : s->list ? __ldg(s->list + s->next + step) : s->next + step;
+        s->ahead[i] = over ? -1 : list ? __ldg(list + step) : s->next + step;
     }
     s->next += min(N, s->end - s->next);
 }
 
 template <int N> DEV void keys_load_word(struct key_stream<N> *s, int lane)
 {
-    int at = s->next + lane;
-    uint32_t word = at < s->end ? __ldg(s->bitmap + at) : 0;
-    s->ahead[0] = (int32_t)(at == s->end - 1 ? word & s->last : word);
+    int at = s->next + lane, odd = s->from->kv_rows % 32;
+    uint32_t keys = at == s->end - 1 && odd ? ~(~0u << odd) : ~0u; /* bits that mean one */
+    const uint32_t *words = s->from->bitmap + s->group * s->from->stride;
+    s->ahead[0] = at < s->end ? (int32_t)(__ldg(words + at) & keys) : 0;
 }
 
 template <int N>
 DEV void keys_open(struct key_stream<N> *s, const struct key_source *from, int64_t group, int lane)
 {
-    s->list = from->list ? from->list + group * from->stride : NULL;
-    s->bitmap = from->bitmap ? from->bitmap + group * from->stride : NULL;
+    s->from = from;
+    s->group = (int32_t)group;
     s->next = 0;
     s->bits = 0;
-    s->base = 0;
-    s->last = from->kv_rows % 32 ? ~(~0u << from->kv_rows % 32) : ~0u;
     s->end = !from->list   ? from->kv_rows
              : from->count ? __ldg(from->count + group)
                            : from->list_count;
-    if (s->bitmap) {
+    if (from->bitmap) {
         s->end = (int32_t)(((int64_t)from->kv_rows + 31) / 32);
         keys_load_word<N>(s, lane);
     } else {
@@ -87,7 +86,6 @@ DEV void keys_open(struct key_stream<N> *s, const struct key_source *from, int64
 template <int N> DEV void keys_refill(struct key_stream<N> *s, int lane)
 {
     s->bits = (uint32_t)s->ahead[0];
-    s->base = (uint32_t)(s->next + lane) * 32;
     s->next += 32;
     keys_load_word<N>(s, lane);
 }
@@ -105,7 +103,7 @@ template <int N> DEV int keys_next_bits(struct key_stream<N> *s, int32_t *tile, 
         int at = given + upto - mine;
         given = min(N, given + __shfl_sync(~0u, upto, 31));
         for (; s->bits && at < N; at++, s->bits &= s->bits - 1)
-            tile[at] = (int32_t)s->base + __ffs((int)s->bits) - 1;
+            tile[at] = (s->next - 32 + lane) * 32 + __ffs((int)s->bits) - 1;
         if (given == N || s->next >= s->end)
             break;
         keys_refill<N>(s, lane);
@@ -119,7 +117,7 @@ template <int N> DEV int keys_next_bits(struct key_stream<N> *s, int32_t *tile, 
  * and returns how many there are. Other warps may read the tile after a barrier. */
 template <int N> DEV int keys_next(struct key_stream<N> *s, int32_t *tile, int lane)
 {
-    if (s->bitmap)
+    if (s->from->bitmap)
         return keys_next_bits<N>(s, tile, lane);
     int given = 0;
 #pragma unroll
