@@ -195,6 +195,7 @@ extern "C" const struct kern_backend kern_cuda = {
     .name = "cuda",
     .what = "NVIDIA GPUs from compute capability 8.0",
     .exact = false, /* dK and dV are summed by reductions in memory, in any order */
+    .host = false,
     .available = backend_available,
     .allocate = backend_allocate,
     .release = backend_release,
