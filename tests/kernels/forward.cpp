@@ -1,0 +1,208 @@
+/* Every variant of the CUDA forward kernel against the double-precision reference on the same bf16
+ * inputs: each dimension, tile of queries and source of keys that has code of its own. Usage:
+ * test_kernels_forward [variant...]; default: all. Skipped (77) where no device can run them. */
+extern "C" {
+#include "tests/check.h"
+#include "tests/kernels/problem.h"
+}
+
+#include <math.h>
+#include <stdio.h>
+
+extern "C" const struct kern_backend kern_cuda;
+bool cuda_forward_by(const char *variant, const struct kern_attention *a, struct err *e);
+
+static const char *variant; /* under test */
+static float scale;         /* of the running test; 0: the usual */
+
+static bool forward(const struct kern_attention *a, struct err *e)
+{
+    struct kern_attention scaled = *a;
+    scaled.scale = scale;
+    return cuda_forward_by(variant, &scaled, e);
+}
+
+static bool no_backward(const struct kern_attention *, struct err *)
+{
+    return true;
+}
+
+static bool run(struct problem *p, const char *what)
+{
+    struct kern_backend b = kern_cuda;
+    struct err e = {};
+    b.forward = forward;
+    b.backward = no_backward;
+    bool ok = problem_run(p, &b, &e);
+    gsl_test(!ok, "%s: %s: %s", variant, what, ok ? "runs" : e.text);
+    gsl_test(!problem_guards_hold(p), "%s: %s: nothing is written outside the arrays", variant,
+             what);
+    return ok;
+}
+
+/* P is rounded to bf16 (2^-9 relative) on its way to the second product. */
+static void expect_near(const struct problem *p, const struct problem *r, const char *what)
+{
+    struct distance d = problem_distance(p, r);
+    gsl_test(!(d.o <= 5e-3), "%s: %s: O is %.2g off, want 5e-3", variant, what, d.o);
+    gsl_test(!(d.o_row <= 3e-2), "%s: %s: worst row of O is %.2g off, want 3e-2", variant, what,
+             d.o_row);
+    gsl_test(!(d.lse <= 1e-3), "%s: %s: LSE is %.2g off, want 1e-3", variant, what, d.lse);
+    gsl_test(d.rounded != 0, "%s: %s: O is O32 rounded to bf16", variant, what);
+}
+
+/* Lists, then the same as bitmaps, which must give the same bytes. */
+static void expect_like_reference(const struct problem_shape *s, const char *what)
+{
+    struct problem p, r, bits;
+    struct err e = {};
+    problem_new(&p, s);
+    problem_twin(&r, &p);
+    r.a.scale = scale;
+    gsl_test(!kern_backend_of("reference", &e)->forward(&r.a, &e), "reference: %s", e.text);
+    if (run(&p, what))
+        expect_near(&p, &r, what);
+    if (s->keep[0] >= 0) {
+        problem_new(&bits, s);
+        problem_use_bitmaps(&bits);
+        run(&bits, what);
+        gsl_test(!problem_same(&p, &bits), "%s: %s: bitmaps give the bytes of lists", variant,
+                 what);
+        problem_free(&bits);
+    }
+    problem_free(&p);
+    problem_free(&r);
+}
+
+static struct problem_shape shape(int dim, int64_t q_rows, int64_t kv_rows, int64_t group, int keep,
+                                  uint64_t seed)
+{
+    struct problem_shape s = {};
+    s.dim = dim, s.heads = 1, s.q_rows = q_rows, s.kv_rows = kv_rows, s.group = group;
+    s.keep[0] = keep, s.logit_std = 1, s.seed = seed;
+    return s;
+}
+
+static void every_dimension_and_tile_is_right(void)
+{
+    static const int dims[] = {16, 80, 128, 176};
+    static const int groups[] = {32, 64, 128};
+    for (int dim : dims)
+        for (int group : groups) {
+            char what[64];
+            snprintf(what, sizeof what, "dim %d, groups of %d", dim, group);
+            struct problem_shape s = shape(dim, group + 5, 200, group, 131, (uint64_t)dim);
+            expect_like_reference(&s, what);
+            snprintf(what, sizeof what, "dim %d, dense, %d queries", dim, group);
+            s = shape(dim, group, 75, 0, -1, (uint64_t)dim + 1);
+            expect_like_reference(&s, what);
+        }
+}
+
+static void every_number_of_keys_is_right_at_tile_borders(void)
+{
+    static const int keeps[] = {0, 1, 16, 33, 63, 64, 65, 128, 129, 192, 260};
+    static const int groups[] = {20, 64, 100};
+    for (int keep : keeps)
+        for (int group : groups) {
+            char what[64];
+            snprintf(what, sizeof what, "%d keys of 260, groups of %d", keep, group);
+            struct problem_shape s = shape(64, group, 260, group, keep, 2);
+            expect_like_reference(&s, what);
+        }
+}
+
+static void groups_of_any_size_are_right(void)
+{
+    static const int groups[] = {1, 33, 129, 1000};
+    for (int group : groups) {
+        char what[64];
+        snprintf(what, sizeof what, "groups of %d", group);
+        struct problem_shape s = shape(64, group == 1 ? 5 : 170, 150, group, 99, 4);
+        s.heads = 3, s.keep[1] = 40, s.keep[2] = 0;
+        expect_like_reference(&s, what);
+    }
+}
+
+/* The maximum climbs by more than the softmax's slack of 2^8 again and again, and falls. */
+static void any_order_of_large_and_small_logits_is_right(void)
+{
+    static const double stds[] = {3, 10, 30};
+    for (double std : stds) {
+        char what[64];
+        snprintf(what, sizeof what, "logits of standard deviation %g", std);
+        for (int64_t group = 32; group <= 128; group *= 2) {
+            struct problem_shape s = shape(64, group, 400, group, 390, 5);
+            s.logit_std = std;
+            expect_like_reference(&s, what);
+        }
+    }
+    static const double means[] = {-90, -50, 60};
+    for (double mean : means) {
+        char what[64];
+        snprintf(what, sizeof what, "logits around %g", mean);
+        struct problem_shape s = shape(64, 70, 170, 32, 77, 6);
+        s.logit_mean = mean;
+        expect_like_reference(&s, what);
+    }
+}
+
+static void a_negative_scale_is_right(void)
+{
+    scale = -0.2f;
+    for (int64_t group = 32; group <= 128; group *= 2) {
+        struct problem_shape s = shape(128, group, 150, group, 70, 7);
+        expect_like_reference(&s, "scale -0.2");
+    }
+    scale = 0;
+}
+
+static void expect_refused(const struct problem *p, const char *text, const char *what)
+{
+    struct err e = {};
+    bool ok = cuda_forward_by(variant, &p->a, &e);
+    gsl_test(ok || e.code != ERR_INPUT || !strstr(e.text, text), "%s: %s is refused: %s", variant,
+             what, e.text);
+}
+
+static void wrong_input_is_refused(void)
+{
+    struct problem_shape s = shape(64, 8, 8, 4, 3, 13);
+    struct problem p;
+    struct err e = {};
+    problem_new(&p, &s);
+    bool known = cuda_forward_by("none such", &p.a, &e);
+    gsl_test(known || !strstr(e.text, variant), "an unknown variant is refused: %s", e.text);
+    p.a.dim = 60;
+    expect_refused(&p, "60", "a dimension of 60");
+    p.a.dim = 64;
+    p.head[0].q++;
+    expect_refused(&p, "q", "a misaligned Q");
+    p.head[0].q--;
+    p.head[0].keys.list_count = 9, p.head[0].keys.list_stride = 9;
+    expect_refused(&p, "9", "a list of 9 of 8 keys");
+    problem_free(&p);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const all[] = {"mma"};
+    int names = argc > 1 ? argc - 1 : (int)(sizeof all / sizeof *all), ran = 0;
+    for (int i = 0; i < names; i++) {
+        struct kern_attention none = {64, 0, 0, NULL};
+        struct err e = {};
+        variant = argc > 1 ? argv[i + 1] : all[i];
+        if (!kern_cuda.available() || !cuda_forward_by(variant, &none, &e)) {
+            printf("skipped: %s: %s\n", variant, e.text);
+            continue;
+        }
+        ran++;
+        every_dimension_and_tile_is_right();
+        every_number_of_keys_is_right_at_tile_borders();
+        groups_of_any_size_are_right();
+        any_order_of_large_and_small_logits_is_right();
+        a_negative_scale_is_right();
+        wrong_input_is_refused();
+    }
+    return ran ? gsl_test_summary() : 77;
+}
