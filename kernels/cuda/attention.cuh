@@ -71,9 +71,10 @@ DEV void keys_open(struct key_stream<N> *s, const struct key_source *from, int64
     s->group = (int32_t)group;
     s->next = 0;
     s->bits = 0;
-    s->end = !from->list   ? from->kv_rows
-             : from->count ? __ldg(from->count + group)
-                           : from->list_count;
+    s->end = from->kv_rows;
+    if (from->list) /* a count beyond the list is the caller's mistake, but must not lead astray */
+        s->end = (int32_t)min(
+            (int64_t)(from->count ? __ldg(from->count + group) : from->list_count), from->stride);
     if (from->bitmap) {
         s->end = (int32_t)(((int64_t)from->kv_rows + 31) / 32);
         keys_load_word<N>(s, lane);

@@ -14,27 +14,43 @@ static const char *label;
  * here) is 8e-6, and that is the relative error of its weight; bf16 arithmetic would need 5e-3. A
  * CUDA backend that rounds P and dS to bf16 is held to the wider bounds. */
 struct bounds {
-    double o, row, lse, grad;
+    double o, row, lse, dq, grad;
 };
 
 static struct bounds bounds_of(const struct kern_backend *b)
 {
     if (strcmp(b->name, "cuda") == 0)
-        return (struct bounds){5e-3, 3e-2, 1e-3, 1e-2};
-    return (struct bounds){5e-5, 2e-4, 1e-4, 1e-4};
+        return (struct bounds){5e-3, 3e-2, 1e-3, 1e-2, 1e-2};
+    return (struct bounds){5e-5, 2e-4, 1e-4, 1e-4, 1e-4};
 }
 
-static void expect_near(const struct distance *d, const char *what)
+/* dS is rounded to bf16 where the backend does that, relatively by up to 2^-9, and what the keys
+ * have in common no longer cancels in dQ = dS K. With logits around `mean` and of standard
+ * deviation 1, the keys have that many times more in common than apart. (A reference that rounds dS
+ * alike is within 0.012 of the CUDA kernels at a mean of -90.) */
+static struct bounds bounds_of_shape(const struct problem_shape *s)
 {
     struct bounds b = bounds_of(backend);
+    if (strcmp(backend->name, "cuda") == 0)
+        b.dq += fabs(s->logit_mean) / 256;
+    return b;
+}
+
+static void expect_within(const struct distance *d, struct bounds b, const char *what)
+{
     gsl_test(!(d->o <= b.o), "%s: %s: O is %.2g off, want %.2g", label, what, d->o, b.o);
     gsl_test(!(d->o_row <= b.row), "%s: %s: worst row of O is %.2g off, want %.2g", label, what,
              d->o_row, b.row);
     gsl_test(!(d->lse <= b.lse), "%s: %s: LSE is %.2g off, want %.2g", label, what, d->lse, b.lse);
-    gsl_test(!(d->dq <= b.grad), "%s: %s: dQ is %.2g off, want %.2g", label, what, d->dq, b.grad);
+    gsl_test(!(d->dq <= b.dq), "%s: %s: dQ is %.2g off, want %.2g", label, what, d->dq, b.dq);
     gsl_test(!(d->dk <= b.grad), "%s: %s: dK is %.2g off, want %.2g", label, what, d->dk, b.grad);
     gsl_test(!(d->dv <= b.grad), "%s: %s: dV is %.2g off, want %.2g", label, what, d->dv, b.grad);
     gsl_test(d->rounded != 0, "%s: %s: O is O32 rounded to bf16", label, what);
+}
+
+static void expect_near(const struct distance *d, const char *what)
+{
+    expect_within(d, bounds_of(backend), what);
 }
 
 static bool run(struct problem *p, const struct kern_backend *b, const char *what)
@@ -65,7 +81,7 @@ static void expect_like_reference(const struct problem_shape *s, const char *wha
     struct problem p, r;
     both(s, &p, &r, what);
     struct distance d = problem_distance(&p, &r);
-    expect_near(&d, what);
+    expect_within(&d, bounds_of_shape(s), what);
     problem_free(&p);
     problem_free(&r);
 }
