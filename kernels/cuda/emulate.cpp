@@ -45,6 +45,7 @@ struct matrix_op {
     bool in_registers;
     uint32_t a_registers[4];
     uint64_t a, b;
+    bool b_k_major;
     int add;
     const char *what;
 };
@@ -662,11 +663,10 @@ static void wgmma_run(const std::vector<fiber *> &all, const std::vector<matrix_
     for (uint32_t k = 0; k < 16; k++)
         for (uint32_t n = 0; n < (uint32_t)op.columns; n++)
             b[k * (uint32_t)op.columns + n] =
-                op.in_registers /* then B is MN-major */
-                    ? matrix_element(op.b, op.what,
-                                     n / 64 * lead_of(op.b) + k / 8 * stride_of(op.b), k % 8,
-                                     n % 64)
-                    : matrix_element(op.b, op.what, n / 8 * stride_of(op.b), n % 8, k);
+                op.b_k_major ? matrix_element(op.b, op.what, n / 8 * stride_of(op.b), n % 8, k)
+                             : matrix_element(op.b, op.what,
+                                              n / 64 * lead_of(op.b) + k / 8 * stride_of(op.b),
+                                              k % 8, n % 64);
     for (int i = 0; i < WARPGROUP; i++) {
         float *c = accumulator(all[(size_t)i], ops[(size_t)i].c);
         for (int j = 0; j < op.columns / 2; j++) {
@@ -733,10 +733,10 @@ void wgmma_wait(size_t groups)
 }
 
 void wgmma_issue(float *c, int columns, const uint32_t *a_registers, uint64_t a, uint64_t b,
-                 int add, const char *what)
+                 bool b_k_major, int add, const char *what)
 {
     fiber *f = now->self;
-    matrix_op op = {c, columns, a_registers != nullptr, {0, 0, 0, 0}, a, b, add, what};
+    matrix_op op = {c, columns, a_registers != nullptr, {0, 0, 0, 0}, a, b, b_k_major, add, what};
     if (a_registers)
         memcpy(op.a_registers, a_registers, sizeof op.a_registers);
     bool known = false;

@@ -362,7 +362,7 @@ void copy_wait(size_t groups);
 void bulk_wait(size_t groups, const char *what);
 void wgmma_wait(size_t groups);
 void wgmma_issue(float *c, int columns, const uint32_t *a_registers, uint64_t a, uint64_t b,
-                 int add, const char *what);
+                 bool b_k_major, int add, const char *what);
 } // namespace emu
 template <int N> static inline void dev_copy_wait(void)
 {
@@ -448,17 +448,22 @@ template <int N> static inline void dev_registers_more(void)
 
 static inline void dev_wgmma_64x64(float c[32], uint64_t a, uint64_t b, int add)
 {
-    emu::wgmma_issue(c, 64, nullptr, a, b, add, "dev_wgmma_64x64");
+    emu::wgmma_issue(c, 64, nullptr, a, b, true, add, "dev_wgmma_64x64");
+}
+
+static inline void dev_wgmma_64x64_reg_k(float c[32], const uint32_t a[4], uint64_t b, int add)
+{
+    emu::wgmma_issue(c, 64, a, 0, b, true, add, "dev_wgmma_64x64_reg_k");
 }
 
 static inline void dev_wgmma_64x64_reg(float c[32], const uint32_t a[4], uint64_t b)
 {
-    emu::wgmma_issue(c, 64, a, 0, b, 1, "dev_wgmma_64x64_reg");
+    emu::wgmma_issue(c, 64, a, 0, b, false, 1, "dev_wgmma_64x64_reg");
 }
 
 static inline void dev_wgmma_64x128_reg(float c[64], const uint32_t a[4], uint64_t b)
 {
-    emu::wgmma_issue(c, 128, a, 0, b, 1, "dev_wgmma_64x128_reg");
+    emu::wgmma_issue(c, 128, a, 0, b, false, 1, "dev_wgmma_64x128_reg");
 }
 
 /* ---- the runtime

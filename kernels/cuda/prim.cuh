@@ -285,6 +285,20 @@ DEV void dev_wgmma_64x64(float c[32], uint64_t a, uint64_t b, int add)
         : "l"(a), "l"(b), "r"(add)));
 }
 
+/* The same with A in registers (as dev_mma's a, rows 16 w + ...). */
+DEV void dev_wgmma_64x64_reg_k(float c[32], const uint32_t a[4], uint64_t b, int add)
+{
+    DEV_ON_WGMMA(asm volatile(
+        "{ .reg .pred p; setp.ne.b32 p, %37, 0; "
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "
+        "%19, "
+        "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, %36, "
+        "p, 1, 1, 0; }"
+        : DEV_R32(c, 0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add)));
+}
+
 /* c[64][64] += A[64][16] B[16][64]; A in registers (as dev_mma's a, rows 16 w + ...), B MN-major in
  * shared memory ([16][64 columns]). */
 DEV void dev_wgmma_64x64_reg(float c[32], const uint32_t a[4], uint64_t b)

@@ -92,25 +92,31 @@ __global__ void warpgroup_products(group_args p)
     int i = (int)threadIdx.x, w = i / 32, g = i % 32 / 4, t = i % 4;
     uint32_t at = dev_smem(s);
     float c[32], o[32];
+    uint32_t rows[4][4]; /* A again, in registers */
+    for (int k = 0; k < 4; k++) {
+        const uint16_t *row = p.a + (16 * w + g) * 64 + k * 16 + 2 * t;
+        memcpy(&rows[k][0], row, 4);
+        memcpy(&rows[k][1], row + 8 * 64, 4);
+        memcpy(&rows[k][2], row + 8, 4);
+        memcpy(&rows[k][3], row + 8 * 64 + 8, 4);
+    }
     dev_wgmma_fence();
-    for (int k = 0; k < 4; k++)
-        dev_wgmma_64x64(c, dev_matrix(at + (uint32_t)k * 32, 16, 1024),
-                        dev_matrix(at + 8192 + (uint32_t)k * 32, 16, 1024), k > 0);
+    for (int k = 0; k < 4; k++) {
+        uint64_t b = dev_matrix(at + 8192 + (uint32_t)k * 32, 16, 1024);
+        if (k % 2)
+            dev_wgmma_64x64(c, dev_matrix(at + (uint32_t)k * 32, 16, 1024), b, 1);
+        else
+            dev_wgmma_64x64_reg_k(c, rows[k], b, k > 0);
+    }
     dev_wgmma_commit();
     dev_wgmma_wait<0>();
     for (int j = 0; j < 32; j++) {
         p.scores[(16 * w + g + j / 2 % 2 * 8) * 64 + j / 4 * 8 + 2 * t + j % 2] = c[j];
         o[j] = 1;
     }
-    for (int k = 0; k < 4; k++) {
-        const uint16_t *row = p.a + (16 * w + g) * 64 + k * 16 + 2 * t;
-        uint32_t a[4];
-        memcpy(a + 0, row, 4);
-        memcpy(a + 1, row + 8 * 64, 4);
-        memcpy(a + 2, row + 8, 4);
-        memcpy(a + 3, row + 8 * 64 + 8, 4);
-        dev_wgmma_64x64_reg(o, a, dev_matrix(at + 16384 + (uint32_t)k * 16 * 128, 8192, 1024));
-    }
+    for (int k = 0; k < 4; k++)
+        dev_wgmma_64x64_reg(o, rows[k],
+                            dev_matrix(at + 16384 + (uint32_t)k * 16 * 128, 8192, 1024));
     dev_wgmma_commit();
     dev_wgmma_wait<0>();
     for (int j = 0; j < 32; j++)
