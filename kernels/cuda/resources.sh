@@ -33,7 +33,7 @@ report)
                     print target, kernel, $(i + 1), stack, stores, loads
         }' | { command -v c++filt >/dev/null && c++filt || cat; } | sed 's/ \([0-9]* [0-9]* [0-9]* [0-9]*\)$/\t\1/; s/ /\t/' |
         awk -F '\t' -v OFS='\t' '{ name = $2; sub(/\(.*/, "", name); sub(/^void /, "", name)
-                                   split($3, n, " "); print $1, n[1], n[2], n[3], n[4], name }' | LC_ALL=C sort >"$out.rows"
+                                   split($3, n, " "); print $1, n[1], n[2], n[3], n[4], name }' | LC_ALL=C sort -t '	' -k1,1 -k6 >"$out.rows"
     { printf 'target\tregisters\tstack\tspill_stores\tspill_loads\tkernel\n' && cat "$out.rows"; } >"$out"
     awk -F '\t' -v out="$out" '
         $3 + $4 + $5 > 0 { print $6 " for " $1 ": " $3 " bytes of stack, " $4 " of spill stores, " $5 " of spill loads; want 0"; bad = 1 }
