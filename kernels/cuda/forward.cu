@@ -1,5 +1,5 @@
 /* Attention forward, dense and query-grouped sparse, on tensor cores by mma.sync (any GPU from
- * sm_80).
+ * sm_80), and the choice between it and the wgmma kernels of forward_wgmma.cu.
  *
  *   S = scale Q_g K[keys_g]^T,  P = 2^(S - lse),  O_g = P V[keys_g],  lse = log2 sum_j 2^S_j
  *
@@ -93,8 +93,7 @@ DEV void load_queries(uint32_t q, const uint16_t *from, int rows, int dim, int t
     }
 }
 
-/* ---- one warp's share of a tile: 16 WM queries, KEYS keys ---------------------------------------
- */
+/* ---- one warp's share of a tile: 16 WM queries, KEYS keys ---- */
 
 /* s = Q K^T. q and k are this lane's addresses of the first 16 rows. */
 template <int D, int WM, int KEYS>
@@ -150,149 +149,32 @@ DEV void weigh(float (&o)[WM][D / 8][4], const float (&p)[WM][KEYS / 8][4], uint
     }
 }
 
-/* Columns whose key is -1 leave the softmax. */
-template <int WM, int KEYS>
-DEV void mask_missing(float (&s)[WM][KEYS / 8][4], const int32_t *keys, int lane)
-{
-#pragma unroll
-    for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-        for (int j = 0; j < 2; j++)
-            if (keys[n * 8 + lane % 4 * 2 + j] < 0)
-#pragma unroll
-                for (int a = 0; a < WM; a++)
-                    s[a][n][j] = s[a][n][j + 2] = -INFINITY;
-}
-
-/* Logits become weights; what was summed before is brought to the same scale. */
-template <int D, int WM, int KEYS>
-DEV void softmax(float (&s)[WM][KEYS / 8][4], float (&o)[WM][D / 8][4],
-                 struct softmax_row (&row)[WM][2], float scale)
-{
-    float factor[WM][2];
-    bool moved = false;
-#pragma unroll
-    for (int a = 0; a < WM; a++)
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            float top = -INFINITY;
-#pragma unroll
-            for (int n = 0; n < KEYS / 8; n++)
-                top = fmaxf(top, fmaxf(s[a][n][2 * r], s[a][n][2 * r + 1]));
-            top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-            top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-            factor[a][r] = softmax_raise(&row[a][r], top * scale);
-            moved |= factor[a][r] != 1;
-            float offset = softmax_offset(&row[a][r]);
-#pragma unroll
-            for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-                for (int j = 2 * r; j < 2 * r + 2; j++) {
-                    s[a][n][j] = dev_exp2(fmaf(s[a][n][j], scale, -offset));
-                    row[a][r].sum += s[a][n][j];
-                }
-        }
-    if (!__any_sync(~0u, moved))
-        return;
-#pragma unroll
-    for (int a = 0; a < WM; a++)
-#pragma unroll
-        for (int d = 0; d < D / 8; d++)
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-                o[a][d][j] *= factor[a][j / 2];
-}
-
-/* ---- the end ------------------------------------------------------------------------------------
- */
-
-/* One thread's part of 16 WM queries: the row pieces that two warps computed over different keys
- * have their numbers in the same places. */
-template <int D, int WM>
-DEV void part_put(float *room, const float (&o)[WM][D / 8][4],
-                  const struct softmax_row (&row)[WM][2])
-{
-#pragma unroll
-    for (int a = 0; a < WM; a++) {
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            *room = row[a][r].max, room += 32;
-            *room = row[a][r].sum, room += 32;
-        }
-#pragma unroll
-        for (int i = 0; i < D / 2; i++, room += 32)
-            *room = o[a][i / 4][i % 4];
-    }
-}
-
-template <int D, int WM>
-DEV void part_add(const float *room, float (&o)[WM][D / 8][4], struct softmax_row (&row)[WM][2])
-{
-#pragma unroll
-    for (int a = 0; a < WM; a++) {
-        float mine[2], other[2];
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            struct softmax_row *x = &row[a][r];
-            float other_max = room[0], other_sum = room[32];
-            room += 64;
-            float max = fmaxf(x->max, other_max), offset = max == -INFINITY ? 0 : max;
-            mine[r] = dev_exp2(x->max - offset), other[r] = dev_exp2(other_max - offset);
-            x->max = max;
-            x->sum = x->sum * mine[r] + other_sum * other[r];
-        }
-#pragma unroll
-        for (int i = 0; i < D / 2; i++, room += 32)
-            o[a][i / 4][i % 4] = o[a][i / 4][i % 4] * mine[i % 4 / 2] + *room * other[i % 4 / 2];
-    }
-}
+/* ---- the end ---- */
 
 /* Teams of ROWS warps each: 1 becomes part of 0, before that 2 of 0 and 3 of 1. */
 template <int D, int WM, int ROWS, int SPLIT>
 DEV void merge(float *room, float (&o)[WM][D / 8][4], struct softmax_row (&row)[WM][2], int warp,
                int lane)
 {
-    constexpr int part = WM * (D / 2 + 4) * 32;
+    constexpr int part = PART_FLOATS(D) * 32;
+    int team = warp / ROWS;
 #pragma unroll
     for (int half = SPLIT / 2; half >= 1; half /= 2) {
-        int team = warp / ROWS;
+        float *mine = room + (warp - (team < half ? 0 : half * ROWS)) * 2 * WM * part + lane;
         if (team >= half && team < 2 * half)
-            part_put<D, WM>(room + (warp - half * ROWS) * part + lane, o, row);
+#pragma unroll
+            for (int i = 0; i < 2 * WM; i++)
+                part_put<D>(mine + i * part, o[i / 2], row[i / 2][i % 2], i % 2);
         __syncthreads();
         if (team < half)
-            part_add<D, WM>(room + warp * part + lane, o, row);
+#pragma unroll
+            for (int i = 0; i < 2 * WM; i++)
+                part_add<D>(mine + i * part, o[i / 2], row[i / 2][i % 2], i % 2);
         __syncthreads();
     }
 }
 
-/* Rows `first`, ... of the head, of which `rows` exist. */
-template <int D, int WM>
-DEV void store(const struct forward_head *h, int dim, int64_t first, int rows,
-               float (&o)[WM][D / 8][4], struct softmax_row (&row)[WM][2], int lane)
-{
-#pragma unroll
-    for (int a = 0; a < WM; a++)
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            float sum = row[a][r].sum;
-            sum += __shfl_xor_sync(~0u, sum, 1);
-            sum += __shfl_xor_sync(~0u, sum, 2);
-            float inverse = softmax_inverse(sum);
-            int i = a * 16 + r * 8 + lane / 4;
-            if (i >= rows)
-                continue;
-            if (lane % 4 == 0)
-                h->lse[first + i] = softmax_lse(&row[a][r], sum);
-#pragma unroll
-            for (int d = 0; d < D / 8; d++)
-                if (d * 8 < dim)
-                    forward_store(h, (first + i) * dim + d * 8 + lane % 4 * 2,
-                                  o[a][d][2 * r] * inverse, o[a][d][2 * r + 1] * inverse);
-        }
-}
-
-/* ---- the kernel
- * ----------------------------------------------------------------------------------- */
+/* ---- the kernel ---- */
 
 template <int D, int WM, int ROWS, int SPLIT, int N, int STAGES> struct mma_shape {
     static constexpr int dim = D, rows = 16 * WM * ROWS, threads = 32 * ROWS * SPLIT;
@@ -302,8 +184,7 @@ template <int D, int WM, int ROWS, int SPLIT, int N, int STAGES> struct mma_shap
         STAGES + 1; /* of keys: a tile's are needed a step before its rows */
     static constexpr int shared_bytes = keys_at + slots * N * 4;
     static_assert(N / SPLIT % 16 == 0, "a warp's keys are whole mma steps");
-    static_assert(SPLIT == 1 ||
-                      WM * (D / 2 + 4) * 128 * ROWS * SPLIT / 2 <= STAGES * 2 * tile_bytes,
+    static_assert(SPLIT == 1 || WM * PART_FLOATS(D) * 128 * ROWS * SPLIT <= STAGES * 2 * tile_bytes,
                   "the parts to be merged fit where K and V were");
 };
 
@@ -389,7 +270,9 @@ __global__ void __launch_bounds__(32 * ROWS * SPLIT, BLOCKS)
             scores<D, WM, step>(s, my_q, at + my_k);
             if (now[N - 1] < 0)
                 mask_missing<WM, step>(s, now + team * piece + part, lane);
-            softmax<D, WM, step>(s, o, row, b.scale);
+            float factor[WM][2];
+            if (softmax<WM, step>(s, row, factor, b.scale))
+                rescale<D, WM>(o, factor);
             weigh<D, WM, step>(o, s, at + my_v);
         }
     }
@@ -399,13 +282,12 @@ __global__ void __launch_bounds__(32 * ROWS * SPLIT, BLOCKS)
         store<D, WM>(h, b.dim, (int64_t)mine.first + my_rows, mine.rows - my_rows, o, row, lane);
 }
 
-/* ---- the host's side
- * ---------------------------------------------------------------------------------- */
+/* ---- the host's side ---- */
 
 #define MMA(d, wm, rows, split, n, stages, blocks)                                                 \
     {                                                                                              \
         d, 16 * wm *rows, 32 * rows *split,                                                        \
-            mma_shape<d, wm, rows, split, n, stages>::shared_bytes, blocks,                        \
+            mma_shape<d, wm, rows, split, n, stages>::shared_bytes, blocks, false,                 \
             forward_mma<d, wm, rows, split, n, stages, blocks>                                     \
     }
 
@@ -446,15 +328,30 @@ static const struct forward_kernel *mma_for(int dim, int rows, const struct cuda
     return found;
 }
 
+/* Where wgmma has no kernel (dimensions above 128) mma.sync takes its place. */
+static const struct forward_kernel *wgmma_for(int dim, int rows, const struct cuda_device *d)
+{
+    if (d->sm != 90)
+        return NULL;
+    const struct forward_kernel *k = forward_wgmma_for(dim, rows, d);
+    return k ? k : mma_for(dim, rows, d);
+}
+
+/* Tiles of wgmma have 64 rows at least: half of them would be idle in groups of 32. */
+static const struct forward_kernel *best_for(int dim, int rows, const struct cuda_device *d)
+{
+    return d->sm == 90 && rows > 32 ? wgmma_for(dim, rows, d) : mma_for(dim, rows, d);
+}
+
 static const struct variant {
     const char *name;
     const struct forward_kernel *(*kernel_for)(int dim, int rows, const struct cuda_device *d);
-} variants[] = {{"mma", mma_for}};
+} variants[] = {{"mma", mma_for}, {"wgmma", wgmma_for}};
 
 static bool variant_of(const char *name, const struct cuda_device *d, struct variant *out,
                        struct err *e)
 {
-    *out = {"mma", mma_for};
+    *out = {"best", best_for};
     if (!name)
         return true;
     char known[64] = "";
@@ -529,20 +426,26 @@ static void batch_add(struct forward_batch *b, int count, const struct forward_h
     b->head[at] = *h;
 }
 
-static bool batch_run(const struct forward_batch *b, int count, const struct forward_kernel *k,
-                      struct err *e)
+static bool batch_run(struct forward_batch *b, int heads, const struct forward_kernel *k,
+                      const struct cuda_device *d, struct err *e)
 {
-    int64_t blocks = 0;
-    for (int i = 0; i < count; i++) {
+    int64_t tiles = 0;
+    for (int i = 0; i < heads; i++) {
         const struct forward_head *h = &b->head[i];
         int64_t n = kern_groups(h->q_rows, h->group) * kern_groups(h->group, k->rows);
-        blocks = n > blocks ? n : blocks;
+        tiles = n > tiles ? n : tiles;
     }
-    if (blocks > INT32_MAX)
+    if (tiles * heads > INT32_MAX)
         return err_set(e, ERR_INPUT, err_at_name("forward"),
-                       "%lld tiles of queries, want below 2^31", (long long)blocks);
-    return cuda_ok(dev_launch(k->run, dim3((unsigned)blocks, (unsigned)count),
-                              dim3((unsigned)k->threads), (size_t)k->shared_bytes, CUDA_STREAM, *b),
+                       "%lld tiles of queries in %d heads, want below 2^31", (long long)tiles,
+                       heads);
+    b->heads = heads, b->tiles = (int32_t)tiles;
+    int64_t resident = (int64_t)k->blocks * d->processors;
+    dim3 grid((unsigned)tiles, (unsigned)heads);
+    if (k->resident)
+        grid = dim3((unsigned)(tiles * heads < resident ? tiles * heads : resident));
+    return cuda_ok(dev_launch(k->run, grid, dim3((unsigned)k->threads), (size_t)k->shared_bytes,
+                              CUDA_STREAM, *b),
                    "forward", e);
 }
 
@@ -568,12 +471,12 @@ static bool run_heads(const struct kern_attention *a, int rows, const struct var
                 v->name, a->dim, d->shared_bytes_per_block);
         batch_add(&b, count++, &h);
         if (count == FORWARD_HEADS) {
-            if (!batch_run(&b, count, k, e))
+            if (!batch_run(&b, count, k, d, e))
                 return false;
             count = 0;
         }
     }
-    return count == 0 || batch_run(&b, count, k, e);
+    return count == 0 || batch_run(&b, count, k, d, e);
 }
 
 bool cuda_forward_by(const char *variant, const struct kern_attention *a, struct err *e)

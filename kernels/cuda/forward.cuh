@@ -20,7 +20,9 @@ struct forward_batch {
     int dim;
     float scale;   /* of logits in log2 units, without its sign */
     uint32_t flip; /* sign bits of a bf16 pair of Q to turn over: scale < 0 */
-    struct forward_head head[FORWARD_HEADS]; /* blockIdx.y */
+    int heads;
+    int32_t tiles; /* of queries, in the head that has most of them */
+    struct forward_head head[FORWARD_HEADS];
 };
 
 /* Queries of a block: `rows` of them (0: none), from row `first`, all of one group. Groups are cut
@@ -67,15 +69,6 @@ DEV float softmax_offset(const struct softmax_row *r)
     return r->max == -INFINITY ? 0 : r->max;
 }
 
-/* Two columns of one row of the output, already divided. */
-DEV void forward_store(const struct forward_head *h, int64_t at, float x0, float x1)
-{
-    if (h->o)
-        *(uint32_t *)(h->o + at) = dev_pack(x0, x1);
-    if (h->o32)
-        *(float2 *)(h->o32 + at) = make_float2(x0, x1);
-}
-
 /* 1 / sum and the row's LSE; a row without keys has O = 0 and LSE = -infinity. */
 DEV float softmax_inverse(float sum)
 {
@@ -87,12 +80,135 @@ DEV float softmax_lse(const struct softmax_row *r, float sum)
     return sum == 0 ? -INFINITY : r->max + dev_log2(sum);
 }
 
+/* ---- fragments of 16 WM queries in one warp: the c of dev_mma, which wgmma has too ---- */
+
+/* Columns whose key is -1 leave the softmax. */
+template <int WM, int KEYS>
+DEV void mask_missing(float (&s)[WM][KEYS / 8][4], const int32_t *keys, int lane)
+{
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+            if (keys[n * 8 + lane % 4 * 2 + j] < 0)
+#pragma unroll
+                for (int a = 0; a < WM; a++)
+                    s[a][n][j] = s[a][n][j + 2] = -INFINITY;
+}
+
+/* Logits become weights. False in all threads of the warp if nothing that was summed before needs
+ * to follow (by `factor`). */
+template <int WM, int KEYS>
+DEV bool softmax(float (&s)[WM][KEYS / 8][4], struct softmax_row (&row)[WM][2],
+                 float (&factor)[WM][2], float scale)
+{
+    bool moved = false;
+#pragma unroll
+    for (int a = 0; a < WM; a++)
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float top = -INFINITY;
+#pragma unroll
+            for (int n = 0; n < KEYS / 8; n++)
+                top = fmaxf(top, fmaxf(s[a][n][2 * r], s[a][n][2 * r + 1]));
+            top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+            top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+            factor[a][r] = softmax_raise(&row[a][r], top * scale);
+            moved |= factor[a][r] != 1;
+            float offset = softmax_offset(&row[a][r]);
+#pragma unroll
+            for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+                for (int j = 2 * r; j < 2 * r + 2; j++) {
+                    s[a][n][j] = dev_exp2(fmaf(s[a][n][j], scale, -offset));
+                    row[a][r].sum += s[a][n][j];
+                }
+        }
+    return __any_sync(~0u, moved);
+}
+
+template <int D, int WM> DEV void rescale(float (&o)[WM][D / 8][4], const float (&factor)[WM][2])
+{
+#pragma unroll
+    for (int a = 0; a < WM; a++)
+#pragma unroll
+        for (int i = 0; i < D / 2; i++)
+            o[a][i / 4][i % 4] *= factor[a][i % 4 / 2];
+}
+
+/* Row r of 16 queries (r * 8 + lane / 4) over some keys, to be merged with the same over others;
+ * `room` has PART_FLOATS(D) floats for each lane, 32 apart. */
+#define PART_FLOATS(dim) ((dim) / 4 + 2)
+
+template <int D>
+DEV void part_put(float *room, const float (&o)[D / 8][4], const struct softmax_row &row, int r)
+{
+    room[0] = row.max;
+    room[32] = row.sum;
+#pragma unroll
+    for (int i = 0; i < D / 4; i++)
+        room[64 + 32 * i] = o[i / 2][2 * r + i % 2];
+}
+
+template <int D>
+DEV void part_add(const float *room, float (&o)[D / 8][4], struct softmax_row &row, int r)
+{
+    float max = fmaxf(row.max, room[0]), offset = max == -INFINITY ? 0 : max;
+    float mine = dev_exp2(row.max - offset), other = dev_exp2(room[0] - offset);
+    row.max = max;
+    row.sum = row.sum * mine + room[32] * other;
+#pragma unroll
+    for (int i = 0; i < D / 4; i++) {
+        float *x = &o[i / 2][2 * r + i % 2];
+        *x = *x * mine + room[64 + 32 * i] * other;
+    }
+}
+
+/* Two columns of one row of the output, already divided. */
+DEV void forward_store(const struct forward_head *h, int64_t at, float x0, float x1)
+{
+    if (h->o)
+        *(uint32_t *)(h->o + at) = dev_pack(x0, x1);
+    if (h->o32)
+        *(float2 *)(h->o32 + at) = make_float2(x0, x1);
+}
+
+/* Rows `first`, ... of the head, of which `rows` exist. */
+template <int D, int WM>
+DEV void store(const struct forward_head *h, int dim, int64_t first, int rows,
+               float (&o)[WM][D / 8][4], struct softmax_row (&row)[WM][2], int lane)
+{
+#pragma unroll
+    for (int a = 0; a < WM; a++)
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float sum = row[a][r].sum;
+            sum += __shfl_xor_sync(~0u, sum, 1);
+            sum += __shfl_xor_sync(~0u, sum, 2);
+            float inverse = softmax_inverse(sum);
+            int i = a * 16 + r * 8 + lane / 4;
+            if (i >= rows)
+                continue;
+            if (lane % 4 == 0)
+                h->lse[first + i] = softmax_lse(&row[a][r], sum);
+#pragma unroll
+            for (int d = 0; d < D / 8; d++)
+                if (d * 8 < dim)
+                    forward_store(h, (first + i) * dim + d * 8 + lane % 4 * 2,
+                                  o[a][d][2 * r] * inverse, o[a][d][2 * r + 1] * inverse);
+        }
+}
+
 /* A compiled kernel: which (dimension, rows) it serves and what it needs. */
 struct forward_kernel {
     int dim, rows; /* a smaller dim runs with columns of zeros */
     int threads, shared_bytes;
-    int blocks; /* per processor, for which it was made */
+    int blocks;    /* per processor, for which it was made */
+    bool resident; /* its blocks take one tile of queries after the other, else each one only */
     void (*run)(struct forward_batch);
 };
+
+/* forward_wgmma.cu: NULL if it has no kernel for this. */
+const struct forward_kernel *forward_wgmma_for(int dim, int rows, const struct cuda_device *d);
 
 #endif

@@ -143,29 +143,6 @@ DEV float dev_high(uint32_t pair)
     return __uint_as_float(pair & 0xffff0000u);
 }
 
-/* ---- comparisons without branches: the compiler would make a jump or a selection of each --------
- */
-
-/* *bits |= bit if x >= limit; not if either is NaN. */
-DEV void dev_flag(uint32_t *bits, float x, float limit, uint32_t bit)
-{
-    asm("{ .reg .pred p; setp.ge.f32 p, %1, %2; @p or.b32 %0, %0, %3; }"
-        : "+r"(*bits)
-        : "f"(x), "f"(limit), "r"(bit));
-}
-
-/* *beyond += 1 if x >= high; else, if x >= low, x is stored in shared memory at *next, and *next
- * moves on by `step` bytes. */
-DEV void dev_sort_out(uint32_t *beyond, uint32_t *next, int step, float x, float low, float high)
-{
-    asm volatile("{ .reg .pred p, q; setp.ge.f32 p, %2, %4; @p add.u32 %0, %0, 1; "
-                 "setp.ge.and.f32 q, %2, %3, !p; @q st.shared.f32 [%1], %2; "
-                 "@q add.u32 %1, %1, %5; }"
-                 : "+r"(*beyond), "+r"(*next)
-                 : "f"(x), "f"(low), "f"(high), "r"(step)
-                 : "memory");
-}
-
 /* ---- reductions into global memory
  * --------------------------------------------------------------- */
 
