@@ -396,6 +396,21 @@ static inline float dev_high(uint32_t pair)
 
 uint32_t dev_pack(float low, float high);
 
+static inline void dev_flag(uint32_t *bits, float x, float limit, uint32_t bit)
+{
+    *bits |= x >= limit ? bit : 0;
+}
+
+static inline void dev_sort_out(uint32_t *beyond, uint32_t *next, int step, float x, float low,
+                                float high)
+{
+    *beyond += x >= high;
+    if (x >= low && !(x >= high)) {
+        *(float *)emu::shared_at(*next, 4, 4, "dev_sort_out") = x;
+        *next += (uint32_t)step;
+    }
+}
+
 static inline void dev_add(float *global, float x)
 {
     *global += x;
@@ -438,6 +453,10 @@ void dev_wgmma_commit(void);
 template <int N> static inline void dev_wgmma_wait(void)
 {
     emu::wgmma_wait(N);
+}
+template <int N> static inline void dev_wgmma_result(float *c)
+{
+    (void)c;
 }
 template <int N> static inline void dev_registers_fewer(void)
 {

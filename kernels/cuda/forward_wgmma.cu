@@ -224,6 +224,7 @@ DEV unsigned consume(const struct ring<shape> *r, const uint32_t (&q)[D / 16][4]
         dev_wgmma_fence();
         ask_scores<D, N>(s, q, ring_k(r, t));
         dev_wgmma_wait<0>();
+        dev_wgmma_result<N / 2>(&s[0][0][0]);
         if (keys[N - 1] < 0)
             mask_missing<1, N>(s, keys, lane);
         softmax<1, N>(s, row, factor, scale); /* o is zero yet */
@@ -237,10 +238,12 @@ DEV unsigned consume(const struct ring<shape> *r, const uint32_t (&q)[D / 16][4]
             ask_scores<D, N>(s, q, ring_k(r, next));
             ask_weigh<D, N>(o, p, ring_k(r, t) + shape::tile_bytes);
             dev_wgmma_wait<1>();
+            dev_wgmma_result<N / 2>(&s[0][0][0]);
             if (keys[N - 1] < 0)
                 mask_missing<1, N>(s, keys, lane);
             bool moved = softmax<1, N>(s, row, factor, scale);
             dev_wgmma_wait<0>();
+            dev_wgmma_result<D / 2>(&o[0][0][0]);
             ring_release(r, t, lane);
             if (moved)
                 rescale<D, 1>(o, factor);
@@ -250,6 +253,7 @@ DEV unsigned consume(const struct ring<shape> *r, const uint32_t (&q)[D / 16][4]
         dev_wgmma_fence();
         ask_weigh<D, N>(o, p, ring_k(r, t) + shape::tile_bytes);
         dev_wgmma_wait<0>();
+        dev_wgmma_result<D / 2>(&o[0][0][0]);
         ring_release(r, t, lane);
         t += shape::turns;
     }

@@ -143,6 +143,29 @@ DEV float dev_high(uint32_t pair)
     return __uint_as_float(pair & 0xffff0000u);
 }
 
+/* ---- comparisons without branches: the compiler would make a jump or a selection of each --------
+ */
+
+/* *bits |= bit if x >= limit; not if either is NaN. */
+DEV void dev_flag(uint32_t *bits, float x, float limit, uint32_t bit)
+{
+    asm("{ .reg .pred p; setp.ge.f32 p, %1, %2; @p or.b32 %0, %0, %3; }"
+        : "+r"(*bits)
+        : "f"(x), "f"(limit), "r"(bit));
+}
+
+/* *beyond += 1 if x >= high; else, if x >= low, x is stored in shared memory at *next, and *next
+ * moves on by `step` bytes. */
+DEV void dev_sort_out(uint32_t *beyond, uint32_t *next, int step, float x, float low, float high)
+{
+    asm volatile("{ .reg .pred p, q; setp.ge.f32 p, %2, %4; @p add.u32 %0, %0, 1; "
+                 "setp.ge.and.f32 q, %2, %3, !p; @q st.shared.f32 [%1], %2; "
+                 "@q add.u32 %1, %1, %5; }"
+                 : "+r"(*beyond), "+r"(*next)
+                 : "f"(x), "f"(low), "f"(high), "r"(step)
+                 : "memory");
+}
+
 /* ---- reductions into global memory
  * --------------------------------------------------------------- */
 
@@ -253,6 +276,15 @@ DEV void dev_wgmma_commit(void)
 template <int N> DEV void dev_wgmma_wait(void)
 {
     DEV_ON_WGMMA(asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"));
+}
+
+/* To follow each wait: the compiler does not know that c[0 .. N) changes there, and might move its
+ * first use up. */
+template <int N> DEV void dev_wgmma_result(float *c)
+{
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        asm volatile("" : "+f"(c[i]));
 }
 
 template <int N> DEV void dev_registers_fewer(void)
