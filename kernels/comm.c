@@ -11,11 +11,17 @@ extern const struct comm_backend comm_loopback;
 #ifdef SHARDWISE_HAVE_MPI
 extern const struct comm_backend comm_mpi;
 #endif
+#ifdef SHARDWISE_HAVE_NCCL
+extern const struct comm_backend comm_nccl;
+#endif
 
 const struct comm_backend *const comm_backends[] = {
     &comm_loopback,
 #ifdef SHARDWISE_HAVE_MPI
     &comm_mpi,
+#endif
+#ifdef SHARDWISE_HAVE_NCCL
+    &comm_nccl,
 #endif
     NULL,
 };

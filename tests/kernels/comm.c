@@ -177,12 +177,23 @@ static void messages_of_unequal_sizes_are_refused(const struct comm_backend *b)
              "unequal sizes: %s", e.text);
 }
 
+static void refuses_where_it_cannot_run(const struct comm_backend *b, struct err *e)
+{
+    struct comm_options o = {.ranks = 1};
+    gsl_test(b->run(&o, everything, NULL, e), "%s without a device does not run", b->name);
+    gsl_test_int((int)e->code, (int)ERR_DEVICE, "%s without a device: %s", b->name, e->text);
+}
+
 int main(int argc, char **argv)
 {
     struct err e = {0};
     const struct comm_backend *b = comm_backend_of(argc > 2 ? argv[2] : NULL, &e);
-    if (!b)
-        return 77;
+    if (b && !b->available())
+        refuses_where_it_cannot_run(b, &e);
+    if (!b || !b->available()) {
+        printf("skipped: %s\n", e.text);
+        return gsl_test_summary() ? 1 : 77;
+    }
     for (int n = argc > 1 ? atoi(argv[1]) : 1; n <= (argc > 1 ? atoi(argv[1]) : 6); n++) {
         struct comm_options o = {.ranks = n};
         gsl_test(!b->run(&o, everything, NULL, &e), "%s: %d ranks: %s", b->name, n, e.text);
