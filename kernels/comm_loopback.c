@@ -12,12 +12,15 @@ struct slot { /* one message under way from a rank to another */
     const void *data;
     int64_t bytes;
     bool full;
+    bool taken; /* the receiver is at work on it: the sender may not leave, even if the run has failed */
 };
 
 /* A communicator's shared side. */
 struct room {
     struct world *world;
-    int size, users;
+    struct room *before; /* the world's rooms live as long as the world: a rank that failed never
+                            came for its own */
+    int size;
     struct slot *slots; /* [from][to] */
 };
 
@@ -27,6 +30,7 @@ struct world {
     bool failed;
     struct err first; /* of the rank that failed first */
     struct room all;
+    struct room *rooms; /* made by splits, the last one first */
     /* split: every rank notes what it wants, rank 0 makes the rooms; barriers between */
     int *colour, *key;
     struct room **made; /* [rank] */
@@ -96,10 +100,11 @@ static bool receive_one(struct member *m, const struct kern_backend *memory,
     if (s->bytes != in->bytes)
         return comm_fail(&m->c, e, "rank %d sends %lld bytes, want %lld", in->peer,
                          (long long)s->bytes, (long long)in->bytes);
+    s->taken = true;
     pthread_mutex_unlock(&w->lock); /* the sender leaves its buffer alone until the slot is empty */
     bool ok = comm_copy(memory, in->data, s->data, in->bytes, e) && (!memory || memory->wait(e));
     pthread_mutex_lock(&w->lock);
-    s->full = false;
+    s->full = s->taken = false;
     pthread_cond_broadcast(&w->change);
     return ok;
 }
@@ -115,7 +120,7 @@ static bool loopback_messages(struct comm *c, const struct kern_backend *memory,
     bool ok = !memory || memory->wait(e); /* what is sent has been computed */
     pthread_mutex_lock(&w->lock);
     for (int i = 0; ok && i < send_count; i++) /* empty: the last group waited for that */
-        mine[sends[i].peer] = (struct slot){sends[i].data, sends[i].bytes, true};
+        mine[sends[i].peer] = (struct slot){sends[i].data, sends[i].bytes, true, false};
     pthread_cond_broadcast(&w->change);
     for (int i = 0; ok && i < receive_count; i++)
         ok = receive_one(m, memory, &receives[i], &deadline, e);
@@ -123,6 +128,9 @@ static bool loopback_messages(struct comm *c, const struct kern_backend *memory,
         ok = wait_slot(m, &mine[sends[i].peer], false, sends[i].peer, &deadline, e);
     if (!ok)
         world_fail(w, e);
+    for (int i = 0; i < send_count; i++)
+        while (mine[sends[i].peer].taken)
+            pthread_cond_wait(&w->change, &w->lock);
     pthread_mutex_unlock(&w->lock);
     return ok;
 }
@@ -138,7 +146,8 @@ static struct room *room_new(struct world *w, int size)
         free(slots);
         return NULL;
     }
-    *r = (struct room){.world = w, .size = size, .slots = slots};
+    *r = (struct room){.world = w, .before = w->rooms, .size = size, .slots = slots};
+    w->rooms = r;
     return r;
 }
 
@@ -151,8 +160,6 @@ static void make_rooms(struct world *w)
         for (int j = 0; j < w->all.size; j++)
             size += w->colour[j] == w->colour[i];
         w->made[i] = first < i ? w->made[first] : room_new(w, size);
-        if (w->made[i])
-            w->made[i]->users++;
     }
 }
 
@@ -195,16 +202,6 @@ static struct comm *loopback_split(struct comm *c, int colour, int key, struct e
 
 static void loopback_release(struct comm *c)
 {
-    if (!c)
-        return;
-    struct room *r = member_of(c)->room;
-    pthread_mutex_lock(&r->world->lock);
-    bool last = --r->users == 0;
-    pthread_mutex_unlock(&r->world->lock);
-    if (last) {
-        free(r->slots);
-        free(r);
-    }
     free(c);
 }
 
@@ -225,7 +222,7 @@ static void *thread_main(void *arg)
 
 static bool world_new(struct world *w, int ranks)
 {
-    *w = (struct world){.all = {.world = w, .size = ranks, .users = ranks}};
+    *w = (struct world){.all = {.world = w, .size = ranks}};
     w->all.slots = calloc((size_t)ranks * (size_t)ranks, sizeof *w->all.slots);
     w->colour = calloc((size_t)ranks, sizeof *w->colour);
     w->key = calloc((size_t)ranks, sizeof *w->key);
@@ -243,6 +240,12 @@ static void world_free(struct world *w)
 {
     pthread_cond_destroy(&w->change);
     pthread_mutex_destroy(&w->lock);
+    while (w->rooms) {
+        struct room *r = w->rooms;
+        w->rooms = r->before;
+        free(r->slots);
+        free(r);
+    }
     free(w->all.slots);
     free(w->colour);
     free(w->key);

@@ -53,7 +53,9 @@ static void list_pieces(struct layout *l, const struct exec_case *c, struct aren
         struct layout_holder *h = &l->holder[p->head_rank];
         struct layout_piece piece = {p->head, p->head / per_kv, row_at(l, p->begin),
                                      row_at(l, p->begin + p->share)};
-        if (piece.end > piece.begin)
+        /* A piece may have no rows in a short shard; the rank holds the KV head all the same, as
+         * the other ranks of its column do, or their messages would not match. */
+        if (p->share > 0)
             h->pieces[h->piece_count++] = piece;
     }
     for (int r = 0; r < l->head_groups; r++)

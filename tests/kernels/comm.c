@@ -2,6 +2,7 @@
  * [ranks [backend]]; under mpirun the backend is mpi. */
 #include "tests/check.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,9 +1,10 @@
 /* Every strategy of the planner, at (g_h, g_s) in {1,2,4} x {1,2,4}, dense and sparse, with even,
  * uneven and split heads: distributed outputs and gradients equal those of one rank. Virtual ranks.
- */
+ * Usage: test_validate_strategies [backend [tokens]]. */
 #include "tests/check.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "validate/verify.h"
@@ -134,10 +135,11 @@ static struct exec_case block(bool sparse, int kv_heads, int64_t tokens)
                               .seed = 7};
 }
 
-static void every_strategy_equals_one_rank(const struct kern_backend *b, bool sparse, int kv_heads)
+static void every_strategy_equals_one_rank(const struct kern_backend *b, bool sparse, int kv_heads,
+                                           int64_t tokens)
 {
     static const int degrees[] = {1, 2, 4};
-    struct task t = {.c = block(sparse, kv_heads, 333), .b = b};
+    struct task t = {.c = block(sparse, kv_heads, tokens), .b = b};
     struct err e = {0};
     struct truth *truth = truth_new(&t.c, b, &e);
     gsl_test(!truth, "one rank: %s", e.text);
@@ -154,9 +156,9 @@ static void every_strategy_equals_one_rank(const struct kern_backend *b, bool sp
     truth_free(truth);
 }
 
-static void options_change_the_way_not_the_result(const struct kern_backend *b)
+static void options_change_the_way_not_the_result(const struct kern_backend *b, int64_t tokens)
 {
-    struct task t = {.c = block(true, HEADS, 300), .b = b};
+    struct task t = {.c = block(true, HEADS, tokens - 33), .b = b};
     struct err e = {0};
     struct truth *truth = truth_new(&t.c, b, &e);
     t.truth = truth;
@@ -200,10 +202,11 @@ int main(int argc, char **argv)
         printf("skipped: %s\n", e.text);
         return 77;
     }
-    every_strategy_equals_one_rank(b, false, HEADS);
-    every_strategy_equals_one_rank(b, true, HEADS);
-    every_strategy_equals_one_rank(b, true, 2);
-    options_change_the_way_not_the_result(b);
+    int64_t tokens = argc > 2 ? atoi(argv[2]) : 333;
+    every_strategy_equals_one_rank(b, false, HEADS, tokens);
+    every_strategy_equals_one_rank(b, true, HEADS, tokens);
+    every_strategy_equals_one_rank(b, true, 2, tokens);
+    options_change_the_way_not_the_result(b, tokens);
     wrong_cases_are_refused(b);
     return gsl_test_summary();
 }
