@@ -45,6 +45,7 @@
 #include "kernels/cuda/attention.cuh"
 
 #include <algorithm>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -1356,11 +1357,24 @@ static bool stats(struct call *c, struct err *e)
     return true;
 }
 
+static bool list_fits(const struct kern_head *h, int head, struct err *e)
+{
+    if (!h->keys.list || h->keys.count || h->keys.list_count <= h->kv_rows)
+        return true;
+    char at[32];
+    snprintf(at, sizeof at, "head %d", head);
+    return err_set(e, ERR_INPUT, err_at_name(at),
+                   "keys.list_count: %d, want 0 to the %lld key rows", h->keys.list_count,
+                   (long long)h->kv_rows);
+}
+
 /* Rows are read and added 16 bytes at a time. */
-static bool all_aligned(const struct kern_attention *a, struct err *e)
+static bool all_usable(const struct kern_attention *a, struct err *e)
 {
     for (int i = 0; i < a->head_count; i++) {
         const struct kern_head *h = &a->heads[i];
+        if (!list_fits(h, i, e))
+            return false;
         if (is_empty(h))
             continue;
         const void *o = h->o32 ? (const void *)h->o32 : h->o;
@@ -1395,9 +1409,12 @@ bool cuda_backward_by(const char *variant, const struct kern_attention *a, struc
 {
     struct call c = {};
     c.a = a;
-    if (!kern_attention_check(a, true, e) || !all_aligned(a, e) || !cuda_device(&c.device, e) ||
+    if (!kern_attention_check(a, true, e) || !all_usable(a, e) || !cuda_device(&c.device, e) ||
         !variant_of(variant, &c.device, &c.sink, e))
         return false;
+    for (int i = 0; i < a->head_count; i++)
+        if (!takes_keys_kernel(&c, &a->heads[i], c.sink) && !groups_instance(&c, i, c.sink, e))
+            return false;
     int64_t rows = stat_of(&c, a->head_count) - c.stat;
     void *stat = NULL;
     if (rows == 0)
