@@ -8,8 +8,6 @@
         return err_set(e, ERR_DEVICE, err_at_name(#name), "this build does not have it");          \
     }
 
-ABSENT(cuda_backward, const struct kern_attention *)
-ABSENT(cuda_backward_by, const char *, const struct kern_attention *)
 ABSENT(cuda_select, const struct kern_select *)
 ABSENT(cuda_unite, const struct kern_union *, int)
 ABSENT(cuda_remap, const struct kern_remap *, int)
