@@ -36,13 +36,14 @@ enum {
     THREADS = 32 * WARPS,
     STRIP = 16,           /* groups of a warp: rows of one mma */
     TILE = STRIP * WARPS, /* groups of a block */
-    STAGE_KEYS = 256,
-    BLOCK_KEYS = 128, /* whose bits are stored together, 16 bytes of each group */
+    SPAN_STEP = 256,      /* keys of a block are a multiple of it, and it of a stage's */
+    BLOCK_KEYS = 128,     /* whose bits are stored together, 16 bytes of each group */
     BINS = 64,
     QUEUE = 32,       /* scores of a lane that wait: twice what 32 keys can bring */
     QUEUE_STEP = 128, /* bytes from one to the next */
     COUNT_WORDS = QUEUE * 32 + STRIP * BINS / 2, /* shared memory of a warp of count */
     SPAN_MAX = 32768,                            /* keys of a block: bins of 16 bits */
+    KEYS_MAX = 1 << 30,                          /* at most 65,535 spans */
     SAMPLE_BINS = 512,
     SAMPLES_MIN = 1024,
     SAMPLES_MAX = 16384,
@@ -170,10 +171,9 @@ template <int STEPS> DEV int chunk_at(int row, int chunk)
     return (row * chunks + (chunk ^ (row * chunks / 8 & (chunks - 1)))) * 16;
 }
 
-template <int STEPS> DEV int stage_bytes(void)
-{
-    return STAGE_KEYS * STEPS * 32;
-}
+template <int STEPS> struct stage_of {
+    enum { KEYS = STEPS == 4 ? 128 : 256, BYTES = KEYS * STEPS * 32 };
+};
 
 /* Columns 8 chunk.. of a key, by ordinary loads. */
 DEV uint4 load_chunk(const uint16_t *row, int chunk, int rank)
@@ -188,7 +188,7 @@ DEV void load_stage(unsigned char *stage, const struct select_head *h, int rank,
 {
     bool copied = rank % 8 == 0 && (uintptr_t)h->k % 16 == 0;
     uint32_t smem = dev_smem(stage);
-    for (int i = (int)threadIdx.x; i < STAGE_KEYS * 2 * STEPS; i += THREADS) {
+    for (int i = (int)threadIdx.x; i < stage_of<STEPS>::KEYS * 2 * STEPS; i += THREADS) {
         int row = i / (2 * STEPS), chunk = i % (2 * STEPS), at = chunk_at<STEPS>(row, chunk);
         const uint16_t *key = h->k + (int64_t)(first + row) * rank;
         bool there = chunk * 8 < rank;
@@ -226,13 +226,13 @@ DEV void each_stage(unsigned char *stages, const struct select_head *h, int rank
                     int last, F each)
 {
     load_stage<STEPS>(stages, h, rank, first, last);
-    for (int at = first, n = 0; at < last; at += STAGE_KEYS, n ^= 1) {
+    for (int at = first, n = 0; at < last; at += stage_of<STEPS>::KEYS, n ^= 1) {
         dev_copy_wait<0>();
         __syncthreads(); /* this stage is there, and nobody reads the other any more */
-        if (at + STAGE_KEYS < last)
-            load_stage<STEPS>(stages + (n ^ 1) * stage_bytes<STEPS>(), h, rank, at + STAGE_KEYS,
-                              last);
-        each(dev_smem(stages + n * stage_bytes<STEPS>()), at);
+        if (at + stage_of<STEPS>::KEYS < last)
+            load_stage<STEPS>(stages + (n ^ 1) * stage_of<STEPS>::BYTES, h, rank,
+                              at + stage_of<STEPS>::KEYS, last);
+        each(dev_smem(stages + n * stage_of<STEPS>::BYTES), at);
     }
 }
 
@@ -538,7 +538,7 @@ __global__ void __launch_bounds__(THREADS, STEPS == 1 ? BLOCKS : 2)
     struct strip p;
     if (!strip_of(&p, &call, lane))
         return;
-    float *waiting = (float *)(dev_shared() + 2 * stage_bytes<STEPS>()) + warp * COUNT_WORDS;
+    float *waiting = (float *)(dev_shared() + 2 * stage_of<STEPS>::BYTES) + warp * COUNT_WORDS;
     uint32_t *histogram = (uint32_t *)waiting + QUEUE * 32;
     for (int i = lane; i < STRIP * BINS / 2; i += 32)
         histogram[i] = 0;
@@ -555,7 +555,7 @@ __global__ void __launch_bounds__(THREADS, STEPS == 1 ? BLOCKS : 2)
     load_queries<STEPS>(a, p.h, call.rank, p.first, lane);
     each_stage<STEPS>(dev_shared(), p.h, call.rank, p.begin, p.last, [&](uint32_t stage, int) {
 #pragma unroll 2
-        for (int key = 0; p.busy && key < STAGE_KEYS; key += 32) {
+        for (int key = 0; p.busy && key < stage_of<STEPS>::KEYS; key += 32) {
             if (__any_sync(~0u, (int)(q.next[1] - q.next[0]) < (QUEUE / 2 - 1) * QUEUE_STEP))
                 queue_empty(&q, waiting, histogram, scale, shift, lane);
             count32<STEPS>(above, &q, a, low, high, stage, key, lane);
@@ -739,7 +739,8 @@ __global__ void __launch_bounds__(THREADS, STEPS == 1 ? BLOCKS : 2)
     uint32_t a[STEPS][4];
     load_queries<STEPS>(a, p.h, call.rank, p.first, lane);
     each_stage<STEPS>(dev_shared(), p.h, call.rank, p.begin, p.last, [&](uint32_t stage, int at) {
-        for (int key = 0; p.busy && key < STAGE_KEYS && at + key < p.last; key += BLOCK_KEYS)
+        for (int key = 0; p.busy && key < stage_of<STEPS>::KEYS && at + key < p.last;
+             key += BLOCK_KEYS)
             mark128<STEPS>(&call, &p, a, top, from, stage, key, at, lane);
     });
     if (p.last == p.h->keys)
@@ -1004,19 +1005,15 @@ __global__ void __launch_bounds__(32 * EXACT_WARPS, STEPS == 1 ? 2 : 1)
 /* ---- start ----------------------------------------------------------------------------------- */
 
 struct select_kernels {
-    int steps;
+    size_t stages; /* bytes of shared memory */
     void (*sample)(struct select_call), (*count)(struct select_call), (*mark)(struct select_call),
         (*finish)(struct select_call), (*exact)(struct select_call);
 };
 
 template <int STEPS> static struct select_kernels kernels_of(void)
 {
-    return {STEPS,
-            select_sample<STEPS>,
-            select_count<STEPS>,
-            select_mark<STEPS>,
-            select_finish<STEPS>,
-            select_exact<STEPS>};
+    return {2 * stage_of<STEPS>::BYTES, select_sample<STEPS>, select_count<STEPS>,
+            select_mark<STEPS>,         select_finish<STEPS>, select_exact<STEPS>};
 }
 
 static struct select_kernels kernels_of_rank(int rank)
@@ -1038,7 +1035,7 @@ static int clamped(int64_t x, int low, int high)
  * block costs its stages and about one more. */
 static int best_splits(int tiles, int keys, int slots)
 {
-    int stages = (keys + STAGE_KEYS - 1) / STAGE_KEYS, first = (keys + SPAN_MAX - 1) / SPAN_MAX;
+    int stages = (keys + SPAN_STEP - 1) / SPAN_STEP, first = (keys + SPAN_MAX - 1) / SPAN_MAX;
     int best = first;
     int64_t least = INT64_MAX;
     for (int n = first; n <= stages && n < first + 256; n++) {
@@ -1103,7 +1100,7 @@ static struct select_grid lay_out(struct select_call *c, int slots)
         g.splits = best_splits(g.tiles, keys, slots);
     for (int i = 0; i < c->heads; i++) {
         int64_t part = (c->head[i].keys + g.splits - 1) / g.splits;
-        c->head[i].span = (int32_t)((part + STAGE_KEYS - 1) / STAGE_KEYS * STAGE_KEYS);
+        c->head[i].span = (int32_t)((part + SPAN_STEP - 1) / SPAN_STEP * SPAN_STEP);
     }
     return g;
 }
@@ -1113,19 +1110,18 @@ static cudaError_t launch_all(const struct select_call *c, const struct select_g
     struct select_kernels k = kernels_of_rank(c->rank);
     dim3 tiles((unsigned)g->tiles, (unsigned)g->splits), strips((unsigned)g->strips);
     dim3 groups((unsigned)((c->groups + WARPS - 1) / WARPS));
-    size_t stages = 2 * STAGE_KEYS * (size_t)k.steps * 32,
-           sample = (STRIP * SAMPLE_BINS + WARPS * 2 * STRIP) * sizeof(uint32_t),
+    size_t sample = (STRIP * SAMPLE_BINS + WARPS * 2 * STRIP) * sizeof(uint32_t),
            candidates = (size_t)WARPS * 2 * (size_t)c->capacity * sizeof(uint32_t);
     cudaError_t bad = cudaSuccess;
     if (g->fast) {
         bad = dev_launch(k.sample, strips, THREADS, sample, CUDA_STREAM, *c);
         if (bad == cudaSuccess)
             bad = dev_launch(k.count, tiles, THREADS,
-                             stages + WARPS * COUNT_WORDS * sizeof(uint32_t), CUDA_STREAM, *c);
+                             k.stages + WARPS * COUNT_WORDS * sizeof(uint32_t), CUDA_STREAM, *c);
         if (bad == cudaSuccess)
             bad = dev_launch(select_choose, groups, THREADS, 0, CUDA_STREAM, *c);
         if (bad == cudaSuccess)
-            bad = dev_launch(k.mark, tiles, THREADS, stages, CUDA_STREAM, *c);
+            bad = dev_launch(k.mark, tiles, THREADS, k.stages, CUDA_STREAM, *c);
         if (bad == cudaSuccess)
             bad = dev_launch(k.finish, groups, THREADS, candidates, CUDA_STREAM, *c);
     }
@@ -1160,9 +1156,9 @@ static bool check(const struct kern_select *s, struct err *e)
         return false;
     for (int i = 0; i < s->head_count; i++) {
         const struct kern_select_head *h = &s->heads[i];
-        if (h->groups > INT32_MAX - TILE || h->keys > INT32_MAX - STAGE_KEYS)
+        if (h->groups > INT32_MAX - TILE || h->keys > KEYS_MAX)
             return err_set(e, ERR_INPUT, err_at_name("select"),
-                           "head %d: %lld groups and %lld keys, want less than 2^31", i,
+                           "head %d: %lld groups and %lld keys, want less than 2^31 and 2^30", i,
                            (long long)h->groups, (long long)h->keys);
         if (h->groups > 0 && h->keep > 0 &&
             (!cuda_aligned(h->q_lr, 2, i, "q_lr", e) || !cuda_aligned(h->k_lr, 2, i, "k_lr", e)))

@@ -143,38 +143,123 @@ static void the_best_keys_are_chosen_at_every_size(void)
     }
 }
 
+/* Chooses with both backends; scores must be exact. */
+static void expect_reference(struct scores *s, int64_t keep, const char *what)
+{
+    struct err e = {0};
+    size_t bytes = (size_t)(s->groups * s->words) * sizeof *s->bits,
+           floats = (size_t)s->groups * sizeof(float);
+    uint32_t *bits = malloc(bytes);
+    float *threshold = malloc(floats);
+    struct kern_select_head h = {.groups = s->groups,
+                                 .keys = s->keys,
+                                 .keep = keep,
+                                 .q_lr = s->q,
+                                 .k_lr = s->k,
+                                 .bitmap = bits,
+                                 .bitmap_words = s->words,
+                                 .threshold = threshold};
+    struct kern_select call = {.rank = s->rank, .head_count = 1, .heads = &h};
+    gsl_test(!kern_backend_of("reference", &e)->select(&call, &e), "reference: %s", e.text);
+    choose(backend, s, keep);
+    gsl_test(memcmp(s->bits, bits, bytes) != 0, "%s: %s, rank %d, %lld of %lld: same bitmap", label,
+             what, s->rank, (long long)keep, (long long)s->keys);
+    gsl_test(memcmp(s->threshold, threshold, floats) != 0,
+             "%s: %s, rank %d, %lld of %lld: same threshold", label, what, s->rank, (long long)keep,
+             (long long)s->keys);
+    free(bits);
+    free(threshold);
+}
+
 static void exact_scores_with_ties_give_the_reference_byte_for_byte(void)
 {
     static const int ranks[] = {1, 3, 16, 64};
-    struct err e = {0};
     for (int i = 0; i < 4; i++)
         for (int64_t keep = 0; keep <= 6000; keep += 1500) {
-            struct scores s = scores_new(ranks[i], 6, 6000), r = s;
+            struct scores s = scores_new(ranks[i], 6, 6000);
             fill_whole(s.q, 6 * ranks[i], "q");
             fill_whole(s.k, 6000 * (int64_t)ranks[i], "k");
-            size_t bytes = (size_t)(s.groups * s.words) * sizeof *s.bits;
-            r.bits = malloc(bytes);
-            r.threshold = malloc((size_t)s.groups * sizeof(float));
-            memset(r.bits, 0, bytes);
-            struct kern_select_head h = {.groups = 6,
-                                         .keys = 6000,
-                                         .keep = keep,
-                                         .q_lr = s.q,
-                                         .k_lr = s.k,
-                                         .bitmap = r.bits,
-                                         .bitmap_words = s.words,
-                                         .threshold = r.threshold};
-            struct kern_select call = {.rank = ranks[i], .head_count = 1, .heads = &h};
-            gsl_test(!kern_backend_of("reference", &e)->select(&call, &e), "reference: %s", e.text);
-            choose(backend, &s, keep);
-            gsl_test(memcmp(s.bits, r.bits, bytes) != 0, "%s: rank %d, %lld of 6000: same bitmap",
-                     label, ranks[i], (long long)keep);
-            gsl_test(memcmp(s.threshold, r.threshold, 6 * sizeof(float)) != 0, "%s: same threshold",
-                     label);
-            free(r.bits);
-            free(r.threshold);
+            expect_reference(&s, keep, "ties");
             scores_free(&s);
         }
+}
+
+/* Whole numbers up to 127: sums up to 2^20 are exact, and few are alike. */
+static void fill_wide(uint16_t *x, int64_t n, const char *name)
+{
+    struct rng r = rng_stream(3, name, 0, 0, 0);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = kern_bf16_of((float)rng_below(&r, 255) - 127);
+}
+
+static void exact_scores_of_any_rank_give_the_reference_byte_for_byte(void)
+{
+    static const struct {
+        int rank;
+        int64_t groups, keys, keep;
+    } cases[] = {{16, 145, 4999, 400}, {16, 17, 8192, 1},   {16, 3, 8193, 8192},
+                 {8, 5, 4096, 4000},   {17, 18, 4500, 450}, {24, 4, 5000, 77},
+                 {32, 4, 5000, 2500},  {33, 4, 4200, 420},  {40, 20, 4300, 300},
+                 {64, 16, 4100, 1000}, {5, 2, 70000, 7000}, {2, 1, 5000, 600}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct scores s = scores_new(cases[i].rank, cases[i].groups, cases[i].keys);
+        fill_wide(s.q, s.groups * s.rank, "q");
+        fill_wide(s.k, s.keys * s.rank, "k");
+        expect_reference(&s, cases[i].keep, "wide");
+        scores_free(&s);
+    }
+}
+
+/* Heads of all sizes in one call, with and without a threshold, at addresses that are multiples of
+ * 2 only. Each must be as if alone. */
+static void many_heads_are_chosen_in_one_call(void)
+{
+    enum { HEADS = 35, RANK = 16 };
+    struct scores s[HEADS];
+    struct kern_select_head h[HEADS];
+    uint32_t *bits[HEADS];
+    void *mine[HEADS][4];
+    struct err e = {0};
+    for (int i = 0; i < HEADS; i++) {
+        int64_t keys = i % 7 == 3 ? 4096 + 67 * i : 13 * i, groups = i % 5 * (i % 3 + 1);
+        s[i] = scores_new(RANK, groups, keys);
+        uint16_t *q = calloc((size_t)groups * RANK + 1, 2), *k = calloc((size_t)keys * RANK + 1, 2);
+        fill_wide(q + i % 2, groups * RANK, "q");
+        fill_wide(k + i % 2, keys * RANK, "k");
+        memcpy(s[i].q, q + i % 2, (size_t)(groups * RANK) * 2);
+        memcpy(s[i].k, k + i % 2, (size_t)(keys * RANK) * 2);
+        size_t bytes = (size_t)(groups * s[i].words) * sizeof *s[i].bits;
+        mine[i][0] = there(q, ((size_t)groups * RANK + 1) * 2);
+        mine[i][1] = there(k, ((size_t)keys * RANK + 1) * 2);
+        mine[i][2] = there(s[i].bits, bytes);
+        mine[i][3] = there(s[i].threshold, (size_t)groups * sizeof(float));
+        bits[i] = malloc(bytes + 1);
+        h[i] = (struct kern_select_head){.groups = groups,
+                                         .keys = keys,
+                                         .keep = keys / (i % 4 + 1),
+                                         .q_lr = (uint16_t *)mine[i][0] + i % 2,
+                                         .k_lr = (uint16_t *)mine[i][1] + i % 2,
+                                         .bitmap = mine[i][2],
+                                         .bitmap_words = s[i].words,
+                                         .threshold = i % 3 ? mine[i][3] : NULL};
+        free(q);
+        free(k);
+    }
+    struct kern_select call = {.rank = RANK, .head_count = HEADS, .heads = h};
+    gsl_test(!backend->select(&call, &e) || !backend->wait(&e), "%s: %d heads: %s", label, HEADS,
+             e.text);
+    for (int i = 0; i < HEADS; i++) {
+        size_t bytes = (size_t)(s[i].groups * s[i].words) * sizeof *s[i].bits;
+        backend->get(bits[i], mine[i][2], bytes, &e);
+        if (s[i].groups > 0 && s[i].keys > 0) {
+            expect_reference(&s[i], h[i].keep, "one of many heads");
+            gsl_test(memcmp(bits[i], s[i].bits, bytes) != 0, "%s: head %d as if alone", label, i);
+        }
+        for (int m = 0; m < 4; m++)
+            backend->release(mine[i][m]);
+        free(bits[i]);
+        scores_free(&s[i]);
+    }
 }
 
 /* One column of K is given the scores themselves (q = 1). */
@@ -208,6 +293,22 @@ static float some_nan(int64_t j)
     return j % 3 == 0 ? NAN : (float)(j % 101);
 }
 
+/* Few finite scores, and infinities of both signs. */
+static float mostly_nan(int64_t j)
+{
+    return j % 5 == 0      ? (float)(j % 97)
+           : j % 1001 == 0 ? INFINITY
+           : j % 1003 == 0 ? -INFINITY
+                           : NAN;
+}
+
+/* A few keys a thousand times as large as the rest. */
+static float heavy_tail(int64_t j)
+{
+    float x = (float)(j * 7919 % 5003) / 5003.0f;
+    return j % 1511 == 0 ? 1000 + x : x;
+}
+
 static void constant_scores_choose_the_first_keys(void)
 {
     struct scores s = column(9000, constant);
@@ -231,6 +332,35 @@ static void adversarial_scores_are_still_exact(void)
     s = column(10000, huge_range);
     choose(backend, &s, 3000);
     expect_best(&s, 3000, 0, "200 binades");
+    scores_free(&s);
+}
+
+static void special_scores_give_the_reference_byte_for_byte(void)
+{
+    static const int64_t keeps[] = {1, 9, 1500, 3000, 8999, 9000};
+    for (int i = 0; i < 6; i++) {
+        struct scores s = column(9000, mostly_nan);
+        expect_reference(&s, keeps[i], "mostly NaN");
+        scores_free(&s);
+        s = column(9000, heavy_tail);
+        expect_reference(&s, keeps[i], "heavy tail");
+        scores_free(&s);
+    }
+}
+
+/* 256 a + b from two columns: a heavy tail without ties. */
+static void a_heavy_tail_without_ties_gives_the_reference_byte_for_byte(void)
+{
+    struct scores s = scores_new(2, 2, 12000);
+    for (int g = 0; g < 2; g++)
+        s.q[2 * g] = kern_bf16_of(256), s.q[2 * g + 1] = kern_bf16_of(g ? -1.0f : 1.0f);
+    for (int64_t j = 0; j < s.keys; j++) {
+        int64_t n = j * 7919 % 12007;
+        s.k[2 * j] = kern_bf16_of((float)(n < 100 ? n + 150 : n % 50));
+        s.k[2 * j + 1] = kern_bf16_of((float)(n / 50));
+    }
+    for (int64_t keep = 50; keep < s.keys; keep *= 3)
+        expect_reference(&s, keep, "256 a + b");
     scores_free(&s);
 }
 
@@ -277,7 +407,11 @@ int main(int argc, char **argv)
     }
     the_best_keys_are_chosen_at_every_size();
     exact_scores_with_ties_give_the_reference_byte_for_byte();
+    exact_scores_of_any_rank_give_the_reference_byte_for_byte();
+    many_heads_are_chosen_in_one_call();
     constant_scores_choose_the_first_keys();
+    special_scores_give_the_reference_byte_for_byte();
+    a_heavy_tail_without_ties_gives_the_reference_byte_for_byte();
     adversarial_scores_are_still_exact();
     nan_scores_come_last();
     bad_counts_are_refused();
