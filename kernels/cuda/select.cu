@@ -51,7 +51,7 @@ enum {
     EXACT_KEYS = 4096,
     EXACT_WARPS = 16,
     RADIX = 256,
-    CANDIDATES_MIN = 64,
+    CANDIDATES_MIN = 128,
     CANDIDATES_MAX = 512,
     HEADS = 32, /* in one launch */
     BLOCKS = 3  /* on a processor, at rank 16 */
