@@ -960,6 +960,21 @@ void dev_barrier_arrive_copied(uint32_t barrier)
     emu::mbarrier_arrive(barrier);
 }
 
+void dev_barrier_arrive_expect(uint32_t barrier, int bytes)
+{
+    (void)bytes; /* loads are done at once, so nothing is left to wait for */
+    emu::mbarrier_arrive(barrier);
+}
+
+void dev_bulk_load(uint32_t smem, const void *global, int bytes, uint32_t barrier)
+{
+    if (bytes <= 0 || bytes % 16 != 0)
+        emu::die("dev_bulk_load: %d bytes, want a multiple of 16", bytes);
+    emu::global_aligned(global, 16, "dev_bulk_load");
+    emu::mbarrier_at(barrier);
+    memcpy(emu::shared_at(smem, (size_t)bytes, 16, "dev_bulk_load"), global, (size_t)bytes);
+}
+
 void dev_barrier_wait(uint32_t barrier, int parity)
 {
     while ((int)(emu::mbarrier_at(barrier)->phase & 1) == parity) {

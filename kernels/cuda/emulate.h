@@ -434,6 +434,8 @@ static inline void dev_fence_async(void)
 void dev_barrier_init(uint32_t barrier, int arrivals);
 void dev_barrier_arrive(uint32_t barrier);
 void dev_barrier_arrive_copied(uint32_t barrier);
+void dev_barrier_arrive_expect(uint32_t barrier, int bytes);
+void dev_bulk_load(uint32_t smem, const void *global, int bytes, uint32_t barrier);
 void dev_barrier_wait(uint32_t barrier, int parity);
 static inline void dev_named_barrier(int number, int threads)
 {

@@ -234,6 +234,24 @@ DEV void dev_barrier_arrive_copied(uint32_t barrier)
                              : "memory"));
 }
 
+/* Arrives once and makes the phase wait for `bytes` more of dev_bulk_load besides. */
+DEV void dev_barrier_arrive_expect(uint32_t barrier, int bytes)
+{
+    DEV_ON_BULK(asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
+                             "r"(bytes)
+                             : "memory"));
+}
+
+/* Global to shared memory by the copy engine, told to the barrier; both sides and `bytes` are
+ * multiples of 16. One thread asks. */
+DEV void dev_bulk_load(uint32_t smem, const void *global, int bytes, uint32_t barrier)
+{
+    DEV_ON_BULK(asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+                             "[%0], [%1], %2, [%3];" ::"r"(smem),
+                             "l"(global), "r"(bytes), "r"(barrier)
+                             : "memory"));
+}
+
 /* Until the phase of this parity is over: 0 for the first, then 1, 0, ... */
 DEV void dev_barrier_wait(uint32_t barrier, int parity)
 {
