@@ -1,0 +1,49 @@
+/* What the parts of bench_cuda share: times by device events, tables that `shardwise calibrate` and
+ * `predict --table` read (docs/formats.md), and lines for people on standard output. */
+#ifndef BENCH_CUDA_BENCH_H
+#define BENCH_CUDA_BENCH_H
+
+#include <stdio.h>
+
+#include "kernels/cuda/cuda.h"
+
+struct bench {
+    const char *folder; /* tables go there, a row written and flushed when it is measured */
+    char gpu[32];       /* "h200", as the presets have it */
+    struct cuda_device device;
+    bool tiny;         /* sizes for trying it out: numbers mean nothing */
+    double until_s;    /* no new measurement starts after this (bench_now_s) */
+    void *memory[256]; /* until bench_release */
+    int memory_count;
+};
+
+double bench_now_s(void);
+
+/* Device memory, never NULL: prints what went wrong and exits 4 (the parts measured so far are on
+ * disk). */
+void *bench_memory(struct bench *b, size_t bytes);
+void bench_release(struct bench *b);
+
+/* Appends to FOLDER/NAME.csv; `header` is written first when the file is new. */
+FILE *bench_table(struct bench *b, const char *name, const char *header);
+
+/* Median milliseconds of a call after two for warming up, as many repeats as fit into about half a
+ * second, 3 to 50. Negative when it failed: the reason is printed with `what`. `call` only asks for
+ * work on CUDA_STREAM. */
+typedef bool bench_call(void *argument, struct err *e);
+double bench_ms(struct bench *b, const char *what, bench_call *call, void *argument);
+
+/* False once the time is over: says so once for `part`. */
+bool bench_time_left(struct bench *b, const char *part);
+
+/* Seeded bf16 numbers of a normal distribution; the same for the same seed. */
+void bench_normal(uint16_t *x, int64_t count, uint32_t seed, float deviation);
+
+/* The parts. */
+void bench_ceilings(struct bench *b);
+void bench_dense(struct bench *b);
+void bench_sparse(struct bench *b);
+void bench_select(struct bench *b);
+void bench_move(struct bench *b);
+
+#endif

@@ -1,0 +1,389 @@
+/* Our kernels over shapes: attention dense and sparse, selection, movement of rows. */
+#include "bench/cuda/bench.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HEADS = 4, ROWS = 64000, RANK = 16 };
+
+/* What DSV's artifact needed on an H100 for S = 64,000, H = 4, D = 128, 8% kept (exp1); its sparse
+ * kernels in between by the straight lines through exp2: milliseconds. */
+static const double dsv_forward_ms = 4.05, dsv_backward_ms = 77.4, dsv_select_ms = 5.2;
+
+/* ---- inputs ------------------------------------------------------------------------------------------ */
+
+struct lists {
+    int32_t *list;
+    int64_t groups, keep, keys;
+    uint32_t seed;
+};
+
+/* Entry j of a group is drawn from the j-th of `keep` equal parts of the keys: ascending, without
+ * repeats, and groups share no more keys than chance has it. */
+__global__ void list_kernel(struct lists l)
+{
+    int64_t step = (int64_t)gridDim.x * blockDim.x, count = l.groups * l.keep;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step) {
+        int64_t j = i % l.keep, low = j * l.keys / l.keep, high = (j + 1) * l.keys / l.keep;
+        uint32_t x = (uint32_t)i * 2654435761u + l.seed;
+        x = (x ^ x >> 16) * 0x85ebca6bu;
+        x = (x ^ x >> 13) * 0xc2b2ae35u;
+        l.list[i] = (int32_t)(low + (x ^ x >> 16) % (uint32_t)(high - low));
+    }
+}
+
+static int32_t *make_lists(struct bench *b, int64_t groups, int64_t keep, int64_t keys, uint32_t seed)
+{
+    struct lists l = {(int32_t *)bench_memory(b, (size_t)(groups * keep + 4) * 4), groups, keep, keys, seed};
+    struct err e = {};
+    cuda_ok(dev_launch(list_kernel, dim3(2048), dim3(256), 0, CUDA_STREAM, l), "lists", &e);
+    return l.list;
+}
+
+static uint16_t *numbers(struct bench *b, int64_t count, uint32_t seed)
+{
+    uint16_t *x = (uint16_t *)bench_memory(b, (size_t)count * 2);
+    bench_normal(x, count, seed, 1);
+    return x;
+}
+
+static float *zeros(struct bench *b, int64_t count)
+{
+    struct err e = {};
+    float *x = (float *)bench_memory(b, (size_t)count * 4);
+    kern_cuda.clear(x, (size_t)count * 4, &e);
+    return x;
+}
+
+static void make_heads(struct bench *b, struct kern_head *heads, int count, int64_t rows, int dim)
+{
+    for (int h = 0; h < count; h++) {
+        struct kern_head *x = &heads[h];
+        memset(x, 0, sizeof *x);
+        x->q_rows = x->kv_rows = rows;
+        x->q = numbers(b, rows * dim, (uint32_t)(4 * h + 1));
+        x->k = numbers(b, rows * dim, (uint32_t)(4 * h + 2));
+        x->v = numbers(b, rows * dim, (uint32_t)(4 * h + 3));
+        x->d_o = numbers(b, rows * dim, (uint32_t)(4 * h + 4));
+        x->o = (uint16_t *)zeros(b, rows * dim / 2);
+        x->lse = zeros(b, rows);
+        x->dq = zeros(b, rows * dim);
+        x->dk = zeros(b, rows * dim);
+        x->dv = zeros(b, rows * dim);
+    }
+}
+
+/* ---- attention ------------------------------------------------------------------------------------------ */
+
+struct attention_run {
+    struct kern_attention a;
+    const char *variant; /* NULL: what the backend takes */
+    bool backward;
+};
+
+static bool call_attention(void *argument, struct err *e)
+{
+    struct attention_run *r = (struct attention_run *)argument;
+    return r->backward ? cuda_backward_by(r->variant, &r->a, e) : cuda_forward_by(r->variant, &r->a, e);
+}
+
+static const char *const forward_variants[] = {NULL, "mma", "wgmma", "cudnn"};
+static const char *const backward_variants[] = {NULL, "ordered", "bulk", "vector", "atomic", "cudnn"};
+enum { FORWARDS = sizeof forward_variants / sizeof *forward_variants,
+       BACKWARDS = sizeof backward_variants / sizeof *backward_variants };
+
+/* Does this device have the variant for this shape? Asked by running it, which also gives the
+ * backward pass its LSE. */
+static bool runs(struct attention_run *r)
+{
+    struct err e = {};
+    if (call_attention(r, &e) && kern_cuda.wait(&e))
+        return true;
+    if (e.code != ERR_INPUT)
+        printf("  %s %s: %s\n", r->backward ? "backward" : "forward", r->variant ? r->variant : "", e.text);
+    return false;
+}
+
+static void dense_case(struct bench *b, FILE *f, int64_t rows, int heads, int dim)
+{
+    struct kern_head head[16];
+    make_heads(b, head, heads, rows, dim);
+    struct attention_run r = {};
+    r.a.dim = dim, r.a.head_count = heads, r.a.heads = head;
+    runs(&r);
+    for (int v = 0; v < FORWARDS + BACKWARDS; v++) {
+        char what[96];
+        r.backward = v >= FORWARDS;
+        r.variant = r.backward ? backward_variants[v - FORWARDS] : forward_variants[v];
+        if (!bench_time_left(b, "dense") || !runs(&r))
+            continue;
+        snprintf(what, sizeof what, "dense %s %s, %lld tokens, D %d", r.backward ? "backward" : "forward",
+                 r.variant ? r.variant : "(default)", (long long)rows, dim);
+        double ms = bench_ms(b, what, call_attention, &r);
+        double flop = (r.backward ? 10.0 : 4.0) * (double)rows * (double)rows * dim * heads;
+        if (ms < 0)
+            continue;
+        fprintf(f, "%s,noncausal,1,%lld,%d,%d,%s,%s,%d,%.3f\n", b->gpu, (long long)rows, heads, dim,
+                r.backward ? "bwd" : "fwd", r.variant ? r.variant : "default", r.variant == NULL,
+                1e3 * ms);
+        printf("  %-58s %9.3f ms  %6.1f TFLOP/s\n", what, ms, flop / ms * 1e-9);
+    }
+    bench_release(b);
+}
+
+void bench_dense(struct bench *b)
+{
+    FILE *f = bench_table(b, "attention",
+                          "gpu,mask,batch,seqlen,heads,head_dim,pass_,kernel,usable,lat_us");
+    if (b->tiny) {
+        dense_case(b, f, 128, 1, 64);
+    } else {
+        static const int64_t rows[] = {16384, 32768, 64000};
+        for (int64_t s : rows)
+            dense_case(b, f, s, HEADS, 128);
+        dense_case(b, f, 32768, HEADS, 64);
+    }
+    fclose(f);
+}
+
+/* Targets of the CUDA kernels at 8% kept, as times the artifact's rate. */
+static double target_of(bool backward, const char *variant, int group)
+{
+    bool wgmma = variant && strcmp(variant, "wgmma") == 0;
+    if (backward)
+        return group == 64 ? 5 : 0;
+    return group == 32 ? 1.5 : group == 64 ? 2 : group == 128 ? (wgmma ? 3 : 2.5) : 0;
+}
+
+static void sparse_one(struct bench *b, FILE *f, struct attention_run *r, int64_t rows, int group, int64_t keep)
+{
+    char what[96], ratio[64] = "";
+    int dim = r->a.dim, heads = r->a.head_count;
+    snprintf(what, sizeof what, "sparse %s %s, group %d, %lld keys, D %d",
+             r->backward ? "backward" : "forward", r->variant ? r->variant : "(default)", group,
+             (long long)keep, dim);
+    double ms = bench_ms(b, what, call_attention, r);
+    if (ms < 0)
+        return;
+    double flop = (r->backward ? 10.0 : 4.0) * (double)rows * (double)keep * dim * heads;
+    double dsv = (r->backward ? dsv_backward_ms : dsv_forward_ms) / ms;
+    double target = target_of(r->backward, r->variant, group);
+    if (rows == ROWS && dim == 128 && keep == 5120)
+        snprintf(ratio, sizeof ratio, target > 0 ? "  %.2fx DSV, want %.1fx" : "  %.2fx DSV", dsv, target);
+    fprintf(f, "%s,%lld,%d,%d,%d,sparse_group,%s,%lld,%s,%d,%.6f,ms\n", b->gpu, (long long)rows, heads,
+            dim, group, r->backward ? "bwd" : "fwd", (long long)keep,
+            r->variant ? r->variant : "default", r->variant == NULL, ms);
+    printf("  %-58s %9.3f ms  %6.1f TFLOP/s%s\n", what, ms, flop / ms * 1e-9, ratio);
+}
+
+/* All variants, or the default of each direction. */
+static void sparse_case(struct bench *b, FILE *f, struct kern_head *head, int64_t rows, int dim, int group,
+                        int64_t keep, bool all)
+{
+    int64_t groups = kern_groups(rows, group);
+    int first = b->memory_count;
+    struct attention_run r = {};
+    r.a.dim = dim, r.a.head_count = HEADS, r.a.heads = head;
+    for (int h = 0; h < HEADS; h++) {
+        head[h].keys = {};
+        head[h].keys.group = group;
+        head[h].keys.list = make_lists(b, groups, keep, rows, (uint32_t)(h + 77));
+        head[h].keys.list_count = (int32_t)keep;
+        head[h].keys.list_stride = keep;
+    }
+    runs(&r);
+    for (int v = 0; v < FORWARDS + BACKWARDS; v++) {
+        r.backward = v >= FORWARDS;
+        r.variant = r.backward ? backward_variants[v - FORWARDS] : forward_variants[v];
+        bool dense_only = r.variant && strcmp(r.variant, "cudnn") == 0;
+        if ((r.variant && (!all || dense_only)) || !bench_time_left(b, "sparse") || !runs(&r))
+            continue;
+        sparse_one(b, f, &r, rows, group, keep);
+    }
+    while (b->memory_count > first)
+        kern_cuda.release(b->memory[--b->memory_count]);
+}
+
+void bench_sparse(struct bench *b)
+{
+    static const int groups[] = {64, 128, 32};
+    static const double keeps[] = {0.02, 0.05, 0.15, 0.3, 0.6, 1};
+    int64_t rows = b->tiny ? 128 : ROWS, main_keep = b->tiny ? 40 : 5120;
+    FILE *f = bench_table(b, "sparse", "gpu,S,H,D,group,kernel,pass_,kept_kv,variant,usable,value,unit");
+    struct kern_head head[HEADS];
+    make_heads(b, head, HEADS, rows, 128);
+    for (int group : groups)
+        sparse_case(b, f, head, rows, 128, group, main_keep, true);
+    for (double keep : keeps)
+        for (int group : groups)
+            if (!b->tiny || (keep < 0.05 && group == 64))
+                sparse_case(b, f, head, rows, 128, group, (int64_t)(keep * (double)rows), false);
+    bench_release(b);
+    static const int dims[] = {64, 96, 256};
+    for (int dim : dims) {
+        if (b->tiny && dim != 64)
+            continue;
+        make_heads(b, head, HEADS, rows, dim);
+        sparse_case(b, f, head, rows, dim, 64, main_keep, false);
+        bench_release(b);
+    }
+    fclose(f);
+}
+
+/* ---- selection -------------------------------------------------------------------------------------------- */
+
+static bool call_select(void *argument, struct err *e)
+{
+    return cuda_select((const struct kern_select *)argument, e);
+}
+
+void bench_select(struct bench *b)
+{
+    static const int groups[] = {32, 64, 128};
+    static const double keeps[] = {0.02, 0.08, 0.3};
+    int64_t rows = b->tiny ? 512 : ROWS;
+    FILE *f = bench_table(b, "sparse", "gpu,S,H,D,group,kernel,pass_,kept_kv,variant,usable,value,unit");
+    for (int group : groups)
+        for (double share : keeps) {
+            struct kern_select_head head[HEADS];
+            struct kern_select s = {};
+            int64_t n = kern_groups(rows, group), words = kern_words(rows), keep = (int64_t)(share * (double)rows);
+            s.rank = RANK, s.head_count = HEADS, s.heads = head;
+            if (!bench_time_left(b, "select"))
+                break;
+            for (int h = 0; h < HEADS; h++) {
+                memset(&head[h], 0, sizeof head[h]);
+                head[h].groups = n, head[h].keys = rows, head[h].keep = keep, head[h].bitmap_words = words;
+                head[h].q_lr = numbers(b, n * RANK, (uint32_t)(100 + h));
+                head[h].k_lr = numbers(b, rows * RANK, (uint32_t)(200 + h));
+                head[h].bitmap = (uint32_t *)zeros(b, n * words);
+            }
+            char what[96];
+            snprintf(what, sizeof what, "selection, group %d, %lld of %lld keys", group, (long long)keep,
+                     (long long)rows);
+            double ms = bench_ms(b, what, call_select, &s);
+            bench_release(b);
+            if (ms < 0)
+                continue;
+            fprintf(f, "%s,%lld,%d,128,%d,lowrank_select,fwd,%lld,default,1,%.6f,ms\n", b->gpu,
+                    (long long)rows, HEADS, group, (long long)keep, ms);
+            printf("  %-58s %9.3f ms  %6.1f G scores/s", what, ms, (double)(n * rows) * HEADS / ms * 1e-6);
+            if (rows == ROWS && group == 32 && share == 0.08)
+                printf("  %.2fx DSV, want 8x", dsv_select_ms / ms);
+            putchar('\n');
+        }
+    fclose(f);
+}
+
+/* ---- movement of rows ---------------------------------------------------------------------------------------- */
+
+enum { PIECES = 32 };
+struct move_run {
+    struct kern_copy pack[PIECES];
+    struct kern_gather gather;
+    struct kern_scatter scatter;
+    struct kern_union unite;
+    struct kern_remap remap;
+    int64_t united, count;
+    uint16_t *narrow;
+    float *wide;
+};
+
+static bool call_pack(void *argument, struct err *e)
+{
+    return cuda_copy(((struct move_run *)argument)->pack, PIECES, e);
+}
+
+static bool call_gather_rows(void *argument, struct err *e)
+{
+    return cuda_gather(&((struct move_run *)argument)->gather, 1, e);
+}
+
+static bool call_scatter(void *argument, struct err *e)
+{
+    return cuda_scatter_add(&((struct move_run *)argument)->scatter, 1, e);
+}
+
+static bool call_unite(void *argument, struct err *e)
+{
+    return cuda_unite(&((struct move_run *)argument)->unite, 1, e);
+}
+
+static bool call_remap(void *argument, struct err *e)
+{
+    return cuda_remap(&((struct move_run *)argument)->remap, 1, e);
+}
+
+static bool call_narrow(void *argument, struct err *e)
+{
+    struct move_run *r = (struct move_run *)argument;
+    return cuda_to_bf16(r->narrow, r->wide, r->count, e);
+}
+
+static bool call_widen(void *argument, struct err *e)
+{
+    struct move_run *r = (struct move_run *)argument;
+    return cuda_to_fp32(r->wide, r->narrow, r->count, e);
+}
+
+static void move_row(struct bench *b, FILE *f, const char *op, bench_call *call, struct move_run *r,
+                     int64_t rows, double bytes)
+{
+    double ms = bench_time_left(b, op) ? bench_ms(b, op, call, r) : -1;
+    if (ms < 0)
+        return;
+    fprintf(f, "%s,%s,%lld,%.0f,%.3f\n", b->gpu, op, (long long)rows, bytes, 1e3 * ms);
+    printf("  %-58s %9.3f ms  %6.2f TB/s\n", op, ms, bytes / ms * 1e-9);
+}
+
+/* [row][32 heads][128] to peers' [head][row][128] and the rest of the movement on `rows` rows. */
+void bench_move(struct bench *b)
+{
+    int64_t rows = b->tiny ? 256 : ROWS, width = 128, words = kern_words(rows), groups = kern_groups(rows, 64);
+    int64_t keep = rows * 8 / 100;
+    static struct move_run r;
+    FILE *f = bench_table(b, "move", "gpu,op,rows,moved_bytes,lat_us");
+    uint16_t *from = numbers(b, rows * PIECES * width, 1);
+    uint16_t *to = (uint16_t *)zeros(b, rows * PIECES * width / 2);
+    for (int i = 0; i < PIECES; i++)
+        r.pack[i] = {from + i * width, to + i * rows * width, rows, width * 2, width * 2 * PIECES, width * 2};
+    move_row(b, f, "pack", call_pack, &r, rows * PIECES, 4.0 * (double)(rows * PIECES * width));
+    for (int i = 0; i < PIECES; i++)
+        r.pack[i] = {to + i * rows * width, from + i * width, rows, width * 2, width * 2, width * 2 * PIECES};
+    move_row(b, f, "unpack", call_pack, &r, rows * PIECES, 4.0 * (double)(rows * PIECES * width));
+    int64_t many = rows * PIECES / 4;
+    int32_t *list = make_lists(b, 1, many, rows * PIECES, 5);
+    r.gather = {from, to, list, many, width};
+    move_row(b, f, "gather", call_gather_rows, &r, many, 4.0 * (double)(many * width));
+    r.wide = zeros(b, rows * PIECES * width);
+    float *part = zeros(b, many * width);
+    r.scatter = {part, r.wide, list, many, width};
+    move_row(b, f, "scatter_add", call_scatter, &r, many, 12.0 * (double)(many * width));
+    r.narrow = to, r.count = rows * PIECES * width;
+    move_row(b, f, "to_bf16", call_narrow, &r, rows * PIECES, 6.0 * (double)r.count);
+    move_row(b, f, "to_fp32", call_widen, &r, rows * PIECES, 6.0 * (double)r.count);
+
+    struct kern_select_head head = {};
+    struct kern_select s = {};
+    s.rank = RANK, s.head_count = 1, s.heads = &head;
+    head.groups = groups, head.keys = rows, head.keep = keep, head.bitmap_words = words;
+    head.q_lr = numbers(b, groups * RANK, 7);
+    head.k_lr = numbers(b, rows * RANK, 8);
+    head.bitmap = (uint32_t *)zeros(b, groups * words);
+    struct err e = {};
+    if (!cuda_select(&s, &e))
+        printf("  selection for unite and remap: %s\n", e.text);
+    r.unite.groups = groups, r.unite.keys = rows, r.unite.bitmap_words = words, r.unite.bitmap = head.bitmap;
+    r.unite.all = (uint32_t *)zeros(b, words);
+    r.unite.rows = (int32_t *)zeros(b, rows);
+    r.unite.row_count = &r.united;
+    move_row(b, f, "unite", call_unite, &r, groups, 4.0 * (double)(groups * words));
+    r.remap.groups = groups, r.remap.bitmap_words = words, r.remap.bitmap = head.bitmap;
+    r.remap.all = r.unite.all;
+    r.remap.list = (int32_t *)zeros(b, groups * keep);
+    r.remap.count = (int32_t *)zeros(b, groups);
+    r.remap.list_stride = keep;
+    move_row(b, f, "remap", call_remap, &r, groups, 4.0 * (double)(groups * words + groups * keep));
+    fclose(f);
+}
