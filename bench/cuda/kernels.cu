@@ -214,7 +214,8 @@ void bench_sparse(struct bench *b)
     struct kern_head head[HEADS];
     make_heads(b, head, HEADS, rows, 128);
     for (int group : groups)
-        sparse_case(b, f, head, rows, 128, group, main_keep, true);
+        if (!b->tiny || group == 64)
+            sparse_case(b, f, head, rows, 128, group, main_keep, true);
     for (double keep : keeps)
         for (int group : groups)
             if (!b->tiny || (keep < 0.05 && group == 64))
