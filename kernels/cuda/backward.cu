@@ -40,46 +40,17 @@
  * reads and writes 248 KB of shared memory at M 64, D 128 (K, V and K again by each warp: 96; P,
  * dS, Q and dO: 72; sums: 64, half of that for partials) for 2.6 MFLOP: at most 313 TFLOP/s on 132
  * multiprocessors of 128 bytes a clock (359 for partials); tensor cores by mma.sync: 600. */
-#include "kernels/cuda/cuda.h"
-
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/backward.cuh"
 
 #include <algorithm>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum {
-    TILE = 32,      /* keys (groups_kernel) or queries (keys_kernel) that are streamed at a time */
-    WARP_ROWS = 16, /* owned rows of a warp */
-    RING = 3,       /* lists of keys: of the tile in use, of the next, and one being made */
-    BATCH = 16      /* heads of a launch */
+    TILE = 32,     /* keys (groups_kernel) or queries (keys_kernel) that are streamed at a time */
+    WARP_ROWS = 16 /* owned rows of a warp */
 };
-
-/* What becomes of the rows that other blocks add to as well. */
-enum sink { SINK_NONE, SINK_PARTIAL, SINK_ATOMIC, SINK_VECTOR, SINK_BULK };
-
-struct stat { /* of a query */
-    float lse, delta;
-};
-
-/* Units of one head: blocks of groups_kernel; of keys_kernel, 128 keys each. */
-struct piece {
-    struct key_source keys;
-    const uint16_t *q, *k, *v, *d_o;
-    const struct stat *stat; /* [q_rows] */
-    float *dq, *dk, *dv;
-    uint16_t *partial; /* [units][stride][2][dim]: of entry i of the unit's keys, dK and dV */
-    int64_t stride;
-    int32_t q_rows, group, tiles; /* units per group */
-    int32_t first, units;
-};
-
-struct batch {
-    struct piece piece[BATCH];
-    float scale, log2_scale;
-    int dim, sink;
-};
-static_assert(sizeof(struct batch) <= 4096, "kernel parameters");
 
 /* What is where in shared memory, and who does what, with `M` owned rows of at most `D` columns. */
 template <int D, int M> struct plan {
@@ -399,24 +370,6 @@ DEV void add_staged(const unsigned char *stage, const struct target *t, int firs
     }
 }
 
-/* Rows [16][D] in accumulators of the warp, to += of a gradient that this block owns. */
-template <int D>
-DEV void add_owned(float *to, const float x[D / 8][4], int row, int rows, int dim, float scale,
-                   int lane)
-{
-    row += lane >> 2;
-#pragma unroll
-    for (int n = 0; n < D / 8; n++) {
-        int c = n * 8 + (lane & 3) * 2;
-#pragma unroll
-        for (int h = 0; h < 2; h++)
-            if (row + 8 * h < rows && c < dim) {
-                float2 *at = (float2 *)(to + (int64_t)(row + 8 * h) * dim + c), old = *at;
-                *at = make_float2(old.x + x[n][2 * h] * scale, old.y + x[n][2 * h + 1] * scale);
-            }
-    }
-}
-
 /* ---- queries own ------------------------------------------------------------------------------
  */
 
@@ -434,30 +387,6 @@ DEV void probabilities(float s[TILE / 8][4], float d[TILE / 8][4], const struct 
             s[n][i] = p;
             d[n][i] = p * (d[n][i] - stat[i >> 1].delta);
         }
-}
-
-struct unit { /* the queries of a block */
-    int64_t group, row;
-    int rows;
-};
-
-DEV struct unit unit_of(const struct piece *p, int M, int index)
-{
-    struct unit u;
-    int tile = index % p->tiles * M;
-    u.group = index / p->tiles;
-    u.row = u.group * p->group + tile;
-    int64_t left = min((int64_t)(p->group - tile), p->q_rows - u.row);
-    u.rows = (int)min(left, (int64_t)M);
-    return u;
-}
-
-/* Makes the list of a tile in the ring; the first warp. */
-DEV void ring_fill(struct key_stream<TILE> *from, int32_t *keys, int *counts, int slot, int lane)
-{
-    int n = keys_next<TILE>(from, keys + slot * TILE, lane);
-    if (lane == 0)
-        counts[slot] = n;
 }
 
 template <int D, int M>
@@ -899,14 +828,6 @@ __global__ void __launch_bounds__(256) sum_kernel(const __grid_constant__ struct
 /* ---- host --------------------------------------------------------------------------------------
  */
 
-typedef void batch_kernel(struct batch);
-
-struct instance {
-    int dim, rows; /* the most columns; owned rows */
-    batch_kernel *kernel;
-    int (*shared)(int sink);
-};
-
 #define INSTANCE(kernel, D, M)                                                                     \
     {                                                                                              \
         D, M, kernel<D, M>, plan<D, M>::shared                                                     \
@@ -929,13 +850,16 @@ static const struct instance keys_instances[] = {
 struct variant {
     const char *name;
     enum sink sink;
-    int sm; /* least compute capability x 10 */
+    int sm, sm_end; /* compute capabilities x 10 that have it: from, and up to but not */
+    bool wgmma;     /* where there is a kernel for it */
 };
 static const struct variant variants[] = {
-    {"ordered", SINK_PARTIAL, DEV_SM_COPY}, /* the first is what cuda_backward takes */
-    {"bulk", SINK_BULK, DEV_SM_BULK},
-    {"vector", SINK_VECTOR, DEV_SM_BULK},
-    {"atomic", SINK_ATOMIC, DEV_SM_COPY},
+    /* The first is what cuda_backward takes. */
+    {"ordered", SINK_PARTIAL, DEV_SM_COPY, INT_MAX, false},
+    {"wgmma", SINK_PARTIAL, DEV_SM_BULK, DEV_SM_BULK + 1, true},
+    {"bulk", SINK_BULK, DEV_SM_BULK, INT_MAX, false},
+    {"vector", SINK_VECTOR, DEV_SM_BULK, INT_MAX, false},
+    {"atomic", SINK_ATOMIC, DEV_SM_COPY, INT_MAX, false},
 };
 
 static const char what[] = "attention backward";
@@ -948,6 +872,7 @@ struct call { /* of cuda_backward */
     const struct kern_attention *a;
     struct cuda_device device;
     enum sink sink;
+    bool wgmma;
     struct stat *stat;    /* of all heads, each rounded up to whole tiles */
     struct batch batch;   /* not started yet */
     int pieces, blocks_x; /* in it */
@@ -1013,9 +938,13 @@ static const struct instance *groups_instance(const struct call *c, int head, en
                                               struct err *e)
 {
     const struct kern_head *h = &c->a->heads[head];
+    int64_t group = is_dense(h) ? h->q_rows : h->keys.group;
     int count = sizeof groups_instances / sizeof *groups_instances;
-    const struct instance *v =
-        instance_of(c, groups_instances, count, is_dense(h) ? h->q_rows : h->keys.group, sink);
+    const struct instance *v = NULL;
+    if (c->wgmma && sink == SINK_PARTIAL && group > 32)
+        v = instance_of(c, backward_wgmma, 2, group, sink);
+    if (!v)
+        v = instance_of(c, groups_instances, count, group, sink);
     if (!v)
         err_set(
             e, ERR_INPUT, err_at_name(what),
@@ -1388,30 +1317,35 @@ static bool all_usable(const struct kern_attention *a, struct err *e)
     return true;
 }
 
-static bool variant_of(const char *name, const struct cuda_device *d, enum sink *sink,
-                       struct err *e)
+/* NULL with ERR_INPUT if the device has no such variant. */
+static const struct variant *variant_of(const char *name, const struct cuda_device *d,
+                                        struct err *e)
 {
     char known[80] = "";
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
-        if (d->sm < variants[i].sm)
+        const struct variant *v = &variants[i];
+        if (d->sm < v->sm || d->sm >= v->sm_end)
             continue;
-        if (!name || strcmp(name, variants[i].name) == 0) {
-            *sink = variants[i].sink;
-            return true;
-        }
-        strcat(strcat(known, *known ? ", " : ""), variants[i].name);
+        if (!name || strcmp(name, v->name) == 0)
+            return v;
+        strcat(strcat(known, *known ? ", " : ""), v->name);
     }
-    return err_set(e, ERR_INPUT, err_at_name(what), "variant '%s': this device has %s",
-                   name ? name : "", known);
+    err_set(e, ERR_INPUT, err_at_name(what), "variant '%s': this device has %s", name ? name : "",
+            known);
+    return NULL;
 }
 
 bool cuda_backward_by(const char *variant, const struct kern_attention *a, struct err *e)
 {
     struct call c = {};
     c.a = a;
-    if (!kern_attention_check(a, true, e) || !all_usable(a, e) || !cuda_device(&c.device, e) ||
-        !variant_of(variant, &c.device, &c.sink, e))
+    if (!kern_attention_check(a, true, e) || !all_usable(a, e) || !cuda_device(&c.device, e))
         return false;
+    const struct variant *v = variant_of(variant, &c.device, e);
+    if (!v)
+        return false;
+    c.sink = v->sink;
+    c.wgmma = v->wgmma;
     for (int i = 0; i < a->head_count; i++)
         if (!takes_keys_kernel(&c, &a->heads[i], c.sink) && !groups_instance(&c, i, c.sink, e))
             return false;

@@ -1,0 +1,313 @@
+/* Attention backward of query groups by wgmma, on sm_90a only: the maths of backward.cu for units
+ * of M = 64 queries and dimensions up to 128, with partials (the ordered way).
+ *
+ * Everything is turned: with tiles of N = 64 keys as rows,
+ *   S^T = K Q^T    dP^T = V dO^T    P^T, dS^T from them in registers, which are at once the left
+ *   factors of    dV = P^T dO    dK = dS^T Q
+ * so that P never leaves the registers, and dS only for dQ += dS K, whose left factor needs it the
+ * other way round: warps store it as it is ([key][query]) and read it transposed. One warpgroup
+ * does all; two blocks on a processor, so that one's exponentials, copies and stores run beside the
+ * other's products. Within a block, S is used while dP is computed, and dK is stored while dQ is.
+ *
+ * Matrices in shared memory are halves of 64 columns, [64 rows][128 bytes], 16-byte chunks swizzled
+ * as wgmma has it (dev_matrix); K, V, Q and dO serve K-major for S and dP and, as they lie,
+ * MN-major for dV, dK and dQ.
+ *
+ * Bounds at D = 128, per 64 keys and 64 queries (cycles of an SM; H200):
+ *     tensor cores   5 x 64 x 64 x 256 FLOP / 4,096:                          1,280
+ *     shared memory  (S, dP: 4 x 16 KB; dV, dK, dQ: 3 x 16 KB; dS 2 x 8 KB; K and V in 32 KB;
+ *                    partials 2 x 32 KB) / 128 B:                             1,792
+ *     memory         32 KB of partials / 18.6 B (4.3 TB/s):                   1,760
+ * and mma.sync: 3,080 of shared memory (backward.cu). So 9.4 PFLOP-cycles or 384 TFLOP/s at best:
+ * 4.4 ms for 64000 rows, 4 heads, 5120 keys of 64 queries, and 2.4 ms for sum_kernel.
+ *
+ * Registers: dQ D/2, S and dP 64, lse and delta of 16 queries 32, then dV or dK D/2 and P and
+ * dS 32. Shared memory: Q, dO, 2 stages of K and V, dS, staging of partials, lists of keys: 115,472
+ * bytes at D = 128; two blocks may have 115,712 each. */
+#include "kernels/cuda/backward.cuh"
+
+enum {
+    ROWS = 64, /* queries of a unit, and keys of a tile: the M of wgmma */
+    THREADS = 128
+};
+
+template <int D> struct turned {
+    static constexpr int HALF = ROWS * 128, MATRIX = D / 64 * HALF;
+    static constexpr int Q = 0, D_O = MATRIX, TILES = 2 * MATRIX; /* [2 stages]{K, V} */
+    static constexpr int DS = 6 * MATRIX, STAGE = DS + HALF;      /* of a warp: [16 keys][64] */
+    static constexpr int KEYS = STAGE + HALF;                     /* [2 tiles] */
+    static constexpr int STATS = KEYS + 2 * ROWS * 4;             /* of the queries */
+    static constexpr int BYTES = STATS + ROWS * (int)sizeof(struct stat);
+    static int shared(int)
+    {
+        return BYTES;
+    }
+};
+
+/* Byte of (row, 16-byte chunk) in a half. */
+DEV int swizzled(int row, int chunk)
+{
+    return row * 128 + ((chunk ^ (row & 7)) << 4);
+}
+
+/* One row to a matrix, by 8 threads; zeros beyond dim or if it is not `there`. */
+template <int D>
+DEV void load_row(uint32_t to, const uint16_t *from, int64_t row, bool there, int at, int dim)
+{
+    int chunk = (int)threadIdx.x % 8;
+#pragma unroll
+    for (int half = 0; half < D / 64; half++) {
+        int column = half * 64 + chunk * 8;
+        bool use = there && column < dim;
+        dev_copy16(to + half * turned<D>::HALF + swizzled(at, chunk),
+                   from + (use ? row * dim + column : 0), use ? 16 : 0);
+    }
+}
+
+template <int D>
+DEV void load_unit(uint32_t base, const struct piece *p, const struct unit *u, int dim)
+{
+#pragma unroll 2
+    for (int i = (int)threadIdx.x / 8; i < ROWS; i += THREADS / 8) {
+        load_row<D>(base + turned<D>::Q, p->q, u->row + i, i < u->rows, i, dim);
+        load_row<D>(base + turned<D>::D_O, p->d_o, u->row + i, i < u->rows, i, dim);
+    }
+}
+
+template <int D>
+DEV void load_keys(uint32_t tile, const struct piece *p, const int32_t *keys, int dim)
+{
+#pragma unroll 2
+    for (int i = (int)threadIdx.x / 8; i < ROWS; i += THREADS / 8) {
+        int32_t key = keys[i];
+        load_row<D>(tile, p->k, key, key >= 0, i, dim);
+        load_row<D>(tile + turned<D>::MATRIX, p->v, key, key >= 0, i, dim);
+    }
+}
+
+/* c[64 keys][64 queries] = a b^T, asked for. */
+template <int D> DEV void ask_scores(float (&c)[8][4], uint32_t a, uint32_t b)
+{
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        int at = k / 4 * turned<D>::HALF + k % 4 * 32;
+        dev_wgmma_64x64(&c[0][0], dev_matrix(a + at, 16, 1024), dev_matrix(b + at, 16, 1024),
+                        k > 0);
+    }
+    dev_wgmma_commit();
+}
+
+/* c[64][D] += a b, asked for; a [64][64] in registers, b [64][D] in shared memory. */
+template <int D> DEV void ask_product(float (&c)[D / 8][4], const uint32_t (&a)[4][4], uint32_t b)
+{
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+        uint64_t rows = dev_matrix(b + k * 16 * 128, turned<D>::HALF, 1024);
+        if (D == 128)
+            dev_wgmma_64x128_reg(&c[0][0], a[k], rows);
+        else
+            dev_wgmma_64x64_reg(&c[0][0], a[k], rows);
+    }
+    dev_wgmma_commit();
+}
+
+/* Accumulators as the left factor of the next product. */
+DEV void to_left(uint32_t (&to)[4][4], const float (&from)[8][4])
+{
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            to[k][i] = dev_pack(from[2 * k + i / 2][i % 2 * 2], from[2 * k + i / 2][i % 2 * 2 + 1]);
+}
+
+/* ... to this warp's rows of [64 keys][64 queries] in shared memory. */
+DEV void store_left(unsigned char *to, const uint32_t (&x)[4][4], int warp, int lane)
+{
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int row = warp * 16 + i % 2 * 8 + lane / 4;
+            *(uint32_t *)(to + swizzled(row, 2 * k + i / 2) + lane % 4 * 4) = x[k][i];
+        }
+}
+
+/* This warp's 16 queries of its transpose. */
+DEV void load_turned(uint32_t (&to)[4][4], uint32_t from, int warp, int lane)
+{
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        dev_ldmatrix4_t(
+            to[k], from + swizzled(k * 16 + lane % 8 + lane / 16 * 8, warp * 2 + lane / 8 % 2));
+}
+
+template <int N> DEV void zero(float (&x)[N][4])
+{
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            x[n][i] = 0;
+}
+
+/* A warp's 16 rows of dV or dK, of which `rows` are keys, to scratch: by way of shared memory, 64
+ * columns at a time, for whole lines. `to`: the first row's. */
+template <int D>
+DEV void store_sums(uint16_t *to, unsigned char *stage, const float (&x)[D / 8][4], float scale,
+                    int rows, int dim, int lane)
+{
+#pragma unroll
+    for (int half = 0; half < D / 64; half++) {
+#pragma unroll
+        for (int n = 0; n < 8; n++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const float *two = &x[half * 8 + n][2 * h];
+                *(uint32_t *)(stage + swizzled(lane / 4 + 8 * h, n) + lane % 4 * 4) =
+                    dev_pack(two[0] * scale, two[1] * scale);
+            }
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int row = i * 4 + lane / 8, column = half * 64 + lane % 8 * 8;
+            if (row < rows && column < dim)
+                __stcs((uint4 *)(to + (int64_t)row * 2 * dim + column),
+                       *(const uint4 *)(stage + swizzled(row, lane % 8)));
+        }
+        __syncwarp();
+    }
+}
+
+DEV void load_stats(struct stat *to, const struct piece *p, const struct unit *u)
+{
+    int i = (int)threadIdx.x;
+    struct stat none = {INFINITY, 0};
+    if (i < ROWS)
+        to[i] = i < u->rows ? p->stat[u->row + i] : none;
+}
+
+/* Keys of a tile: before the barrier after which it is overwritten. */
+DEV int count_keys(const int32_t *tile, int lane)
+{
+    return __popc(__ballot_sync(~0u, tile[lane] >= 0)) +
+           __popc(__ballot_sync(~0u, tile[lane + 32] >= 0));
+}
+
+/* P^T in place of S^T; the lane's rows are `key` and key + 8, and `count` are keys. `stat`: of its
+ * columns 8 n + 2 (lane % 4) + {0, 1}. */
+DEV void probabilities(float (&s)[8][4], const struct stat *stat, float log2_scale, int key,
+                       int count)
+{
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+        float4 two = *(const float4 *)(stat + 8 * n);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float p = dev_exp2(fmaf(s[n][i], log2_scale, i & 1 ? -two.z : -two.x));
+            s[n][i] = key + (i >> 1) * 8 < count ? p : 0;
+        }
+    }
+}
+
+/* dS^T in place of dP^T. */
+DEV void score_gradients(float (&d)[8][4], const float (&p)[8][4], const struct stat *stat)
+{
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+        float4 two = *(const float4 *)(stat + 8 * n);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            d[n][i] = p[n][i] * (d[n][i] - (i & 1 ? two.w : two.y));
+    }
+}
+
+template <int D>
+__global__ void __launch_bounds__(THREADS, 2)
+    groups_wgmma_kernel(const __grid_constant__ struct batch b)
+{
+    typedef turned<D> L;
+    const struct piece *p = &b.piece[blockIdx.y];
+    if ((int)blockIdx.x >= p->units)
+        return;
+    struct unit u = unit_of(p, ROWS, p->first + (int)blockIdx.x);
+    unsigned char *shared = dev_shared();
+    uint32_t base = dev_smem(shared);
+    int32_t *keys = (int32_t *)(shared + L::KEYS);
+    struct stat *stats = (struct stat *)(shared + L::STATS);
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    unsigned char *stage = shared + L::STAGE + warp * (L::HALF / 4);
+
+    struct key_stream<ROWS> stream;
+    if (warp == 0) {
+        keys_open<ROWS>(&stream, &p->keys, u.group, lane);
+        keys_next<ROWS>(&stream, keys, lane);
+        keys_next<ROWS>(&stream, keys + ROWS, lane);
+    }
+    load_unit<D>(base, p, &u, b.dim);
+    load_stats(stats, p, &u);
+    stats += lane % 4 * 2;
+    float dq[D / 8][4];
+    zero(dq);
+    __syncthreads();
+    load_keys<D>(base + L::TILES, p, keys, b.dim);
+    dev_copy_commit();
+
+    uint16_t *partial = p->partial + (blockIdx.x * p->stride + warp * 16) * 2 * b.dim;
+    for (int t = 0;; t++) {
+        int32_t *mine = keys + (t & 1) * ROWS, *next = keys + (~t & 1) * ROWS;
+        int count = count_keys(mine, lane);
+        if (count == 0)
+            break;
+        uint32_t k = base + L::TILES + (t & 1) * 2 * L::MATRIX, v = k + L::MATRIX;
+        dev_copy_wait<0>();
+        dev_fence_async(); /* wgmma reads what copies wrote */
+        __syncthreads();   /* this tile is here, and nobody uses the one before */
+
+        float s[8][4], d[8][4], sum[D / 8][4];
+        uint32_t left[4][4], left_d[4][4];
+        dev_wgmma_fence();
+        ask_scores<D>(s, k, base + L::Q);
+        ask_scores<D>(d, v, base + L::D_O);
+        if (next[0] >= 0)
+            load_keys<D>(base + L::TILES + (~t & 1) * 2 * L::MATRIX, p, next, b.dim);
+        dev_copy_commit();
+        if (warp == 0)
+            keys_next<ROWS>(&stream, mine, lane);
+
+        dev_wgmma_wait<1>();
+        dev_wgmma_result<32>(&s[0][0]);
+        probabilities(s, stats, b.log2_scale, warp * 16 + lane / 4, count);
+        to_left(left, s);
+        dev_wgmma_wait<0>();
+        dev_wgmma_result<32>(&d[0][0]);
+        score_gradients(d, s, stats);
+        to_left(left_d, d);
+        store_left(shared + L::DS, left_d, warp, lane);
+
+        zero(sum);
+        dev_wgmma_fence();
+        ask_product<D>(sum, left, base + L::D_O);
+        dev_wgmma_wait<0>();
+        dev_wgmma_result<D / 2>(&sum[0][0]);
+        store_sums<D>(partial + b.dim, stage, sum, 1, count - warp * 16, b.dim, lane);
+        __syncthreads(); /* dS is whole */
+        load_turned(left, base + L::DS, warp, lane);
+        zero(sum);
+        dev_wgmma_fence();
+        ask_product<D>(sum, left_d, base + L::Q);
+        ask_product<D>(dq, left, k);
+        dev_wgmma_wait<1>();
+        dev_wgmma_result<D / 2>(&sum[0][0]);
+        store_sums<D>(partial, stage, sum, b.scale, count - warp * 16, b.dim, lane);
+        dev_wgmma_wait<0>();
+        dev_wgmma_result<D / 2>(&dq[0][0]);
+        partial += (int64_t)count * 2 * b.dim;
+    }
+    add_owned<D>(p->dq + u.row * b.dim, dq, warp * 16, u.rows, b.dim, b.scale, lane);
+}
+
+extern const struct instance backward_wgmma[2] = {
+    {64, ROWS, groups_wgmma_kernel<64>, turned<64>::shared},
+    {128, ROWS, groups_wgmma_kernel<128>, turned<128>::shared},
+};
