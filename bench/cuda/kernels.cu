@@ -89,7 +89,7 @@ static bool call_attention(void *argument, struct err *e)
 }
 
 static const char *const forward_variants[] = {NULL, "mma", "wgmma", "cudnn"};
-static const char *const backward_variants[] = {NULL, "ordered", "bulk", "vector", "atomic", "cudnn"};
+static const char *const backward_variants[] = {NULL, "ordered", "wgmma", "bulk", "vector", "atomic", "cudnn"};
 enum { FORWARDS = sizeof forward_variants / sizeof *forward_variants,
        BACKWARDS = sizeof backward_variants / sizeof *backward_variants };
 

@@ -875,7 +875,8 @@ struct call { /* of cuda_backward */
     bool wgmma;
     struct stat *stat;    /* of all heads, each rounded up to whole tiles */
     struct batch batch;   /* not started yet */
-    int pieces, blocks_x; /* in it */
+    int pieces;           /* in it */
+    int blocks_x, blocks; /* of the largest piece, and of all */
     const struct instance *instance;
 };
 
@@ -972,7 +973,7 @@ static bool flush(struct call *c, enum sink sink, struct err *e)
     dim3 grid((unsigned)c->blocks_x, (unsigned)c->pieces);
     cudaError_t bad = dev_launch(c->instance->kernel, grid, dim3(2u * (unsigned)c->instance->rows),
                                  (size_t)c->instance->shared(sink), CUDA_STREAM, c->batch);
-    c->pieces = c->blocks_x = 0;
+    c->pieces = c->blocks_x = c->blocks = 0;
     return cuda_ok(bad, what, e);
 }
 
@@ -985,6 +986,7 @@ static bool add_piece(struct call *c, const struct instance *v, const struct pie
     c->instance = v;
     c->batch.piece[c->pieces++] = *p;
     c->blocks_x = std::max(c->blocks_x, blocks);
+    c->blocks += blocks;
     return true;
 }
 
@@ -1008,12 +1010,18 @@ static void *pool_take(struct pool *pool, int64_t bytes)
     return p;
 }
 
-/* As many of the units of p from `first` on as the pool has room for: 0 if none. */
+/* How many of the units of p from `first` on come next: as many as the pool has room for, but, if
+ * those are not all, only such that the batch fills the device (two blocks on a multiprocessor) a
+ * whole number of times. 0 if the pool has to be emptied first. */
 static int pool_units(const struct call *c, const struct pool *pool, const struct piece *p,
                       int first)
 {
     int64_t each = unit_bytes(c, p), room = pool->size - pool->used - each - 512;
-    return (int)std::max((int64_t)0, std::min((int64_t)p->units - first, room / each));
+    int64_t left = p->units - first, units = std::max((int64_t)0, std::min(left, room / each));
+    int64_t wave = 2 * c->device.processors, blocks = c->blocks + units;
+    if (units < left && blocks >= wave)
+        units -= std::min(units, blocks % wave);
+    return (int)units;
 }
 
 /* Scratch for p's units first .. first + units - 1, and the job that adds them up. */

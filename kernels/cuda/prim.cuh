@@ -393,6 +393,11 @@ static inline cudaError_t dev_launch(void (*kernel)(Formal...), dim3 grid, dim3 
 {
     cudaError_t bad = cudaFuncSetAttribute(
         (const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    /* All of the level-1 cache where much is asked for: as many blocks as fit, fit then. */
+    if (bad == cudaSuccess && shared > 48 << 10)
+        bad = cudaFuncSetAttribute((const void *)kernel,
+                                   cudaFuncAttributePreferredSharedMemoryCarveout,
+                                   cudaSharedmemCarveoutMaxShared);
     if (bad == cudaSuccess) {
         kernel<<<grid, block, shared, stream>>>(args...);
         bad = cudaGetLastError();
