@@ -604,6 +604,35 @@ static void nothing_to_do_is_no_error(void)
              "%s: nothing: %s", backend->name, e.text);
 }
 
+/* Backends of a device look at what they are given: a wrong address there would end the process's
+ * use of it. */
+static void bad_descriptors_are_refused(void)
+{
+    struct err copy = {0}, list = {0}, rows = {0}, merge = {0}, words = {0}, all = {0}, half = {0};
+    int64_t n;
+    float x[4] = {0};
+    struct memory m = {.count = 0};
+    void *p = there(&m, x, sizeof x);
+    struct kern_copy c = {.src = NULL, .dst = p, .rows = 1, .bytes = 4};
+    struct kern_gather g = {.src = p, .dst = p, .list = NULL, .count = 1, .width = 1};
+    struct kern_scatter s = {.src = p, .dst = p, .count = -1, .width = 1};
+    struct kern_merge w = {.rows = 1, .dim = 1, .o = p, .lse = NULL, .other_o = p, .other_lse = p};
+    struct kern_union u = {
+        .groups = 1, .keys = 64, .bitmap_words = 1, .bitmap = p, .all = p, .row_count = &n};
+    struct kern_remap r = {.groups = 1, .bitmap_words = 1, .bitmap = NULL, .list = p, .count = p};
+    gsl_test(backend->copy(&c, 1, &copy) || copy.code != ERR_INPUT, "no source: %s", copy.text);
+    gsl_test(backend->gather(&g, 1, &list) || list.code != ERR_INPUT, "no list: %s", list.text);
+    gsl_test(backend->scatter_add(&s, 1, &rows) || rows.code != ERR_INPUT, "-1 rows: %s",
+             rows.text);
+    gsl_test(backend->merge(&w, 1, &merge) || merge.code != ERR_INPUT, "no LSE: %s", merge.text);
+    gsl_test(backend->unite(&u, 1, &words) || words.code != ERR_INPUT, "64 keys in a word: %s",
+             words.text);
+    gsl_test(backend->remap(&r, 1, &all) || all.code != ERR_INPUT, "no bitmap: %s", all.text);
+    gsl_test(backend->to_bf16(NULL, p, 1, &half) || half.code != ERR_INPUT, "no output: %s",
+             half.text);
+    memory_free(&m);
+}
+
 static void move_all(void)
 {
     pack_and_unpack_are_inverse_bit_for_bit();
@@ -619,6 +648,8 @@ static void move_all(void)
     bf16_rounds_to_even();
     too_much_memory_is_an_error();
     nothing_to_do_is_no_error();
+    if (!backend->host)
+        bad_descriptors_are_refused();
 }
 
 int main(int argc, char **argv)

@@ -388,6 +388,12 @@ static void bad_counts_are_refused(void)
     s.rank = 100;
     gsl_test(backend->select(&s, &wide) || wide.code != ERR_INPUT, "%s: rank 100: %s", label,
              wide.text);
+    if (backend->host)
+        return;
+    struct err none = {0};
+    h.keep = 2, h.k_lr = NULL, s.rank = 1;
+    gsl_test(backend->select(&s, &none) || none.code != ERR_INPUT, "%s: no keys' address: %s",
+             label, none.text);
 }
 
 int main(int argc, char **argv)
