@@ -449,7 +449,8 @@ void warp_meet(unsigned mask, const char *what, void *argument, warp_act act)
     wake(m);
 }
 
-void block_meet(int barrier, int threads)
+/* One more at the barrier; true if it was the last, and the others go on. */
+static bool block_last(int barrier, int threads)
 {
     if (barrier < 0 || barrier > 15 || threads % WARP != 0)
         die("barrier %d of %d threads: want 0 to 15, and whole warps", barrier, threads);
@@ -462,12 +463,22 @@ void block_meet(int barrier, int threads)
             now->fibers.size() - now->live);
     m->need = need;
     m->here++;
-    if (m->here < need) {
-        m->waiting.push_back(now->self);
-        sleep_until_woken();
-    } else {
+    if (m->here == need)
         wake(m);
-    }
+    return m->here == 0;
+}
+
+void block_meet(int barrier, int threads)
+{
+    if (block_last(barrier, threads))
+        return;
+    now->barriers[barrier].waiting.push_back(now->self);
+    sleep_until_woken();
+}
+
+void block_arrive(int barrier, int threads)
+{
+    block_last(barrier, threads);
 }
 
 /* All threads of this warpgroup; the last one runs act over them, in order. */

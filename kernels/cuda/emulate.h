@@ -95,6 +95,7 @@ void warp_meet(unsigned mask, const char *what, void *argument, warp_act act);
 int lane(void);
 
 void block_meet(int barrier, int threads); /* threads 0: all */
+void block_arrive(int barrier, int threads);
 
 void launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &thread);
 int launch_refused(dim3 grid, dim3 block, size_t shared); /* a cudaError_t */
@@ -440,6 +441,11 @@ void dev_barrier_wait(uint32_t barrier, int parity);
 static inline void dev_named_barrier(int number, int threads)
 {
     emu::block_meet(number, threads);
+}
+
+static inline void dev_named_barrier_arrive(int number, int threads)
+{
+    emu::block_arrive(number, threads);
 }
 
 static inline uint64_t dev_matrix(uint32_t smem, int lead, int stride)

@@ -329,12 +329,20 @@ static const struct forward_kernel *mma_for(int dim, int rows, const struct cuda
 }
 
 /* Where wgmma has no kernel (dimensions above 128) mma.sync takes its place. */
+static const struct forward_kernel *or_mma(const struct forward_kernel *k, int dim, int rows,
+                                           const struct cuda_device *d)
+{
+    return k ? k : mma_for(dim, rows, d);
+}
+
 static const struct forward_kernel *wgmma_for(int dim, int rows, const struct cuda_device *d)
 {
-    if (d->sm != 90)
-        return NULL;
-    const struct forward_kernel *k = forward_wgmma_for(dim, rows, d);
-    return k ? k : mma_for(dim, rows, d);
+    return d->sm == 90 ? or_mma(forward_wgmma_for(dim, rows, d), dim, rows, d) : NULL;
+}
+
+static const struct forward_kernel *wgmma_free_for(int dim, int rows, const struct cuda_device *d)
+{
+    return d->sm == 90 ? or_mma(forward_wgmma_free_for(dim, rows, d), dim, rows, d) : NULL;
 }
 
 /* Tiles of wgmma have 64 rows at least: half of them would be idle in groups of 32. */
@@ -346,7 +354,7 @@ static const struct forward_kernel *best_for(int dim, int rows, const struct cud
 static const struct variant {
     const char *name;
     const struct forward_kernel *(*kernel_for)(int dim, int rows, const struct cuda_device *d);
-} variants[] = {{"mma", mma_for}, {"wgmma", wgmma_for}};
+} variants[] = {{"mma", mma_for}, {"wgmma", wgmma_for}, {"wgmma-free", wgmma_free_for}};
 
 static bool variant_of(const char *name, const struct cuda_device *d, struct variant *out,
                        struct err *e)

@@ -107,22 +107,25 @@ DEV bool softmax(float (&s)[WM][KEYS / 8][4], struct softmax_row (&row)[WM][2],
     for (int a = 0; a < WM; a++)
 #pragma unroll
         for (int r = 0; r < 2; r++) {
-            float top = -INFINITY;
+            float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}; /* two shorter chains */
 #pragma unroll
             for (int n = 0; n < KEYS / 8; n++)
-                top = fmaxf(top, fmaxf(s[a][n][2 * r], s[a][n][2 * r + 1]));
-            top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-            top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-            factor[a][r] = softmax_raise(&row[a][r], top * scale);
+                top[n % 2] = fmaxf(top[n % 2], fmaxf(s[a][n][2 * r], s[a][n][2 * r + 1]));
+            top[0] = fmaxf(top[0], top[1]);
+            top[0] = fmaxf(top[0], __shfl_xor_sync(~0u, top[0], 1));
+            top[0] = fmaxf(top[0], __shfl_xor_sync(~0u, top[0], 2));
+            factor[a][r] = softmax_raise(&row[a][r], top[0] * scale);
             moved |= factor[a][r] != 1;
             float offset = softmax_offset(&row[a][r]);
 #pragma unroll
             for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
-                for (int j = 2 * r; j < 2 * r + 2; j++) {
-                    s[a][n][j] = dev_exp2(fmaf(s[a][n][j], scale, -offset));
-                    row[a][r].sum += s[a][n][j];
+                for (int j = 0; j < 2; j++) {
+                    float *x = &s[a][n][2 * r + j];
+                    *x = dev_exp2(fmaf(*x, scale, -offset));
+                    sum[j] += *x;
                 }
+            row[a][r].sum += sum[0] + sum[1];
         }
     return __any_sync(~0u, moved);
 }
@@ -210,5 +213,7 @@ struct forward_kernel {
 
 /* forward_wgmma.cu: NULL if it has no kernel for this. */
 const struct forward_kernel *forward_wgmma_for(int dim, int rows, const struct cuda_device *d);
+/* The same without the consumers' order of asking, to be measured beside it. */
+const struct forward_kernel *forward_wgmma_free_for(int dim, int rows, const struct cuda_device *d);
 
 #endif

@@ -34,19 +34,21 @@ enum {
     PRODUCER_REGISTERS = 56,
     CONSUMER_REGISTERS = 224,
     PRODUCER_BARRIER = 1, /* named barriers; 0 is __syncthreads */
-    CONSUMER_BARRIER = 2
+    CONSUMER_BARRIER = 2,
+    TURN_BARRIER = 3 /* of consumer 0; 4 of consumer 1 */
 };
 
-template <int D, int M, int N, int STAGES> struct wg_shape {
+template <int D, int M, int N, int STAGES, bool ORDERED> struct wg_shape {
+    static constexpr int dim = D, rows = M, n = N, stages = STAGES;
+    static constexpr bool ordered = ORDERED;
     static constexpr int slots = STAGES + 1; /* of keys: a buffer's are made one ahead */
     static constexpr int turns = M == 64 ? CONSUMERS : 1; /* consumers take buffers by turns */
-    static constexpr int half_bytes = N * 128, tile_bytes = N * D * 2;
+    static constexpr int tile_bytes = N * D * 2;
     static constexpr int keys_at = STAGES * 2 * tile_bytes;
     static constexpr int barriers_at = keys_at + slots * N * 4;
     static constexpr int merge_at = barriers_at + STAGES * 16;
     static constexpr int merge_bytes = M == 64 ? PART_FLOATS(D) * 4 * WARPGROUP : 0;
     static constexpr int shared_bytes = merge_at + merge_bytes;
-    static constexpr int stages = STAGES;
 };
 
 /* The buffers, as seen by either side. Buffer numbers count on over all tiles of queries. */
@@ -108,11 +110,11 @@ DEV void gather_halves(uint32_t k, const struct forward_head *h, int dim, const 
 
 /* The buffers of one tile of queries, and one without keys for each consumer that takes turns: it
  * ends the tile. Returns the number of the next buffer. */
-template <int D, int M, int N, int STAGES>
-DEV unsigned produce(const struct ring<wg_shape<D, M, N, STAGES>> *r, const struct forward_head *h,
-                     int dim, int group, unsigned t, int thread)
+template <class shape>
+DEV unsigned produce(const struct ring<shape> *r, const struct forward_head *h, int dim, int group,
+                     unsigned t, int thread)
 {
-    typedef wg_shape<D, M, N, STAGES> shape;
+    constexpr int D = shape::dim, N = shape::n, STAGES = shape::stages;
     int lane = thread % 32;
     bool makes_keys = thread / 32 == 0;
     struct key_stream<N> stream;
@@ -210,13 +212,27 @@ template <class shape> DEV void ring_release(const struct ring<shape> *r, unsign
         dev_barrier_arrive(ring_empty(r, t));
 }
 
+/* Consumers that use the same buffers ask equally often, and each gives the turn to the other. */
+template <class shape> DEV void turn_wait(int consumer)
+{
+    if (shape::ordered)
+        dev_named_barrier(TURN_BARRIER + consumer, CONSUMERS * WARPGROUP);
+}
+
+template <class shape> DEV void turn_give(int consumer)
+{
+    if (shape::ordered)
+        dev_named_barrier_arrive(TURN_BARRIER + consumer, CONSUMERS * WARPGROUP);
+}
+
 /* All buffers of a tile of queries that are this consumer's, from number t; the number of its next
  * one. */
-template <int D, int N, class shape>
+template <class shape, int D>
 DEV unsigned consume(const struct ring<shape> *r, const uint32_t (&q)[D / 16][4],
                      float (&o)[1][D / 8][4], struct softmax_row (&row)[1][2], float scale,
-                     unsigned t, int lane)
+                     unsigned t, int consumer, int lane)
 {
+    constexpr int N = shape::n;
     float s[1][N / 8][4], factor[1][2];
     uint32_t p[N / 16][4];
     const int32_t *keys = ring_take<N>(r, t);
@@ -234,9 +250,11 @@ DEV unsigned consume(const struct ring<shape> *r, const uint32_t (&q)[D / 16][4]
             keys = ring_take<N>(r, next);
             if (keys[0] < 0)
                 break;
+            turn_wait<shape>(consumer);
             dev_wgmma_fence();
             ask_scores<D, N>(s, q, ring_k(r, next));
             ask_weigh<D, N>(o, p, ring_k(r, t) + shape::tile_bytes);
+            turn_give<shape>(1 - consumer);
             dev_wgmma_wait<1>();
             dev_wgmma_result<N / 2>(&s[0][0][0]);
             if (keys[N - 1] < 0)
@@ -279,12 +297,13 @@ DEV void merge_consumers(float *room, float (&o)[1][D / 8][4], struct softmax_ro
     }
 }
 
-template <int D, int M, int N, int STAGES>
-DEV unsigned attend(const struct ring<wg_shape<D, M, N, STAGES>> *r, float *room,
-                    const struct forward_batch *b, const struct forward_head *h,
-                    struct forward_queries mine, unsigned t, int thread)
+template <class shape>
+DEV unsigned attend(const struct ring<shape> *r, float *room, const struct forward_batch *b,
+                    const struct forward_head *h, struct forward_queries mine, unsigned t,
+                    int thread)
 {
-    int first = M == 64 ? 0 : thread / WARPGROUP * 64, lane = thread % 32;
+    constexpr int D = shape::dim, M = shape::rows;
+    int consumer = thread / WARPGROUP, lane = thread % 32, first = M == 64 ? 0 : consumer * 64;
     uint32_t q[D / 16][4];
     float o[1][D / 8][4];
     struct softmax_row row[1][2] = {{{-INFINITY, 0}, {-INFINITY, 0}}};
@@ -293,7 +312,7 @@ DEV unsigned attend(const struct ring<wg_shape<D, M, N, STAGES>> *r, float *room
 #pragma unroll
     for (int i = 0; i < D / 2; i++)
         o[0][i / 4][i % 4] = 0;
-    t = consume<D, N>(r, q, o, row, b->scale, t, lane);
+    t = consume<shape, D>(r, q, o, row, b->scale, t, consumer, lane);
     if (M == 64)
         merge_consumers<D>(room, o, row, thread);
     first += thread % WARPGROUP / 32 * 16;
@@ -304,62 +323,79 @@ DEV unsigned attend(const struct ring<wg_shape<D, M, N, STAGES>> *r, float *room
 
 /* ---- the kernel ---- */
 
-template <class shape, int M> DEV void make_barriers(const struct ring<shape> *r)
+template <class shape> DEV void make_barriers(const struct ring<shape> *r)
 {
     for (unsigned i = 0; i < shape::stages; i++) {
         dev_barrier_init(ring_full(r, i), WARPGROUP + 1);
-        dev_barrier_init(ring_empty(r, i), M / 64 * 4); /* one of each warp that uses it */
+        dev_barrier_init(ring_empty(r, i),
+                         shape::rows / 64 * 4); /* one of each warp that uses it */
     }
 }
 
-template <int D, int M, int N, int STAGES>
+/* This block's next tile of queries from number `work` on that has any; false at the end. */
+template <class shape>
+DEV bool next_queries(const struct forward_batch *b, int *work, const struct forward_head **h,
+                      struct forward_queries *mine)
+{
+    for (; *work < b->tiles * b->heads; *work += (int)gridDim.x) {
+        *h = &b->head[*work / b->tiles];
+        *mine = forward_queries_of(*h, shape::rows, *work % b->tiles);
+        if (mine->rows > 0)
+            return true;
+    }
+    return false;
+}
+
+template <int D, int M, int N, int STAGES, bool ORDERED>
 __global__ void __launch_bounds__((CONSUMERS + 1) * WARPGROUP, 1)
     forward_wgmma(const __grid_constant__ struct forward_batch b)
 {
-    typedef wg_shape<D, M, N, STAGES> shape;
+    typedef wg_shape<D, M, N, STAGES, ORDERED> shape;
     unsigned char *shared = dev_shared();
     struct ring<shape> r = ring_of<shape>(shared);
-    int thread = (int)threadIdx.x, works = b.tiles * b.heads;
-    bool producer = thread >= CONSUMERS * WARPGROUP;
+    const struct forward_head *h;
+    struct forward_queries mine;
+    int thread = (int)threadIdx.x, consumer = thread / WARPGROUP, work = (int)blockIdx.x;
     if (thread == 0)
-        make_barriers<shape, M>(&r);
+        make_barriers<shape>(&r);
     __syncthreads();
-    if (producer) {
+    if (consumer == CONSUMERS) {
         dev_registers_fewer<PRODUCER_REGISTERS>();
         unsigned t = 0;
-        for (int work = (int)blockIdx.x; work < works; work += (int)gridDim.x) {
-            const struct forward_head *h = &b.head[work / b.tiles];
-            struct forward_queries mine = forward_queries_of(h, M, work % b.tiles);
-            if (mine.rows > 0)
-                t = produce<D, M, N, STAGES>(&r, h, b.dim, mine.group, t,
-                                             thread - CONSUMERS * WARPGROUP);
-        }
+        for (; next_queries<shape>(&b, &work, &h, &mine); work += (int)gridDim.x)
+            t = produce<shape>(&r, h, b.dim, mine.group, t, thread - CONSUMERS * WARPGROUP);
     } else {
         dev_registers_more<CONSUMER_REGISTERS>();
-        unsigned t = (unsigned)(M == 64 ? thread / WARPGROUP : 0);
+        unsigned t = shape::turns == 1 ? 0 : (unsigned)consumer;
         float *room = (float *)(shared + shape::merge_at);
-        for (int work = (int)blockIdx.x; work < works; work += (int)gridDim.x) {
-            const struct forward_head *h = &b.head[work / b.tiles];
-            struct forward_queries mine = forward_queries_of(h, M, work % b.tiles);
-            if (mine.rows > 0)
-                t = attend<D, M, N, STAGES>(&r, room, &b, h, mine, t, thread);
-        }
+        if (consumer == 1)
+            turn_give<shape>(0);
+        for (; next_queries<shape>(&b, &work, &h, &mine); work += (int)gridDim.x)
+            t = attend<shape>(&r, room, &b, h, mine, t, thread);
+        if (consumer == 0)
+            turn_wait<shape>(0); /* the last turn is taken, though not used */
     }
 }
 
 /* ---- the host's side ---- */
 
-#define WGMMA(d, m, n, stages)                                                                     \
+#define WGMMA(d, m, n, stages, ordered)                                                            \
     {                                                                                              \
-        d, m, (CONSUMERS + 1) * WARPGROUP, wg_shape<d, m, n, stages>::shared_bytes, 1, true,       \
-            forward_wgmma<d, m, n, stages>                                                         \
+        d, m, (CONSUMERS + 1) * WARPGROUP, wg_shape<d, m, n, stages, ordered>::shared_bytes, 1,    \
+            true, forward_wgmma<d, m, n, stages, ordered>                                          \
     }
 
 static const struct forward_kernel wgmma_kernels[] = {
-    WGMMA(64, 128, 128, 6),
-    WGMMA(64, 64, 128, 6),
-    WGMMA(128, 128, 64, 6),
-    WGMMA(128, 64, 64, 6),
+    WGMMA(64, 128, 128, 6, true),
+    WGMMA(64, 64, 128, 6, false),
+    WGMMA(128, 128, 64, 6, true),
+    WGMMA(128, 64, 64, 6, false),
+};
+
+/* Consumers that ask whenever they can. */
+static const struct forward_kernel free_kernels[] = {
+    WGMMA(64, 128, 128, 6, false),
+    WGMMA(128, 128, 64, 6, false),
 };
 
 const struct forward_kernel *forward_wgmma_for(int dim, int rows, const struct cuda_device *d)
@@ -369,4 +405,12 @@ const struct forward_kernel *forward_wgmma_for(int dim, int rows, const struct c
             k.shared_bytes <= d->shared_bytes_per_block)
             return &k;
     return NULL;
+}
+
+const struct forward_kernel *forward_wgmma_free_for(int dim, int rows, const struct cuda_device *d)
+{
+    for (const struct forward_kernel &k : free_kernels)
+        if (dim <= k.dim && rows > 64 && k.shared_bytes <= d->shared_bytes_per_block)
+            return &k;
+    return forward_wgmma_for(dim, rows, d);
 }

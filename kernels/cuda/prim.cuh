@@ -268,6 +268,12 @@ DEV void dev_named_barrier(int number, int threads)
     asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
 }
 
+/* Arrives there without waiting; counts among `threads`. */
+DEV void dev_named_barrier_arrive(int number, int threads)
+{
+    asm volatile("bar.arrive %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
 /* ---- wgmma: four warps, sm_90a
  * ------------------------------------------------------------------------ */
 

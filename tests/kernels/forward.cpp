@@ -186,7 +186,7 @@ static void wrong_input_is_refused(void)
 
 int main(int argc, char **argv)
 {
-    static const char *const all[] = {"mma", "wgmma"};
+    static const char *const all[] = {"mma", "wgmma", "wgmma-free"};
     int names = argc > 1 ? argc - 1 : (int)(sizeof all / sizeof *all), ran = 0;
     for (int i = 0; i < names; i++) {
         struct kern_attention none = {64, 0, 0, NULL};
