@@ -193,7 +193,7 @@ int main(int argc, char **argv)
         struct err e = {};
         variant = argc > 1 ? argv[i + 1] : all[i];
         if (!kern_cuda.available() || !cuda_forward_by(variant, &none, &e)) {
-            printf("skipped: %s: %s\n", variant, e.text);
+            printf("skipped: %s: %s\n", variant, e.text[0] ? e.text : "no GPU that it runs on");
             continue;
         }
         ran++;
