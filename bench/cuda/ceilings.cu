@@ -1,6 +1,6 @@
 /* What bounds the attention kernels, measured by kernels that do nothing else: dense products
- * (cuBLAS), copies, gathers of rows that lie in L2, and additions to rows in memory. The last number
- * decides how the backward pass adds up dK and dV.
+ * (cuBLAS), copies, gathers of rows that lie in L2, and additions to rows in memory. The last
+ * number decides how the backward pass adds up dK and dV.
  *
  * A window is the part of memory that rows are drawn from: up to the size of L2 they stay there. */
 #include <dlfcn.h>
@@ -32,7 +32,8 @@ DEV int row_of(int order, int rows, int64_t i, int64_t n, uint32_t block)
 {
     if (order == SORTED) {
         int low = (int)(i * rows / n), high = (int)((i + 1) * rows / n);
-        return low + (high > low ? (int)(draw((uint32_t)i * 31 + block) % (uint32_t)(high - low)) : 0);
+        return low +
+               (high > low ? (int)(draw((uint32_t)i * 31 + block) % (uint32_t)(high - low)) : 0);
     }
     if (order == RUNS) {
         uint32_t start = draw((uint32_t)(i / 8) * 31 + block * 0x9e3779b9u) % (uint32_t)rows;
@@ -46,7 +47,8 @@ DEV int row_of(int order, int rows, int64_t i, int64_t n, uint32_t block)
 __global__ void gather_copy(struct gather g)
 {
     uint32_t at = dev_smem(dev_shared());
-    int t = (int)threadIdx.x, pieces = g.row_bytes / 16, row = t / pieces, step_rows = THREADS / pieces;
+    int t = (int)threadIdx.x, pieces = g.row_bytes / 16, row = t / pieces,
+        step_rows = THREADS / pieces;
     const unsigned char *from = g.from + t % pieces * 16;
     for (int64_t s = 0; s < g.steps; s++) {
         int64_t i = s * step_rows + row;
@@ -63,7 +65,8 @@ __global__ void gather_copy(struct gather g)
 __global__ void gather_bulk(struct gather g)
 {
     unsigned char *shared = dev_shared();
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, step_rows = RING_BYTES / g.row_bytes;
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32,
+        step_rows = RING_BYTES / g.row_bytes;
     uint32_t ring = dev_smem(shared) + (uint32_t)(warp * RING * RING_BYTES);
     uint32_t barrier = dev_smem(shared) + (uint32_t)(WARPS * RING * RING_BYTES + warp * RING * 8);
     if (lane == 0)
@@ -98,11 +101,10 @@ struct gather_run {
 static bool call_gather(void *argument, struct err *e)
 {
     struct gather_run *r = (struct gather_run *)argument;
-    cudaError_t bad =
-        r->bulk ? dev_launch(gather_bulk, dim3(r->blocks), dim3(WARPS * 32),
-                             WARPS * RING * (RING_BYTES + 8), CUDA_STREAM, r->g)
-                : dev_launch(gather_copy, dim3(r->blocks), dim3(THREADS), COPY_STAGES * STAGE_BYTES,
-                             CUDA_STREAM, r->g);
+    cudaError_t bad = r->bulk ? dev_launch(gather_bulk, dim3(r->blocks), dim3(WARPS * 32),
+                                           WARPS * RING * (RING_BYTES + 8), CUDA_STREAM, r->g)
+                              : dev_launch(gather_copy, dim3(r->blocks), dim3(THREADS),
+                                           COPY_STAGES * STAGE_BYTES, CUDA_STREAM, r->g);
     return cuda_ok(bad, "gather", e);
 }
 
@@ -126,7 +128,8 @@ static void gather_row(struct bench *b, FILE *f, struct gather_run *r, int64_t w
     double rate = (double)r->g.steps * r->blocks * step_bytes / ms * 1e-9;
     if (ms < 0)
         return;
-    fprintf(f, "%s,%s,%s,%d,%lld,%.4f\n", b->gpu, how, order, r->g.row_bytes, (long long)window, rate);
+    fprintf(f, "%s,%s,%s,%d,%lld,%.4f\n", b->gpu, how, order, r->g.row_bytes, (long long)window,
+            rate);
     printf("  %-58s %7.2f TB/s\n", what, rate);
 }
 
@@ -154,7 +157,8 @@ static void gathers(struct bench *b)
     bench_release(b);
 }
 
-/* ---- additions to rows ---------------------------------------------------------------------------- */
+/* ---- additions to rows
+ * ---------------------------------------------------------------------------- */
 
 enum how { SCALAR, VECTOR, BULK, HOWS };
 static const char *const how_names[HOWS] = {"add_scalar", "add_vector", "add_bulk"};
@@ -258,7 +262,8 @@ static void additions(struct bench *b)
     bench_release(b);
 }
 
-/* ---- copies ----------------------------------------------------------------------------------------- */
+/* ---- copies
+ * ----------------------------------------------------------------------------------------- */
 
 struct copy {
     void *to;
@@ -277,16 +282,17 @@ __global__ void copy_kernel(uint4 *to, const uint4 *from, int64_t count)
 static bool call_copy_kernel(void *argument, struct err *e)
 {
     struct copy *c = (struct copy *)argument;
-    return cuda_ok(dev_launch(copy_kernel, dim3(c->blocks), dim3(512), 0, CUDA_STREAM, (uint4 *)c->to,
-                              (const uint4 *)c->from, c->bytes / 16),
+    return cuda_ok(dev_launch(copy_kernel, dim3(c->blocks), dim3(512), 0, CUDA_STREAM,
+                              (uint4 *)c->to, (const uint4 *)c->from, c->bytes / 16),
                    "copy", e);
 }
 
 static bool call_copy_engine(void *argument, struct err *e)
 {
     struct copy *c = (struct copy *)argument;
-    return cuda_ok(cudaMemcpyAsync(c->to, c->from, (size_t)c->bytes, cudaMemcpyDeviceToDevice, CUDA_STREAM),
-                   "copy", e);
+    return cuda_ok(
+        cudaMemcpyAsync(c->to, c->from, (size_t)c->bytes, cudaMemcpyDeviceToDevice, CUDA_STREAM),
+        "copy", e);
 }
 
 static void copies(struct bench *b)
@@ -311,16 +317,18 @@ static void copies(struct bench *b)
     bench_release(b);
 }
 
-/* ---- dense products ------------------------------------------------------------------------------------ */
+/* ---- dense products
+ * ------------------------------------------------------------------------------------ */
 
-/* cuBLAS by name, so that the build needs no header of it and the program no library. The numbers are
- * those of cublas_api.h and library_types.h, fixed since CUDA 11. */
+/* cuBLAS by name, so that the build needs no header of it and the program no library. The numbers
+ * are those of cublas_api.h and library_types.h, fixed since CUDA 11. */
 enum { CUBLAS_N = 0, CUBLAS_T = 1, CUBLAS_BF16 = 14, CUBLAS_COMPUTE_FP32 = 68, CUBLAS_ANY = -1 };
 typedef int cublas_create(void **handle);
 typedef int cublas_set_stream(void *handle, cudaStream_t stream);
-typedef int cublas_gemm(void *handle, int transa, int transb, int m, int n, int k, const void *alpha,
-                        const void *a, int a_type, int lda, const void *b, int b_type, int ldb,
-                        const void *beta, void *c, int c_type, int ldc, int compute, int algorithm);
+typedef int cublas_gemm(void *handle, int transa, int transb, int m, int n, int k,
+                        const void *alpha, const void *a, int a_type, int lda, const void *b,
+                        int b_type, int ldb, const void *beta, void *c, int c_type, int ldc,
+                        int compute, int algorithm);
 
 struct product {
     void *handle;
@@ -335,9 +343,9 @@ static bool call_product(void *argument, struct err *e)
 {
     struct product *p = (struct product *)argument;
     float one = 1, zero = 0;
-    int bad = p->gemm(p->handle, CUBLAS_N, CUBLAS_N, p->n, p->m, p->k, &one, p->w, CUBLAS_BF16, p->n,
-                      p->x, CUBLAS_BF16, p->k, &zero, p->y, CUBLAS_BF16, p->n, CUBLAS_COMPUTE_FP32,
-                      CUBLAS_ANY);
+    int bad = p->gemm(p->handle, CUBLAS_N, CUBLAS_N, p->n, p->m, p->k, &one, p->w, CUBLAS_BF16,
+                      p->n, p->x, CUBLAS_BF16, p->k, &zero, p->y, CUBLAS_BF16, p->n,
+                      CUBLAS_COMPUTE_FP32, CUBLAS_ANY);
     return bad == 0 || err_set(e, ERR_DEVICE, err_at_name("cublasGemmEx"), "status %d", bad);
 }
 

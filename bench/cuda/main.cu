@@ -1,7 +1,7 @@
-/* bench_cuda: the ceilings of a GPU, and how near each kernel comes. Tables go to a folder, one line
- * a measurement to standard output. Ratios are to the milliseconds that DSV's artifact
- * (arXiv 2502.07590, exp1) took on an H100 and to the targets of docs/performance.md.
- * Usage: bench_cuda FOLDER [--seconds N] [--tiny] [PART...]   parts: ceilings dense sparse select move */
+/* bench_cuda: the ceilings of a GPU, and how near each kernel comes. Tables go to a folder, one
+ * line a measurement to standard output. Ratios are to the milliseconds that DSV's artifact (arXiv
+ * 2502.07590, exp1) took on an H100 and to the targets of docs/performance.md. Usage: bench_cuda
+ * FOLDER [--seconds N] [--tiny] [PART...]   parts: ceilings dense sparse select move */
 #include "bench/cuda/bench.h"
 
 #include <ctype.h>
@@ -22,7 +22,8 @@ static void stop(const struct err *e)
     exit(e->code == ERR_NONE ? 1 : e->code);
 }
 
-/* ---- memory and numbers ------------------------------------------------------------------------ */
+/* ---- memory and numbers ------------------------------------------------------------------------
+ */
 
 void *bench_memory(struct bench *b, size_t bytes)
 {
@@ -54,7 +55,8 @@ __global__ void normal_kernel(uint16_t *x, int64_t count, uint32_t seed, float d
 {
     int64_t step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step) {
-        uint32_t a = mix((uint32_t)i * 2654435761u + seed), c = mix(a ^ (uint32_t)(i >> 32) ^ 0x9e3779b9u);
+        uint32_t a = mix((uint32_t)i * 2654435761u + seed),
+                 c = mix(a ^ (uint32_t)(i >> 32) ^ 0x9e3779b9u);
         float sum = (float)(a & 0xffff) + (float)(a >> 16) + (float)(c & 0xffff) + (float)(c >> 16);
         x[i] = (uint16_t)(dev_pack((sum / 65536 - 2) * 1.7320508f * deviation, 0) & 0xffff);
     }
@@ -70,7 +72,8 @@ void bench_normal(uint16_t *x, int64_t count, uint32_t seed, float deviation)
         stop(&e);
 }
 
-/* ---- times --------------------------------------------------------------------------------------- */
+/* ---- times
+ * --------------------------------------------------------------------------------------- */
 
 static int by_value(const void *x, const void *y)
 {
@@ -82,7 +85,8 @@ static bool timed(bench_call *call, void *argument, float *ms, struct err *e)
 {
 #ifdef __CUDACC__
     cudaEvent_t begin = NULL, end = NULL;
-    bool ok = cuda_ok(cudaEventCreate(&begin), "event", e) && cuda_ok(cudaEventCreate(&end), "event", e) &&
+    bool ok = cuda_ok(cudaEventCreate(&begin), "event", e) &&
+              cuda_ok(cudaEventCreate(&end), "event", e) &&
               cuda_ok(cudaEventRecord(begin, CUDA_STREAM), "event", e) && call(argument, e) &&
               cuda_ok(cudaEventRecord(end, CUDA_STREAM), "event", e) &&
               cuda_ok(cudaEventSynchronize(end), "kernel", e) &&
@@ -128,7 +132,8 @@ bool bench_time_left(struct bench *b, const char *part)
     return false;
 }
 
-/* ---- tables -------------------------------------------------------------------------------------- */
+/* ---- tables
+ * -------------------------------------------------------------------------------------- */
 
 FILE *bench_table(struct bench *b, const char *name, const char *header)
 {
@@ -209,7 +214,8 @@ int main(int argc, char **argv)
 {
     static struct bench b;
     if (argc < 2 || argv[1][0] == '-') {
-        fputs("usage: bench_cuda FOLDER [--seconds N] [--tiny] [ceilings|dense|sparse|select|move ...]\n",
+        fputs("usage: bench_cuda FOLDER [--seconds N] [--tiny] [ceilings|dense|sparse|select|move "
+              "...]\n",
               stderr);
         return 2;
     }

@@ -44,6 +44,20 @@ bool cuda_backward(const struct kern_attention *a, struct err *e);
 bool cuda_forward_by(const char *variant, const struct kern_attention *a, struct err *e);
 bool cuda_backward_by(const char *variant, const struct kern_attention *a, struct err *e);
 
+/* cudnn.cu: dense attention by cuDNN 9.13 or later, where it can be loaded (libcudnn.so.9). Heads
+ * of one shape, with bf16 O. ERR_DEVICE without cuDNN or a GPU, ERR_INPUT for what it has no engine
+ * for. cuda_cudnn_new makes a plan, which takes a while, for heads of this shape and spacing in
+ * memory; cuda_cudnn_run asks for one run of it. The other two do both, and wait. */
+struct cuda_cudnn;
+struct cuda_cudnn *cuda_cudnn_new(const struct kern_attention *a, bool backward, struct err *e);
+bool cuda_cudnn_run(struct cuda_cudnn *p, const struct kern_attention *a, struct err *e);
+void cuda_cudnn_free(struct cuda_cudnn *p); /* accepts NULL */
+bool cuda_cudnn_forward(const struct kern_attention *a, struct err *e);
+bool cuda_cudnn_backward(const struct kern_attention *a, struct err *e);
+
+/* Does cuDNN take the operations, as far as it can tell without a GPU? */
+bool cuda_cudnn_accepts(const struct kern_attention *a, bool backward, struct err *e);
+
 /* select.cu */
 bool cuda_select(const struct kern_select *s, struct err *e);
 
