@@ -420,8 +420,9 @@ __global__ void __launch_bounds__(THREADS, STEPS == 1 ? BLOCKS : 2)
     for (int row = warp; row < STRIP; row += WARPS) { /* warp w has rows w and w + 8: lane 4 w's */
         int64_t group = h->first + first + row;
         int from = 4 * warp, r = row / 8;
-        struct line of = l[r];
-        float lo = __shfl_sync(~0u, low[r], from), hi = __shfl_sync(~0u, high[r], from);
+        struct line of = r ? l[1] : l[0]; /* no index at run time: arrays stay in registers */
+        float lo = __shfl_sync(~0u, r ? low[1] : low[0], from);
+        float hi = __shfl_sync(~0u, r ? high[1] : high[0], from);
         of.scale = __shfl_sync(~0u, of.scale, from);
         of.good = __shfl_sync(~0u, (int)of.good, from);
         if (first + row >= h->groups)
