@@ -8,6 +8,7 @@
 #include <ucontext.h>
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -157,6 +158,19 @@ struct block {
 
 static thread_local block *now;
 
+/* Stacks of earlier launches of this thread: a large array each, which the system would map anew.
+ */
+static thread_local std::vector<std::unique_ptr<char[]>> spare_stacks;
+
+static std::unique_ptr<char[]> take_stack(void)
+{
+    if (spare_stacks.empty())
+        return std::unique_ptr<char[]>(new char[STACK_BYTES]);
+    std::unique_ptr<char[]> stack = std::move(spare_stacks.back());
+    spare_stacks.pop_back();
+    return stack;
+}
+
 void die(const char *format, ...)
 {
     fprintf(stderr, "emulated GPU: ");
@@ -290,7 +304,7 @@ static void prepare(block *b, dim3 grid, dim3 size, size_t shared)
     b->group_argument.resize(b->groups.size());
     for (size_t i = 0; i < threads; i++) {
         auto f = std::make_unique<fiber>();
-        f->stack.reset(new char[STACK_BYTES]);
+        f->stack = take_stack();
         f->number = (int)i;
         f->at.block_size = size;
         f->at.grid = grid;
@@ -334,6 +348,7 @@ struct apart {
     unsigned char *start = nullptr;
     size_t used = 0;
     int users = 0;
+    std::map<void *, size_t> size_of;
 
     bool wanted(void) const
     {
@@ -355,7 +370,19 @@ struct apart {
         if (bytes > ROOM - used)
             return nullptr;
         used += bytes;
+        size_of[start + used - bytes] = bytes;
         return start + used - bytes;
+    }
+
+    bool give_back(void *p) /* false: not from here */
+    {
+        std::lock_guard<std::mutex> hold(lock);
+        auto at = size_of.find(p);
+        if (at == size_of.end())
+            return false;
+        madvise(p, at->second, MADV_DONTNEED);
+        size_of.erase(at);
+        return true;
     }
 
     bool has(const void *p)
@@ -400,6 +427,8 @@ void launch(dim3 grid, dim3 size, size_t shared, const std::function<void()> &th
             for (unsigned x = 0; x < grid.x; x++)
                 run_block(&b, {x, y, z});
     now = outer;
+    for (auto &f : b.fibers)
+        spare_stacks.push_back(std::move(f->stack));
 }
 
 /* ---- meetings
@@ -1071,7 +1100,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 
 cudaError_t cudaFree(void *p)
 {
-    if (!emu::device_memory.has(p))
+    if (!emu::device_memory.give_back(p))
         free(p);
     return cudaSuccess;
 }

@@ -1,6 +1,6 @@
 /* Every strategy of the planner, at (g_h, g_s) in {1,2,4} x {1,2,4}, dense and sparse, with even,
  * uneven and split heads: distributed outputs and gradients equal those of one rank. Virtual ranks.
- * Usage: test_validate_strategies [backend [tokens]]. */
+ * Usage: test_validate_strategies [backend [tokens [most of g_h and of g_s]]]. */
 #include "tests/check.h"
 
 #include <stdio.h>
@@ -136,7 +136,7 @@ static struct exec_case block(bool sparse, int kv_heads, int64_t tokens)
 }
 
 static void every_strategy_equals_one_rank(const struct kern_backend *b, bool sparse, int kv_heads,
-                                           int64_t tokens)
+                                           int64_t tokens, int most)
 {
     static const int degrees[] = {1, 2, 4};
     struct task t = {.c = block(sparse, kv_heads, tokens), .b = b};
@@ -150,7 +150,7 @@ static void every_strategy_equals_one_rank(const struct kern_backend *b, bool sp
             t.c.conf.strategy = (enum cp_strategy)s;
             t.c.conf.head_groups = gh, t.c.conf.seq_groups = gs;
             t.c.conf.heads_inside = (gh + gs + s) % 2;
-            if (fits((enum cp_strategy)s, gh, gs))
+            if (fits((enum cp_strategy)s, gh, gs) && gh <= most && gs <= most)
                 with_pieces(&t, gh);
         }
     truth_free(truth);
@@ -203,9 +203,10 @@ int main(int argc, char **argv)
         return 77;
     }
     int64_t tokens = argc > 2 ? atoi(argv[2]) : 333;
-    every_strategy_equals_one_rank(b, false, HEADS, tokens);
-    every_strategy_equals_one_rank(b, true, HEADS, tokens);
-    every_strategy_equals_one_rank(b, true, 2, tokens);
+    int most = argc > 3 ? atoi(argv[3]) : 4;
+    every_strategy_equals_one_rank(b, false, HEADS, tokens, most);
+    every_strategy_equals_one_rank(b, true, HEADS, tokens, most);
+    every_strategy_equals_one_rank(b, true, 2, tokens, most);
     options_change_the_way_not_the_result(b, tokens);
     wrong_cases_are_refused(b);
     return gsl_test_summary();
