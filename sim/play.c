@@ -492,14 +492,14 @@ static void handle(struct run *r, const struct sim_event *ev)
         release(r, &r->g->exchanges[t->exchange], t->member, r->now - ev->what, ev->what);
     } else {
         const struct play_fault *f = &r->what->faults[ev->who];
-        net_link_set(r->net, r->now, f->edge, f->share * r->t->edges[f->edge].bytes_per_s);
+        wire_rate_set(r->wire, r->now, f->edge, f->share * r->t->edges[f->edge].bytes_per_s);
     }
 }
 
 static void sample(struct run *r)
 {
     for (int i = 0; i < r->what->watch_count; i++) {
-        double load = net_load(r->net, r->what->watch[i]);
+        double load = wire_load(r->wire, r->what->watch[i]);
         if (fabs(load - r->load[i]) < 1e-9)
             continue;
         r->out->samples = widen(r->a, r->out->samples, r->out->sample_count, &r->sample_room,
@@ -591,7 +591,7 @@ bool play_run(const struct play_graph *g, const struct topo *t, const struct pla
     out->flow_events = net_events(r.net);
     out->events = sim_queue_pushed(r.queue);
     for (int i = 0; i < t->edge_count; i++)
-        out->carried[i] = net_carried(r.net, i);
+        out->carried[i] = wire_carried(r.wire, i);
     sim_queue_free(r.queue);
     wire_free(r.wire);
     arena_free(scratch);

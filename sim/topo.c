@@ -259,6 +259,8 @@ enum {
 struct wire {
     const struct topo *t;
     struct net *net;
+    int *link_of;      /* [edge]: link of the net; the edges of a row of them share one */
+    double *rate;      /* [edge] bytes/s, as set last */
     int **next;        /* [destination GPU][node]: edge to take, -1 none; made when first used */
     int *routes;       /* [from * gpus + to]: net route + 1, or 0 */
     int *loops;        /* [gpu]: net route + 1, or 0 */
@@ -276,13 +278,57 @@ static void *zeroed(size_t count, size_t size)
     return p;
 }
 
+/* The only edge out of a NIC's node that does not lead back to where `edge` came from; -1: more or
+ * none, or not a NIC. What comes in over `edge` all goes on over it: the two are one link, the
+ * slower. */
+static int only_way_on(const struct topo *t, const int *out_start, const int *out_edges, int edge)
+{
+    int v = t->edges[edge].to, on = -1, back = 0;
+    if (t->nodes[v].kind != TOPO_NIC || t->in_start[v + 1] - t->in_start[v] != 2)
+        return -1;
+    for (int k = out_start[v]; k < out_start[v + 1]; k++) {
+        if (t->edges[out_edges[k]].to == t->edges[edge].from)
+            back++;
+        else
+            on = on < 0 ? out_edges[k] : t->edge_count;
+    }
+    return back == 1 && on < t->edge_count ? on : -1;
+}
+
+static void links_make(struct wire *w)
+{
+    const struct topo *t = w->t;
+    int *start = zeroed((size_t)t->node_count + 2, sizeof *start),
+        *out = zeroed((size_t)t->edge_count, sizeof *out);
+    for (int i = 0; i < t->edge_count; i++) {
+        start[t->edges[i].from + 2]++;
+        w->link_of[i] = -1;
+        w->rate[i] = t->edges[i].bytes_per_s;
+    }
+    for (int v = 0; v < t->node_count; v++)
+        start[v + 2] += start[v + 1];
+    for (int i = 0; i < t->edge_count; i++)
+        out[start[t->edges[i].from + 1]++] = i;
+    for (int i = 0; i < t->edge_count; i++) {
+        int on = only_way_on(t, start, out, i);
+        if (on >= 0)
+            w->link_of[on] = w->link_of[i] = net_link(w->net, fmin(w->rate[i], w->rate[on]));
+    }
+    for (int i = 0; i < t->edge_count; i++)
+        if (w->link_of[i] < 0)
+            w->link_of[i] = net_link(w->net, w->rate[i]);
+    free(start);
+    free(out);
+}
+
 struct wire *wire_new(const struct topo *t)
 {
     struct wire *w = zeroed(1, sizeof *w);
     w->t = t;
     w->net = net_new();
-    for (int i = 0; i < t->edge_count; i++)
-        net_link(w->net, t->edges[i].bytes_per_s);
+    w->link_of = zeroed((size_t)t->edge_count, sizeof *w->link_of);
+    w->rate = zeroed((size_t)t->edge_count, sizeof *w->rate);
+    links_make(w);
     w->next = zeroed((size_t)t->gpu_count, sizeof *w->next);
     w->routes = zeroed((size_t)t->gpu_count * (size_t)t->gpu_count, sizeof *w->routes);
     w->loops = zeroed((size_t)t->gpu_count, sizeof *w->loops);
@@ -298,7 +344,8 @@ void wire_free(struct wire *w)
         return;
     for (int g = 0; g < w->t->gpu_count; g++)
         free(w->next[g]);
-    void *blocks[] = {w->next, w->routes, w->loops, w->latency, w->hops, w->order, w->width};
+    void *blocks[] = {w->link_of, w->rate, w->next,  w->routes, w->loops,
+                      w->latency, w->hops, w->order, w->width};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         free(blocks[i]);
     net_free(w->net);
@@ -308,6 +355,28 @@ void wire_free(struct wire *w)
 struct net *wire_net(struct wire *w)
 {
     return w->net;
+}
+
+void wire_rate_set(struct wire *w, sim_time now, int edge, double bytes_per_s)
+{
+    int link = w->link_of[edge];
+    w->rate[edge] = bytes_per_s;
+    for (int i = 0; i < w->t->edge_count; i++)
+        if (w->link_of[i] == link)
+            bytes_per_s = fmin(bytes_per_s, w->rate[i]);
+    net_link_set(w->net, now, link, bytes_per_s);
+}
+
+double wire_carried(const struct wire *w, int edge)
+{
+    return net_carried(w->net, w->link_of[edge]);
+}
+
+double wire_load(const struct wire *w, int edge)
+{
+    int link = w->link_of[edge];
+    return w->rate[edge] > 0 ? net_load(w->net, link) * net_link_rate(w->net, link) / w->rate[edge]
+                             : 0;
 }
 
 struct pick { /* of a node: the edges that lead nearer by the widest way */
@@ -434,12 +503,18 @@ static int full_walk(struct wire *w, int from_gpu, int to_gpu, int *edges)
     return count + walk(w, via, to_gpu, edges + count);
 }
 
-static int route_add(struct wire *w, const int *edges, int count)
+/* `edges` become links. */
+static int route_add(struct wire *w, int *edges, int count)
 {
-    int route = net_route(w->net, edges, count);
     double sum = 0;
-    for (int i = 0; i < count; i++)
+    int used = 0;
+    for (int i = 0; i < count; i++) {
+        int link = w->link_of[edges[i]];
         sum += w->t->edges[edges[i]].latency_s;
+        if (used == 0 || edges[used - 1] != link)
+            edges[used++] = link;
+    }
+    int route = net_route(w->net, edges, used);
     w->latency = sim_grow(w->latency, (size_t)route + 1, &w->latency_room, sizeof *w->latency);
     w->latency[route] = sim_time_of(sum);
     return route;

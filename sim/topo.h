@@ -60,7 +60,8 @@ struct topo_fabric {
 struct topo *topo_of_cluster(const struct hw_cluster *c, const struct topo_fabric *f,
                              struct arena *a, struct err_at at, struct err *e);
 
-/* A network over a topology: link i of the net is edge i; routes are found when first used. The
+/* A network over a topology. Edges that always carry the same traffic, such as those of a NIC of
+ * one GPU, are one link of the net, the slowest of them. Routes are found when first used: the
  * route is the one of fewest edges, then of the widest narrowest edge, then spread by destination;
  * it passes through no third GPU (but see pxn). One thread at a time; a topology may be shared by
  * many. */
@@ -69,6 +70,12 @@ struct wire;
 struct wire *wire_new(const struct topo *t);
 void wire_free(struct wire *w); /* accepts NULL */
 struct net *wire_net(struct wire *w);
+
+/* Of an edge of the topology: a new rate (0: down), bytes carried, the share of its rate in use
+ * (net_load). */
+void wire_rate_set(struct wire *w, sim_time now, int edge, double bytes_per_s);
+double wire_carried(const struct wire *w, int edge);
+double wire_load(const struct wire *w, int edge);
 
 /* The route from GPU to another GPU, for net_flow; the latency of its edges is added up in
  * *latency. */
