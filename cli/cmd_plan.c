@@ -22,8 +22,9 @@ static const struct arg_group plan_options = {
             "eval", eval_names, "WHO",
             "closed forms; simulation as the last word on the K best; or closed forms with "
             "kernels and links fitted to --measured (cost)"),
-        OPTION_TEXT("measured", "PLAN,ROWS[,PLAN,ROWS..]", NULL,
-                    "with --eval measured: plans that were run, each with shardwise-run's rows"),
+        OPTION_TEXT("measured", "FIT", "file",
+                    "with --eval measured: what `calibrate` fitted to shardwise-run's rows; or "
+                    "PLAN,ROWS[,PLAN,ROWS..] to fit now"),
         OPTION_FLAG(
             "explain",
             "say why: the runner-up, heads, unions, and where DSV's released solver differs"),
@@ -84,14 +85,21 @@ static void warn_unmeasured(const struct measured_fit *fit)
         fputc('\n', stderr);
 }
 
-/* Fits kernels and links to the runs named by --measured. */
+/* Fits kernels and links to the runs named by --measured, or reads such a fit. */
 static bool fit_measured(struct cli *c, struct measured_fit *fit, struct err *e)
 {
     const char *rest = args_text(c->args, "measured");
     struct measured *m = measured_new(c->a);
     if (!rest)
         return err_set(e, ERR_INPUT, err_at_name("--eval"),
-                       "measured needs --measured PLAN,ROWS: a plan and the rows of its run");
+                       "measured needs --measured FIT.json of `shardwise calibrate`, or PLAN,ROWS: "
+                       "a plan and the rows of its run");
+    if (!strchr(rest, ',')) {
+        if (!measured_load(rest, fit, c->a, e) || !prov_input(c->prov, rest, e))
+            return false;
+        warn_unmeasured(fit);
+        return true;
+    }
     while (*rest) {
         const char *plan = next_name(c, &rest), *rows = next_name(c, &rest);
         if (!plan || !rows)

@@ -218,12 +218,11 @@ bool compare_files(const char *plan, const char *rows, struct arena *a, struct c
                    struct err *e)
 {
     struct run_result r;
-    uint64_t signature;
-    int ranks;
+    struct rows_head head;
     const struct plan *p = plan_read(plan, a, e);
-    if (!p || !rows_read(rows, a, &r, &signature, &ranks, e))
+    if (!p || !rows_read(rows, a, &r, &head, e))
         return false;
-    if (!compare_run(p, &r, signature, a, out, e)) {
+    if (!compare_run(p, &r, head.signature, a, out, e)) {
         err_prefix(e, "%s", rows);
         return false;
     }

@@ -40,14 +40,45 @@ struct exec_case run_case(const struct plan *p, int block, uint64_t seed)
                               .seed = seed};
 }
 
-/* Cores are shared by the ranks of this machine, unless the user has said otherwise. */
+/* What the launcher says, or that all ranks are here. */
+static int ranks_here(int ranks)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i]) && atoi(getenv(names[i])) > 0)
+            return atoi(getenv(names[i]));
+    return ranks;
+}
+
+/* Cores that this process may use. Launchers bind ranks to cores of their own where there are
+ * enough, so a part of the machine is taken for this rank's own share. */
+static int cores_here(int ranks)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+#ifdef _OPENMP
+    int mine = omp_get_num_procs();
+    return (long)mine * ranks <= online ? mine * ranks : mine;
+#else
+    (void)ranks;
+    return (int)online;
+#endif
+}
+
+struct run_place run_place_of(int ranks)
+{
+    struct run_place p = {.ranks = ranks_here(ranks), .threads = 1};
+    p.cores = cores_here(p.ranks);
+#ifdef _OPENMP
+    int share = p.cores / p.ranks;
+    p.threads = getenv("OMP_NUM_THREADS") ? omp_get_max_threads() : share > 1 ? share : 1;
+#endif
+    return p;
+}
+
 void run_share_cores(const struct comm *world)
 {
 #ifdef _OPENMP
-    const char *local = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-    int ranks = local ? atoi(local) : world->size, cores = omp_get_num_procs();
-    if (!getenv("OMP_NUM_THREADS") && ranks > 0)
-        omp_set_num_threads(cores / ranks > 1 ? cores / ranks : 1);
+    omp_set_num_threads(run_place_of(world->size).threads);
 #else
     (void)world;
 #endif
@@ -57,8 +88,10 @@ void run_share_cores(const struct comm *world)
 
 void run_write_header(FILE *out, uint64_t signature, int ranks, const struct run_options *o)
 {
+    struct run_place p = run_place_of(ranks);
     fprintf(out, "# schema: %s\n# plan signature: %016" PRIx64 "\n# ranks: %d\n", ROWS_SCHEMA,
             signature, ranks);
+    fprintf(out, ROWS_PLACE "\n", p.cores, p.ranks, p.threads);
     fprintf(out, "# backend: %s, comm: %s, warm-up: %d, repeats: %d\n%s\n", o->backend->name,
             o->comm->name, o->warmup, o->repeats, rows_columns);
 }

@@ -31,6 +31,13 @@ struct exec_case run_case(const struct plan *p, int block, uint64_t seed);
 bool run_plan(const struct plan *p, const struct run_options *o, FILE *out, const char *out_name,
               struct arena *a, struct run_result *r, bool *root, struct err *e);
 
+/* The machine that this process is on: cores, ranks of the run on them (of `ranks` when no launcher
+ * says how many are here), threads of each. */
+struct run_place {
+    int cores, ranks, threads;
+};
+struct run_place run_place_of(int ranks);
+
 /* Called on a rank: its kernels use this machine's cores divided by its ranks, unless
  * OMP_NUM_THREADS is set. */
 void run_share_cores(const struct comm *world);
