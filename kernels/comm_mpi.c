@@ -140,7 +140,7 @@ static bool mpi_messages(struct comm *c, const struct kern_backend *memory,
         bytes += sends[i].bytes;
     for (int i = 0; i < receive_count; i++)
         bytes += receives[i].bytes;
-    struct comm_message *list = malloc((size_t)(send_count + receive_count + 1) * sizeof *list);
+    struct comm_message *list = calloc((size_t)(send_count + receive_count + 1), sizeof *list);
     char *room = malloc((size_t)bytes);
     bool ok = (list && room) || comm_fail(c, e, "out of memory");
     if (ok)
