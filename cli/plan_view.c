@@ -49,10 +49,11 @@ static void headline(const struct view *v)
     const struct mem_use *m = &p->memory_peak;
     enum mem_part part = mem_limiting(m);
     fprintf(v->out,
-            "%s, %s tokens on %s: CP %d, %d replica%s; %s %s%s, %s samples/s; %s of %s a GPU.\n",
-            p->c.model->name, NUMBER((double)p->c.video_tokens), p->c.cluster->name, p->cp,
-            p->replicas, p->replicas == 1 ? "" : "s", covers[p->phase], TIME(p->step_s),
-            step_range(v), NUMBER(p->replicas * p->c.samples / p->step_s), BYTES(m->total),
+            "%s, %s tokens on %s: %sCP %d, %d replica%s; %s %s%s, %s samples/s; %s of %s a GPU.\n",
+            p->c.model->name, NUMBER((double)p->c.video_tokens), p->c.cluster->name,
+            p->tensor > 1 ? arena_printf(v->a, "TP %d, ", p->tensor) : "", p->cp, p->replicas,
+            p->replicas == 1 ? "" : "s", covers[p->phase], TIME(p->step_s), step_range(v),
+            NUMBER(p->replicas * p->c.samples / p->step_s), BYTES(m->total),
             BYTES(p->c.cluster->gpu.memory_bytes));
     if (p->phase == PLAN_STEP)
         fprintf(v->out, "Step: blocks %s, weights not hidden %s, optimizer %s. ", TIME(p->blocks_s),
@@ -178,8 +179,8 @@ static void candidates(const struct view *v, int block, int top)
         table_str(t, cp_conf_text(&k->conf, text, sizeof text));
         table_num(t, k->time.total_s);
         table_num(t, k->time.total_s / c->best[0].time.total_s - 1);
-        table_num(t, most_of(k->time.compute_s, v->p->cp));
-        table_num(t, most_of(k->time.comm_s, v->p->cp));
+        table_num(t, most_of(k->time.compute_s, plan_ranks(v->p)));
+        table_num(t, most_of(k->time.comm_s, plan_ranks(v->p)));
         table_num(t, k->memory.total);
     }
     fprintf(v->out, "\nSlowest block %d: best of %d configurations", block, c->tried);
@@ -205,9 +206,9 @@ struct rank_sum {
 
 static struct rank_sum *sum_ranks(const struct plan *p, struct arena *a)
 {
-    struct rank_sum *sum = ARENA_ARRAY(a, struct rank_sum, p->cp);
+    struct rank_sum *sum = ARENA_ARRAY(a, struct rank_sum, plan_ranks(p));
     for (int b = 0; b < p->block_count; b++)
-        for (int r = 0; r < p->cp; r++) {
+        for (int r = 0; r < plan_ranks(p); r++) {
             sum[r].compute_s += p->blocks[b].time.compute_s[r];
             sum[r].exchange_s += p->blocks[b].time.comm_s[r];
         }
@@ -218,7 +219,7 @@ static struct rank_sum *sum_ranks(const struct plan *p, struct arena *a)
 static void bars(const struct view *v)
 {
     struct rank_sum *sum = sum_ranks(v->p, v->a);
-    int ranks = v->p->cp, each = (ranks + BARS_MOST - 1) / BARS_MOST;
+    int ranks = plan_ranks(v->p), each = (ranks + BARS_MOST - 1) / BARS_MOST;
     double scale = BAR / v->p->blocks_s;
     fprintf(v->out, "\nRanks over all blocks%s: # compute, = exchange, . waiting for others\n",
             each > 1 ? " (the busiest of each run)" : "");
@@ -317,7 +318,7 @@ void plan_view(const struct plan_request *r, const struct plan_found *f, int top
     if (f->degree_count > 1)
         degrees(&v);
     candidates(&v, block, top);
-    if (f->plan->cp > 1)
+    if (plan_ranks(f->plan) > 1)
         bars(&v);
     rests_on(&v);
 }
@@ -349,9 +350,9 @@ struct table *plan_view_rows(const struct plan *p, struct arena *a)
         table_str(t, k->conf.heads_inside ? "heads" : "sequence");
         table_str(t, k->conf.sparse ? "sparse" : "dense");
         table_num(t, k->time.total_s);
-        table_num(t, most_of(k->time.compute_s, p->cp));
-        table_num(t, most_of(k->time.comm_s, p->cp));
-        table_num(t, most_of(k->time.wait_s, p->cp));
+        table_num(t, most_of(k->time.compute_s, plan_ranks(p)));
+        table_num(t, most_of(k->time.comm_s, plan_ranks(p)));
+        table_num(t, most_of(k->time.wait_s, plan_ranks(p)));
         table_num(t, k->memory.total);
         table_str(t, mem_part_names[mem_limiting(&k->memory)]);
         table_int(t, k->candidates);

@@ -30,6 +30,11 @@ const struct arg_group workload_place = {
         OPTION_INT("gpus", 1, GPUS_MOST, "N", "use only N GPUs of the cluster (all)"),
         OPTION_INT("cp", 1, GPUS_MOST, "N",
                    "the degree of context parallelism (every possible one, best throughput)"),
+        OPTION_INT(
+            "tp", 1, GPUS_MOST, "N",
+            "the degree of tensor parallelism, inside a node, with sequence parallelism (1)"),
+        OPTION_FLAG("tp-all-reduce",
+                    "without sequence parallelism: all-reduces instead of gathers and scatters"),
         OPTION_TEXT("degrees", "HxS", NULL, "only H head groups times S sequence groups: 4x2"),
         OPTION_CHOICES("strategies", cp_strategy_names, "A,B,..", "only these (all)"),
         OPTION_CHOICE("dispatch", dispatch_names, "KIND", "attention kernels of a block (auto)"),
@@ -63,7 +68,9 @@ const struct arg_group workload_training = {
                       "activation checkpointing (full)"),
         OPTION_CHOICE("sharding", sharding_names, "KIND",
                       "of weights, gradients and optimizer (fsdp)"),
-        OPTION_INT("shard-ranks", 1, GPUS_MOST, "N", "GPUs that share them (all)"),
+        OPTION_INT(
+            "shard-ranks", 1, GPUS_MOST, "N",
+            "GPUs that share them (all); groups of fewer all-reduce gradients between them (HSDP)"),
         OPTION_INT("fsdp-units", 0, 100000, "N",
                    "blocks of one FSDP unit (1); 0: the whole model is one"),
         OPTION_FLAG("ema", "keep an fp32 running average of the weights"),
@@ -178,7 +185,8 @@ static bool read_sparsity_form(struct cli *c, const char *form, int blocks, int 
     const char *name = args_text(c->args, form);
 #ifdef SHARDWISE_TRACES
     if (measured_is_trace(name)) /* keep and measured unions of an HDF5 trace */
-        return measured_sparsity(name, args_int_or(c->args, "step", -1), blocks, heads, LAYOUT_SLABS, c->a, s, e) &&
+        return measured_sparsity(name, args_int_or(c->args, "step", -1), blocks, heads,
+                                 LAYOUT_SLABS, c->a, s, e) &&
                prov_input(c->prov, name, e);
 #endif
     return sparsity_load(name, args_int_or(c->args, "step", -1), blocks, heads, at, c->a, s, e) &&
@@ -211,18 +219,22 @@ static struct cp_options read_options(const struct args *g)
     o.split_heads = !args_given(g, "whole-heads");
     o.predictor_rank = (int)args_int_or(g, "predictor-rank", o.predictor_rank);
     o.inference = args_given(g, "inference");
+    o.tensor_allreduce = args_given(g, "tp-all-reduce");
     return o;
 }
 
 static bool read_memory(const struct args *g, int gpus, struct mem_options *out, struct err *e)
 {
-    struct mem_options o = mem_options_default(gpus);
+    struct mem_options o = mem_options_default(gpus); /* those of a tensor rank */
     o.sharding = (enum sharding)args_choice_or(g, "sharding", (int)o.sharding);
     o.shard_ranks = (int)args_int_or(g, "shard-ranks", o.shard_ranks);
     o.fsdp_units = (int)args_int_or(g, "fsdp-units", o.fsdp_units);
     o.ema = args_given(g, "ema");
     o.index_bitmap = args_choice_or(g, "indices", o.index_bitmap);
     o.aux_bytes = args_qty_or(g, "resident", o.aux_bytes);
+    if (o.sharding == SHARD_DDP && o.shard_ranks != gpus)
+        return err_set(e, ERR_INPUT, args_at(g, "shard-ranks"),
+                       "ddp shares nothing out; want another --sharding");
     if (gpus % o.shard_ranks != 0)
         return err_set(e, ERR_INPUT, args_at(g, "shard-ranks"), "%d does not divide the %d GPUs",
                        o.shard_ranks, gpus);
@@ -260,6 +272,7 @@ bool workload_request(struct cli *c, struct plan_request *r, struct err *e)
     const struct args *g = c->args;
     *r = (struct plan_request){
         .phase = (enum plan_phase)args_choice_or(g, "phase", PLAN_STEP),
+        .tensor = (int)args_int_or(g, "tp", 1),
         .cp = (int)args_int_or(g, "cp", 0),
         .strategies = args_choices(g, "strategies"),
         .dispatch = (enum dispatch)args_choice_or(g, "dispatch", DISPATCH_AUTO),
@@ -267,6 +280,12 @@ bool workload_request(struct cli *c, struct plan_request *r, struct err *e)
         .eval = &eval_cost,
         .keep_candidates = 5,
     };
-    return read_degrees(g, &r->head_groups, &r->seq_groups, e) && read_case(c, &r->c, e) &&
-           read_memory(g, hw_gpus(r->c.cluster), &r->memory, e);
+    if (!read_degrees(g, &r->head_groups, &r->seq_groups, e) || !read_case(c, &r->c, e))
+        return false;
+    int node = r->c.cluster->gpus_per_node;
+    if (node % r->tensor != 0)
+        return err_set(e, ERR_INPUT, args_at(g, "tp"),
+                       "%d does not divide the %d GPUs of a node; tensor ranks share a node",
+                       r->tensor, node);
+    return read_memory(g, hw_gpus(r->c.cluster) / r->tensor, &r->memory, e);
 }

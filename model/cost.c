@@ -7,18 +7,21 @@
 
 /* ---- bytes ---- */
 
-/* Ranks of one row or column: start + i * stride, i = 0..count-1 (both placements are strided). */
+/* Ranks of one row, column or tensor group: start + i * stride, i = 0..count-1. */
 struct group {
     int start, stride, count;
 };
 
 static struct group group_of(const struct cp_conf *c, enum phase_scope scope, int rank)
 {
-    int h = cp_head_rank(c, rank), s = cp_seq_rank(c, rank);
+    int h = cp_head_rank(c, rank), s = cp_seq_rank(c, rank), tensor = cp_tensor(c);
+    if (scope == SCOPE_TENSOR)
+        return (struct group){rank - rank % tensor, 1, tensor};
     if (scope == SCOPE_ROW)
-        return (struct group){cp_rank_at(c, 0, s), c->heads_inside ? 1 : c->seq_groups,
-                              c->head_groups};
-    return (struct group){cp_rank_at(c, h, 0), c->heads_inside ? c->head_groups : 1, c->seq_groups};
+        return (struct group){cp_rank_at(c, h - h % c->head_groups, s),
+                              tensor * (c->heads_inside ? 1 : c->seq_groups), c->head_groups};
+    return (struct group){cp_rank_at(c, h, 0), tensor * (c->heads_inside ? c->head_groups : 1),
+                          c->seq_groups};
 }
 
 static bool group_first(const struct cp_conf *c, enum phase_scope scope, int rank)
@@ -111,7 +114,8 @@ void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int 
         if (p->kind == PHASE_RING)
             ring_bytes(g, ring_total(p, r, g.count), 1, gpus_per_node, bytes);
         else if (p->kind != PHASE_ALLTOALL)
-            ring_bytes(g, p->from[r], g.count - 1, gpus_per_node, bytes);
+            ring_bytes(g, p->from[r], (p->kind == PHASE_ALLREDUCE ? 2 : 1) * (g.count - 1),
+                       gpus_per_node, bytes);
         else if (p->matrix)
             matrix_bytes(p, g, ranks, gpus_per_node, bytes);
         else
@@ -223,12 +227,14 @@ static double collective_s(const struct walk *w, const struct cp_phase *p, struc
 {
     static const enum coll_op ops[] = {[PHASE_ALLTOALL] = COLL_ALLTOALL,
                                        [PHASE_ALLGATHER] = COLL_ALL_GATHER,
-                                       [PHASE_REDUCESCATTER] = COLL_REDUCE_SCATTER};
+                                       [PHASE_REDUCESCATTER] = COLL_REDUCE_SCATTER,
+                                       [PHASE_ALLREDUCE] = COLL_ALL_REDUCE};
     int nodes = w->cluster->net ? group_nodes(g, w->cluster->gpus_per_node) : 0;
     if (nodes < 1)
         return cost_exchange_s(w->cluster, b, p->calls);
     double n = g.count, far = fmax(b.send_far, b.recv_far);
     double bytes = fmax(b.send_near + b.send_far, b.recv_near + b.recv_far) * n / (n - 1);
+    bytes /= p->kind == PHASE_ALLREDUCE ? 2 : 1; /* a ring goes round twice */
     if (p->kind == PHASE_ALLTOALL && nodes > 1)
         bytes = fmax(bytes, far * n / (n - n / nodes));
     struct coll_query q = {.op = ops[p->kind], .bytes = bytes, .gpus = g.count, .nodes = nodes};

@@ -46,6 +46,11 @@ static uint64_t add_conf(uint64_t hash, const struct cp_conf *c)
     return hash;
 }
 
+int plan_ranks(const struct plan *p)
+{
+    return p->cp * (p->tensor > 1 ? p->tensor : 1);
+}
+
 uint64_t plan_signature(const struct plan *p)
 {
     const struct hw_cluster *k = p->c.cluster;
@@ -70,6 +75,8 @@ uint64_t plan_signature(const struct plan *p)
                        p->c.options.inference};
     for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
         h = add_int(h, facts[i]);
+    if (p->tensor > 1)
+        h = add_int(add_int(h, p->tensor), p->c.options.tensor_allreduce);
     for (int b = 0; b < p->block_count; b++)
         h = add_conf(h, &p->blocks[b].conf);
     for (int i = 0; i < p->c.sparsity->blocks * p->c.sparsity->heads; i++)
@@ -201,6 +208,10 @@ static void write_case(struct json *j, const struct plan *p)
     json_text(j, "phase", plan_phase_names[p->phase]);
     json_text(j, "evaluator", p->evaluator);
     json_int(j, "cp", p->cp);
+    if (p->tensor > 1) {
+        json_int(j, "tensor", p->tensor);
+        json_bool(j, "tensor_allreduce", o->tensor_allreduce);
+    }
     json_text(j, "checkpointing", checkpointing_names[o->checkpointing]);
     json_bool(j, "keep_kv", o->keep_kv);
     json_bool(j, "grad_fp32", o->grad_fp32);
@@ -330,7 +341,7 @@ static bool read_piece(const struct cfg *item, struct cp_piece *p, struct err *e
     return true;
 }
 
-static bool read_conf(const struct cfg *map, int cp, int heads, struct cp_conf *out,
+static bool read_conf(const struct cfg *map, const struct plan *plan, struct cp_conf *out,
                       struct arena *a, struct err *e)
 {
     static const char *const known[] = {"strategy", "head_groups", "seq_groups", "heads_inside",
@@ -356,7 +367,8 @@ static bool read_conf(const struct cfg *map, int cp, int heads, struct cp_conf *
     out->strategy = (enum cp_strategy)strategy;
     out->pieces = p;
     out->piece_count = pieces->count;
-    return cp_conf_check(out, cp, heads, map->at, e);
+    out->tensor = plan->tensor;
+    return cp_conf_check(out, plan_ranks(plan), plan->c.model->heads, map->at, e);
 }
 
 static bool read_times(const struct cfg *map, struct plan_block *b, struct arena *a, struct err *e)
@@ -388,7 +400,6 @@ static bool read_times(const struct cfg *map, struct plan_block *b, struct arena
 
 static bool read_blocks(const struct cfg *root, struct plan *p, struct arena *a, struct err *e)
 {
-    int heads = p->c.model->heads;
     const struct cfg *confs = need_list(root, "configurations", -1, e),
                      *blocks = need_list(root, "blocks", -1, e);
     if (!confs || !blocks)
@@ -398,7 +409,7 @@ static bool read_blocks(const struct cfg *root, struct plan *p, struct arena *a,
                        blocks->count, dit_blocks(p->c.model));
     struct cp_conf *conf = ARENA_ARRAY(a, struct cp_conf, confs->count);
     for (int i = 0; i < confs->count; i++)
-        if (!read_conf(confs->items[i], p->cp, heads, &conf[i], a, e))
+        if (!read_conf(confs->items[i], p, &conf[i], a, e))
             return false;
     p->block_count = blocks->count;
     p->blocks = ARENA_ARRAY(a, struct plan_block, blocks->count);
@@ -480,6 +491,15 @@ static struct sparsity *read_sparsity(const struct cfg *root, const struct dit_m
     return rows && read_union(map, s, a, e) ? s : NULL;
 }
 
+/* Absent in plans without tensor parallelism. */
+static bool read_tensor(const struct cfg *map, struct plan *p, struct err *e)
+{
+    p->tensor = 1;
+    return !cfg_get(map, "tensor") ||
+           (read_int32(map, "tensor", 2, DIT_HEADS_MAX, &p->tensor, e) &&
+            cfg_bool_or(map, "tensor_allreduce", false, &p->c.options.tensor_allreduce, e));
+}
+
 static bool read_case(const struct cfg *root, struct plan *p, struct err *e)
 {
     const struct cfg *w = cfg_need(root, "workload", e), *m = cfg_need(root, "memory", e);
@@ -489,7 +509,7 @@ static bool read_case(const struct cfg *root, struct plan *p, struct err *e)
         !read_int32(w, "samples", 1, MOST_RANKS, &p->c.samples, e) ||
         !cfg_enum(w, "phase", plan_phase_names, &phase, e) ||
         !cfg_text(w, "evaluator", &p->evaluator, e) ||
-        !read_int32(w, "cp", 1, MOST_RANKS, &p->cp, e) ||
+        !read_int32(w, "cp", 1, MOST_RANKS, &p->cp, e) || !read_tensor(w, p, e) ||
         !cfg_enum(w, "checkpointing", checkpointing_names, &checkpointing, e) ||
         !cfg_bool_or(w, "keep_kv", false, &o->keep_kv, e) ||
         !cfg_bool_or(w, "grad_fp32", true, &o->grad_fp32, e) ||
@@ -533,10 +553,14 @@ static bool read_parts(const struct cfg *root, struct plan *p, struct arena *a, 
         !read_predicted(root, p, e))
         return false;
     p->gpus = hw_gpus(p->c.cluster);
-    if (p->gpus % p->cp != 0)
-        return err_set(e, ERR_INPUT, root->at, "CP degree %d does not divide the plan's %d GPUs",
+    if (p->cp > p->gpus / p->tensor || p->gpus % plan_ranks(p) != 0)
+        return err_set(e, ERR_INPUT, root->at,
+                       "%d x %d tensor and CP ranks do not divide the plan's %d GPUs", p->tensor,
                        p->cp, p->gpus);
-    p->replicas = p->gpus / p->cp;
+    if (p->gpus / p->tensor % p->memory.shard_ranks != 0)
+        return err_set(e, ERR_INPUT, root->at, "shard_ranks: %d does not divide the %d GPUs",
+                       p->memory.shard_ranks, p->gpus / p->tensor);
+    p->replicas = p->gpus / plan_ranks(p);
     return read_blocks(root, p, a, e);
 }
 

@@ -25,7 +25,7 @@ struct build {
     double tokens; /* S: length of self-attention, times samples where a volume is meant */
     double samples;
     double shard;    /* tokens of a sequence rank: S / g_s */
-    double local;    /* tokens of a rank outside attention: S / N */
+    double local;    /* tokens of a context rank outside attention: S / (g_h g_s) */
     double *pairs;   /* kept (query, key) pairs of a head rank, tile-rounded, its S / g_s queries */
     double *fetched; /* KV rows a head rank fetches from each peer of its column, summed over KV
                         heads */
@@ -52,8 +52,9 @@ static void count_fetched(struct build *b)
 {
     int kv_heads = b->m->kv_heads, per_kv = b->m->heads / kv_heads;
     bool all = cp_strategies[b->conf->strategy].move != MOVE_ROWS || !b->conf->sparse;
-    double *unwanted = ARENA_ARRAY(b->a, double, (size_t)b->conf->head_groups *(size_t)kv_heads);
-    for (int i = 0; i < b->conf->head_groups * kv_heads; i++)
+    int head_ranks = cp_head_ranks(b->conf);
+    double *unwanted = ARENA_ARRAY(b->a, double, (size_t)head_ranks *(size_t)kv_heads);
+    for (int i = 0; i < head_ranks * kv_heads; i++)
         unwanted[i] = 1;
     for (int i = 0; i < b->conf->piece_count; i++) {
         const struct cp_piece *p = &b->conf->pieces[i];
@@ -62,7 +63,7 @@ static void count_fetched(struct build *b)
                                         b->c->grid, b->conf->seq_groups, b->conf->query_group);
         unwanted[p->head_rank * kv_heads + p->head / per_kv] *= 1 - u;
     }
-    for (int g = 0; g < b->conf->head_groups; g++)
+    for (int g = 0; g < head_ranks; g++)
         for (int k = 0; k < kv_heads; k++)
             b->fetched[g] += (1 - unwanted[g * kv_heads + k]) * b->shard * b->samples;
 }
@@ -142,7 +143,8 @@ static void add_to_tokens(struct build *b, const char *name, enum cp_pass pass, 
 /* Reading and writing `tensors` shards of all heads once: what packing for an all-to-all costs. */
 static void add_copy(struct build *b, const char *name, enum cp_pass pass, double tensors)
 {
-    double bytes = 2 * tensors * b->local * b->m->heads * b->m->head_dim * BF16 * b->samples;
+    double heads = (double)b->m->heads / cp_tensor(b->conf);
+    double bytes = 2 * tensors * b->local * heads * b->m->head_dim * BF16 * b->samples;
     if (b->conf->head_groups > 1)
         add_compute(b, name, pass, CLASS_COPY,
                     kern_copy_s(b->c->kernels, &b->c->cluster->gpu, bytes));
@@ -151,8 +153,8 @@ static void add_copy(struct build *b, const char *name, enum cp_pass pass, doubl
 static void add_select(struct build *b)
 {
     const struct cp_options *o = &b->c->options;
-    double r = o->predictor_rank,
-           proj = 2 * b->local * b->m->width * 2 * r * b->m->heads * b->samples;
+    double r = o->predictor_rank, heads = (double)b->m->heads / cp_tensor(b->conf),
+           proj = 2 * b->local * b->m->width * 2 * r * heads * b->samples;
     add_compute(b, "predictor", PASS_FORWARD, CLASS_GEMM,
                 kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, proj));
     add_to_heads(b, "q_lr, k_lr all-to-all", PASS_FORWARD, 1, 1, r, 2);
@@ -310,10 +312,47 @@ static void add_linear(struct build *b, const char *name, enum cp_pass pass, dou
     add_compute(b, name, pass, CLASS_GEMM, kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, flop));
 }
 
+/* ---- tensor parallelism ---- */
+
+/* `times` tensors of hidden states, shared out over the tensor group. */
+static void add_tensor(struct build *b, const char *name, enum cp_pass pass, enum phase_kind kind,
+                       int times)
+{
+    if (!b->c->linear || cp_tensor(b->conf) < 2)
+        return;
+    struct cp_phase *p = add(b, name, pass, kind, SCOPE_TENSOR, CLASS_COLLECTIVE);
+    p->from = all_ranks(b, times * b->local * b->m->width * BF16 * b->samples / cp_tensor(b->conf));
+    p->calls = times;
+}
+
+/* With sequence parallelism, hidden states are gathered before the layers that they enter. */
+static void add_tensor_in(struct build *b, const char *name, enum cp_pass pass, int times)
+{
+    if (!b->c->options.tensor_allreduce)
+        add_tensor(b, name, pass, PHASE_ALLGATHER, times);
+}
+
+/* What the layers of all tensor ranks give is summed. */
+static void add_tensor_out(struct build *b, const char *scatter, const char *reduce,
+                           enum cp_pass pass, int times)
+{
+    if (b->c->options.tensor_allreduce)
+        add_tensor(b, reduce, pass, PHASE_ALLREDUCE, times);
+    else
+        add_tensor(b, scatter, pass, PHASE_REDUCESCATTER, times);
+}
+
+/* The FFN, and cross-attention where a block has it, one after the other. */
+static int after_attention(const struct build *b)
+{
+    return dit_is_cross(b->m, b->block) ? 2 : 1;
+}
+
 /* ---- passes ---- */
 
 static void forward(struct build *b)
 {
+    add_tensor_in(b, "hidden all-gather", PASS_FORWARD, 1);
     if (b->conf->sparse)
         add_select(b);
     add_copy(b, "pack qkv", PASS_FORWARD, 3);
@@ -323,7 +362,10 @@ static void forward(struct build *b)
     add_attention(b, PASS_FORWARD);
     add_to_tokens(b, "o all-to-all", PASS_FORWARD, 1, 0, 1);
     add_copy(b, "unpack o", PASS_FORWARD, 1);
+    add_tensor_out(b, "attention reduce-scatter", "attention all-reduce", PASS_FORWARD, 1);
+    add_tensor_in(b, "ffn all-gather", PASS_FORWARD, after_attention(b));
     add_linear(b, "linear", PASS_FORWARD, 1);
+    add_tensor_out(b, "ffn reduce-scatter", "ffn all-reduce", PASS_FORWARD, after_attention(b));
 }
 
 /* Full: all of the forward but the selection, whose indices are kept. Selective: O and LSE are
@@ -334,7 +376,13 @@ static void recompute(struct build *b)
     enum checkpointing how = b->c->options.checkpointing;
     if (how == CHECKPOINT_NONE)
         return;
+    add_tensor_in(b, "hidden all-gather again", PASS_RECOMPUTE, 1);
+    add_tensor_in(b, "ffn all-gather again", PASS_RECOMPUTE, after_attention(b));
     add_linear(b, "linear again", PASS_RECOMPUTE, 1);
+    add_tensor_out(b, "attention reduce-scatter again", "attention all-reduce again",
+                   PASS_RECOMPUTE, 1);
+    add_tensor_out(b, "ffn reduce-scatter again", "ffn all-reduce again", PASS_RECOMPUTE,
+                   after_attention(b));
     add_copy(b, "pack qkv again", PASS_RECOMPUTE, 3);
     add_to_heads(b, "qkv all-to-all again", PASS_RECOMPUTE, 1, 2, b->m->head_dim, 3);
     add_copy(b, "unpack qkv again", PASS_RECOMPUTE, 3);
@@ -347,7 +395,11 @@ static void recompute(struct build *b)
 
 static void backward(struct build *b)
 {
+    add_tensor_in(b, "ffn gradient all-gather", PASS_BACKWARD, 2 * after_attention(b));
     add_linear(b, "linear backward", PASS_BACKWARD, 2);
+    add_tensor_out(b, "ffn gradient reduce-scatter", "ffn gradient all-reduce", PASS_BACKWARD,
+                   after_attention(b));
+    add_tensor_in(b, "attention gradient all-gather", PASS_BACKWARD, 2);
     add_copy(b, "pack do", PASS_BACKWARD, 1);
     add_to_heads(b, "do all-to-all", PASS_BACKWARD, 1, 0, b->m->head_dim, 1);
     if (b->c->options.checkpointing == CHECKPOINT_NONE && !b->c->options.keep_kv)
@@ -357,6 +409,8 @@ static void backward(struct build *b)
     add_copy(b, "pack dqkv", PASS_BACKWARD, 3);
     add_to_tokens(b, "dqkv all-to-all", PASS_BACKWARD, 1, 2, 3);
     add_copy(b, "unpack dqkv", PASS_BACKWARD, 3);
+    add_tensor_out(b, "hidden gradient reduce-scatter", "hidden gradient all-reduce", PASS_BACKWARD,
+                   1);
 }
 
 struct cp_program cp_program_of(const struct cp_case *c, int block, const struct cp_conf *conf,
@@ -368,9 +422,9 @@ struct cp_program cp_program_of(const struct cp_case *c, int block, const struct
     b.tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
     b.samples = c->samples;
     b.shard = b.tokens / conf->seq_groups;
-    b.local = b.tokens / b.ranks;
-    b.pairs = ARENA_ARRAY(a, double, conf->head_groups);
-    b.fetched = ARENA_ARRAY(a, double, conf->head_groups);
+    b.local = b.tokens * cp_tensor(conf) / b.ranks;
+    b.pairs = ARENA_ARRAY(a, double, cp_head_ranks(conf));
+    b.fetched = ARENA_ARRAY(a, double, cp_head_ranks(conf));
     b.phases = ARENA_ARRAY(a, struct cp_phase, CP_PHASES_MOST);
     if (conf->sparse)
         count_pairs(&b);

@@ -6,7 +6,12 @@
  *   select exchange (row a2a of Q_lr, K_lr), K_lr gather (column), select,
  *   pack, qkv a2a (row), index a2a, kv gather (column), attention, o a2a (row)
  * Backward: do a2a (row), kv gather again unless kept, attention, dkv return (column), dqkv a2a
- * (row). */
+ * (row).
+ *
+ * Tensor parallelism (Megatron-LM, arXiv 1909.08053 and 2205.05198) adds, around the linear layers,
+ * hidden states of the tensor group: an all-gather before and a reduce-scatter after attention and
+ * after the FFN, and the same in the backward, where the gathered inputs are fetched once more for
+ * the weights' gradients; or, without sequence parallelism, one all-reduce after each. */
 #ifndef MODEL_PROGRAM_H
 #define MODEL_PROGRAM_H
 
@@ -27,10 +32,11 @@ enum phase_kind {
                         there */
     PHASE_ALLGATHER, /* ring-schedule collectives on equal shares */
     PHASE_REDUCESCATTER,
+    PHASE_ALLREDUCE,
     PHASE_RING /* seq_groups steps of compute, KV passed on beneath; facts: two-slot recurrence */
 };
 
-enum phase_scope { SCOPE_NONE, SCOPE_ROW, SCOPE_COLUMN };
+enum phase_scope { SCOPE_NONE, SCOPE_ROW, SCOPE_COLUMN, SCOPE_TENSOR };
 
 /* Which part of the cost model a phase's time comes from: errors are alike within a class. */
 enum cost_class {
@@ -56,9 +62,9 @@ struct cp_phase {
     const double *seconds;
     /* PHASE_ALLTOALL: rank i sends from[i] * to[j] bytes to rank j of its row or column (i != j).
      * If `matrix` is set (ranks x ranks, bytes i -> j) it is used instead.
-     * PHASE_ALLGATHER, PHASE_REDUCESCATTER: from[i] is each rank's own share in bytes, equal within
-     * a group. PHASE_RING: from[i] is bytes a hop, to[i] bytes a hop in the backward's middle
-     * steps. */
+     * PHASE_ALLGATHER, PHASE_REDUCESCATTER, PHASE_ALLREDUCE: from[i] is each rank's own share in
+     * bytes (1 / n of the whole), equal within a group. PHASE_RING: from[i] is bytes a hop, to[i]
+     * bytes a hop in the backward's middle steps. */
     const double *from, *to;
     const double *matrix;
     bool hop_home; /* PHASE_RING, backward: gradients take one more hop, of to - from bytes */
@@ -73,11 +79,13 @@ struct cp_options {
     enum checkpointing checkpointing;
     bool keep_kv;       /* gathered KV is kept for the backward, not fetched again */
     bool grad_fp32;     /* dK, dV travel as fp32; a ring then also takes them home in an extra hop
-                         * (yunchang), while in bf16     the last step's hop is saved (TransformerEngine):
-                         * facts/cp 1.0 */
+                         * (yunchang), while in bf16     the last step's hop is saved
+                         * (TransformerEngine):     facts/cp 1.0 */
     bool split_heads;   /* heads may be split by query range */
     int predictor_rank; /* r: width of Q_lr, K_lr per head (DSV: 16) */
     bool inference;     /* forward only */
+    bool tensor_allreduce; /* tensor parallelism without sequence parallelism: norms and residuals
+                            * on every tensor rank */
 };
 struct cp_options cp_options_default(void); /* full checkpointing, fp32 gradients, split, rank 16 */
 
@@ -93,7 +101,7 @@ struct cp_case { /* one block on one replica */
     bool linear;      /* the block's linear layers are phases too */
 };
 
-enum { CP_PHASES_MOST = 48 };
+enum { CP_PHASES_MOST = 96 };
 
 struct cp_program {
     int ranks, phase_count;

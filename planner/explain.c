@@ -111,26 +111,27 @@ static void explain_doubt(const struct explain *x, const struct plan_compared *c
 
 /* Largest sum of keeps on a head rank over the mean. */
 static double skew(const struct sparsity *s, int block, const struct cp_piece *p, int pieces,
-                   int head_groups, struct arena *a)
+                   int head_ranks, struct arena *a)
 {
-    double *load = ARENA_ARRAY(a, double, head_groups), sum = 0, most = 0;
+    double *load = ARENA_ARRAY(a, double, head_ranks), sum = 0, most = 0;
     for (int i = 0; i < pieces; i++) {
         load[p[i].head_rank] += p[i].share * sparsity_keep(s, block, p[i].head);
         sum += p[i].share * sparsity_keep(s, block, p[i].head);
     }
-    for (int g = 0; g < head_groups; g++)
+    for (int g = 0; g < head_ranks; g++)
         most = fmax(most, load[g]);
-    return most * head_groups / sum;
+    return most * head_ranks / sum;
 }
 
 static void explain_heads(const struct explain *x, int block, const struct cp_conf *conf)
 {
     const struct sparsity *s = x->r->c.sparsity;
-    if (conf->head_groups < 2 || !conf->sparse)
+    if (cp_head_ranks(conf) < 2 || !conf->sparse)
         return;
-    double even = skew(s, block, cp_pieces_even(s->heads, conf->head_groups, x->scratch), s->heads,
-                       conf->head_groups, x->scratch);
-    double chosen = skew(s, block, conf->pieces, conf->piece_count, conf->head_groups, x->scratch);
+    int ranks = cp_head_ranks(conf);
+    double even =
+        skew(s, block, cp_pieces_even(s->heads, ranks, x->scratch), s->heads, ranks, x->scratch);
+    double chosen = skew(s, block, conf->pieces, conf->piece_count, ranks, x->scratch);
     int split = conf->piece_count - s->heads;
     fprintf(x->out,
             "  Heads: the busiest head rank has %.2fx the mean work (%.2fx with heads in order)",
@@ -286,7 +287,7 @@ static void explain_dsv_defects(const struct explain *x, int block, const struct
 static void explain_dsv(const struct explain *x, int block)
 {
     double *sparsity = ARENA_ARRAY(x->scratch, double, x->r->c.model->heads);
-    if (x->f->plan->cp < 2 || mean_keep(x->r->c.sparsity, block) >= 1)
+    if (x->f->plan->cp < 2 || x->f->plan->tensor > 1 || mean_keep(x->r->c.sparsity, block) >= 1)
         return;
     struct dsv_case d = dsv_case_of(x, block, sparsity);
     struct dsv_pick pick = dsv_choose(&d);

@@ -151,12 +151,73 @@ static bool assign_cut(const struct cp_case *c, int block, const struct burden *
     return true;
 }
 
+/* One tensor rank's part of a case: its heads, in nodes of its GPUs alone. */
+struct slice {
+    struct dit_model model;
+    struct hw_cluster cluster;
+    struct sparsity sparsity;
+    struct cp_case c;
+};
+
+static void slice_of(struct slice *s, const struct cp_case *c, int tensor, int rank,
+                     struct arena *scratch)
+{
+    int heads = c->model->heads / tensor, blocks = c->sparsity->blocks;
+    double *keep = ARENA_ARRAY(scratch, double, (size_t)blocks *(size_t)heads);
+    for (int b = 0; b < blocks; b++)
+        for (int h = 0; h < heads; h++)
+            keep[b * heads + h] = sparsity_keep(c->sparsity, b, rank * heads + h);
+    s->model = *c->model;
+    s->model.heads = heads;
+    s->model.kv_heads = c->model->kv_heads > tensor ? c->model->kv_heads / tensor : 1;
+    s->cluster = *c->cluster;
+    s->cluster.gpus_per_node = c->cluster->gpus_per_node / tensor;
+    s->sparsity = *c->sparsity;
+    s->sparsity.heads = heads;
+    s->sparsity.keep = keep;
+    s->c = *c;
+    s->c.model = &s->model;
+    s->c.cluster = &s->cluster;
+    s->c.sparsity = &s->sparsity;
+}
+
+/* Each tensor rank shares out its own heads. */
+static bool assign_tensor(const struct cp_case *c, int block, int64_t nodes, struct cp_conf *conf,
+                          struct arena *a, struct arena *scratch, struct err *e)
+{
+    int tensor = cp_tensor(conf), heads = c->model->heads / tensor, count = 0;
+    struct cp_conf *own = ARENA_ARRAY(scratch, struct cp_conf, tensor);
+    struct slice *s = ARENA_NEW(scratch, struct slice);
+    conf->assign_gap = 0;
+    for (int t = 0; t < tensor; t++) {
+        own[t] = *conf;
+        own[t].tensor = 1;
+        slice_of(s, c, tensor, t, scratch);
+        if (!plan_assign_heads(&s->c, block, nodes, &own[t], a, scratch, e))
+            return false;
+        count += own[t].piece_count;
+        conf->assign_gap = fmax(conf->assign_gap, own[t].assign_gap);
+    }
+    struct cp_piece *pieces = ARENA_ARRAY(a, struct cp_piece, count);
+    conf->piece_count = count;
+    conf->pieces = pieces;
+    for (int t = 0; t < tensor; t++)
+        for (int i = 0; i < own[t].piece_count; i++) {
+            *pieces = own[t].pieces[i];
+            pieces->head += t * heads;
+            pieces++->head_rank += t * conf->head_groups;
+        }
+    return true;
+}
+
 bool plan_assign_heads(const struct cp_case *c, int block, int64_t nodes, struct cp_conf *conf,
                        struct arena *a, struct arena *scratch, struct err *e)
 {
     int heads = c->model->heads;
     conf->piece_count = heads;
     conf->assign_gap = 0;
+    if (cp_tensor(conf) > 1)
+        return assign_tensor(c, block, nodes, conf, a, scratch, e);
     if (conf->head_groups == 1 || !cp_strategies[conf->strategy].balanced) {
         conf->pieces = cp_pieces_even(heads, conf->head_groups, a);
         return true;

@@ -14,7 +14,8 @@ struct plan_request {
     struct cp_case c; /* the cluster holds exactly the GPUs of the job */
     struct mem_options memory;
     enum plan_phase phase;
-    int cp; /* degree; 0: every divisor of the GPUs is tried, best throughput wins */
+    int tensor; /* degree of tensor parallelism, inside a node; 0 counts as 1 */
+    int cp;     /* degree; 0: every divisor of the GPUs is tried, best throughput wins */
     const bool *strategies;      /* [CP_STRATEGIES]; NULL: all */
     int head_groups, seq_groups; /* only this degree; 0: all */
     enum dispatch dispatch;

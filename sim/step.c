@@ -107,12 +107,17 @@ static void add_work(struct build *b, int gpu, enum play_lane lane, double secon
 
 /* ---- rows and columns ---- */
 
+/* The ranks of `rank`'s row, column or tensor group, in order. */
 static int members_of(const struct build *b, enum phase_scope scope, int rank, int *ranks)
 {
-    int h = cp_head_rank(b->conf, rank), s = cp_seq_rank(b->conf, rank);
-    int n = scope == SCOPE_ROW ? b->conf->head_groups : b->conf->seq_groups;
+    int h = cp_head_rank(b->conf, rank), s = cp_seq_rank(b->conf, rank), g = b->conf->head_groups;
+    int n = scope == SCOPE_ROW      ? g
+            : scope == SCOPE_COLUMN ? b->conf->seq_groups
+                                    : cp_tensor(b->conf);
     for (int i = 0; i < n; i++)
-        ranks[i] = scope == SCOPE_ROW ? cp_rank_at(b->conf, i, s) : cp_rank_at(b->conf, h, i);
+        ranks[i] = scope == SCOPE_ROW      ? cp_rank_at(b->conf, h - h % g + i, s)
+                   : scope == SCOPE_COLUMN ? cp_rank_at(b->conf, h, i)
+                                           : rank - rank % n + i;
     return n;
 }
 
@@ -219,11 +224,21 @@ static struct coll_tasks add_gather(struct build *b, const struct cp_phase *p,
                                     const struct members *m, int label)
 {
     const double *share = pick(b, p->from, m);
-    bool gather = p->kind == PHASE_ALLGATHER;
-    struct coll c = gather ? coll_allgather(m->n, share, m->hosts, b->scratch)
-                           : coll_reduce_scatter(m->n, share, m->hosts, b->scratch);
-    struct regime r = regime(b, gather ? COLL_ALL_GATHER : COLL_REDUCE_SCATTER, &c, m->hosts,
-                             (m->n - 1) * share[0], p->calls);
+    double sent = (m->n - 1) * share[0];
+    struct coll c;
+    enum coll_op op;
+    if (p->kind == PHASE_ALLGATHER) {
+        op = COLL_ALL_GATHER;
+        c = coll_allgather(m->n, share, m->hosts, b->scratch);
+    } else if (p->kind == PHASE_REDUCESCATTER) {
+        op = COLL_REDUCE_SCATTER;
+        c = coll_reduce_scatter(m->n, share, m->hosts, b->scratch);
+    } else {
+        op = COLL_ALL_REDUCE;
+        sent *= 2;
+        c = coll_allreduce_ring(m->n, m->n * share[0], m->hosts, b->scratch);
+    }
+    struct regime r = regime(b, op, &c, m->hosts, sent, p->calls);
     return coll_add(b->g, &c, m->gpus, label, r.calls, r.extra_s, r.scale);
 }
 
@@ -353,76 +368,71 @@ bool step_of_program(const struct cp_program *p, const struct cp_conf *conf,
 
 /* ---- the step around the blocks ---- */
 
-/* Weights and gradients between the GPUs that share them. Rings as in sim/coll.h: one for each
- * member of a server. */
-struct shards {
-    int ranks, per_server; /* of one sharding group; members of it in a server */
-    int gpus;              /* simulated */
-    bool folded;
+/* GPUs that exchange weights or gradients in a ring: `count` of them, every `stride`th. Rings as in
+ * sim/coll.h: one for each member of a server. */
+struct line {
+    int count, stride, per_server;
+    int gpus; /* simulated */
 };
 
-static struct shards shards_of(const struct plan *p, int gpus, bool folded)
+static struct line line_of(const struct build *b, int count, int stride)
 {
-    int n = p->memory.shard_ranks, w = p->c.cluster->gpus_per_node;
-    return (struct shards){n, n <= w ? n : n % w == 0 ? w : 1, gpus, folded};
+    int w = b->cluster->gpus_per_node / stride;
+    w = w > 1 ? w : 1;
+    return (struct line){count, stride, count <= w ? count : count % w == 0 ? w : 1, b->s->gpus};
 }
 
-/* The GPU that GPU i sends to in the next server of its group; i itself when that is its image. */
-static int next_server(const struct shards *s, int i)
+/* Members of a line that are simulated; those beyond are images of the first ones. */
+static int line_members(const struct line *l)
 {
-    int group = s->folded ? s->gpus : s->ranks, base = i / group * group;
-    return base + (i - base + s->per_server) % group;
+    int most = l->gpus / l->stride;
+    return l->count < most ? l->count : most > 0 ? most : 1;
 }
 
-static int next_near(const struct shards *s, int i)
+/* The latency and protocol of a ring over all members, simulated or not. */
+static struct regime line_regime(struct build *b, const struct line *l, enum coll_op op,
+                                 double sent)
 {
-    int base = i / s->per_server * s->per_server;
-    return base + (i - base + 1) % s->per_server;
-}
-
-/* The latency and protocol of a ring over all sharding ranks, simulated or not. */
-static struct regime shard_regime(struct build *b, const struct shards *s, enum coll_op op,
-                                  double sent)
-{
-    int *hosts = ARENA_ARRAY(b->scratch, int, s->ranks), far = s->ranks / s->per_server - 1;
-    for (int i = 0; i < s->ranks; i++)
-        hosts[i] = i / s->per_server;
-    struct coll shape = {.members = s->ranks,
+    int *hosts = ARENA_ARRAY(b->scratch, int, l->count), far = l->count / l->per_server - 1;
+    for (int i = 0; i < l->count; i++)
+        hosts[i] = i / l->per_server;
+    struct coll shape = {.members = l->count,
                          .stage_count = 1,
-                         .stage = {{.near_steps = s->ranks - 1 - far, .far_steps = far}}};
+                         .stage = {{.near_steps = l->count - 1 - far, .far_steps = far}}};
     return regime(b, op, &shape, hosts, sent, 1);
 }
 
-/* What GPU base + i sends in a ring exchange: `each` bytes, over NVLink and its NIC. */
-static int shard_messages(const struct shards *s, int base, int i, double each,
-                          struct play_message *m)
+/* What member i sends: `each` bytes, to its neighbour over NVLink and over its NIC to its place in
+ * the next server, or to the image of that. */
+static int line_messages(const struct line *l, int i, double each, struct play_message *m)
 {
-    int count = 0, w = s->per_server;
-    bool far = s->ranks > w;
+    int count = 0, w = l->per_server, n = line_members(l), base = i / w * w;
+    bool far = l->count > w;
     if (w > 1)
-        m[count++] = (struct play_message){i, next_near(s, base + i) - base,
-                                           far ? each * (w - 1) / w : each};
+        m[count++] =
+            (struct play_message){i, base + (i - base + 1) % w, far ? each * (w - 1) / w : each};
     if (far)
-        m[count++] = (struct play_message){i, next_server(s, base + i) - base, each / w};
+        m[count++] = (struct play_message){i, (i + w) % n, each / w};
     return count;
 }
 
-/* Adds one ring exchange of `bytes` (the whole, all shards together) for every sharding group; its
- * member tasks by GPU in task[]. */
-static void add_shard_ring(struct build *b, const struct shards *s, enum coll_op op, double bytes,
-                           int label, int *task)
+/* Adds a ring exchange in which every GPU sends `sent` bytes, for every line; its member tasks by
+ * GPU in task[]. */
+static void add_line_ring(struct build *b, const struct line *l, enum coll_op op, double sent,
+                          int label, int *task)
 {
-    int group = s->folded || s->ranks > s->gpus ? s->gpus : s->ranks;
-    double sent = bytes * (s->ranks - 1) / s->ranks;
-    struct regime r = shard_regime(b, s, op, sent);
-    for (int base = 0; base < s->gpus; base += group) {
-        struct play_message *m = ARENA_ARRAY(b->scratch, struct play_message, 2 * group);
-        int *gpus = ARENA_ARRAY(b->scratch, int, group), count = 0;
-        for (int i = 0; i < group; i++) {
-            gpus[i] = base + i;
-            count += shard_messages(s, base, i, sent * r.scale, m + count);
+    int n = line_members(l);
+    struct regime r = line_regime(b, l, op, sent);
+    for (int first = 0; first < l->gpus; first++) {
+        if (first / l->stride % n != 0)
+            continue;
+        struct play_message *m = ARENA_ARRAY(b->scratch, struct play_message, 2 * n);
+        int *gpus = ARENA_ARRAY(b->scratch, int, n), count = 0;
+        for (int i = 0; i < n; i++) {
+            gpus[i] = first + i * l->stride;
+            count += line_messages(l, i, sent * r.scale, m + count);
         }
-        struct play_exchange x = {.members = group,
+        struct play_exchange x = {.members = n,
                                   .gpus = gpus,
                                   .phase = label,
                                   .together = true,
@@ -430,22 +440,29 @@ static void add_shard_ring(struct build *b, const struct shards *s, enum coll_op
                                   .extra_s = r.extra_s,
                                   .messages = m,
                                   .message_count = count};
-        int first = play_exchange(b->g, &x);
-        for (int i = 0; i < group; i++)
-            task[base + i] = first + i;
+        int tasks = play_exchange(b->g, &x);
+        for (int i = 0; i < n; i++)
+            task[gpus[i]] = tasks + i;
     }
+}
+
+/* Sent by each member when `bytes` are shared out over n, gathered or scattered in a ring. */
+static double ring_sent(double bytes, int n)
+{
+    return bytes * (n - 1) / n;
 }
 
 struct weights { /* FSDP's two streams */
     const struct plan *p;
-    struct shards shards;
-    double gather_bytes, scatter_bytes; /* of one block */
+    struct line shards;                 /* GPUs that share the weights of a tensor rank */
+    struct line between;                /* those that hold the same shard (HSDP) */
+    double gather_bytes, scatter_bytes; /* of one block's weights on a tensor rank */
     int unit;                           /* blocks */
     int *gathered, *scattered;          /* [gpu]: last of each stream, -1 none */
     int *old_tail,
         *older_tail; /* [gpu]: where the last units' compute ended: two units may be gathered */
     int *task;
-    int gather_label[2], scatter_label;
+    int gather_label[2], scatter_label, between_label;
 };
 
 static void link_stream(struct build *b, int *last, const int *task, const int *also)
@@ -463,10 +480,11 @@ static void link_stream(struct build *b, int *last, const int *task, const int *
  * is done with its own. */
 static void gather_weights(struct build *b, struct weights *w, int blocks, bool back)
 {
-    if (w->p->memory.sharding != SHARD_FSDP || w->shards.ranks < 2)
+    if (w->p->memory.sharding != SHARD_FSDP || w->shards.count < 2)
         return;
-    add_shard_ring(b, &w->shards, COLL_ALL_GATHER, w->gather_bytes * blocks, w->gather_label[back],
-                   w->task);
+    add_line_ring(b, &w->shards, COLL_ALL_GATHER,
+                  ring_sent(w->gather_bytes * blocks, w->shards.count), w->gather_label[back],
+                  w->task);
     link_stream(b, w->gathered, w->task, w->older_tail);
     for (int i = 0; i < b->s->gpus; i++) {
         int mark = play_mark(b->g, i, w->gather_label[back]);
@@ -482,14 +500,22 @@ static void unit_done(struct build *b, struct weights *w)
         w->old_tail[i] = b->tail[i];
 }
 
+/* Inside the sharding groups, then each shard between the groups. */
 static void scatter_gradients(struct build *b, struct weights *w, int blocks)
 {
-    if (w->shards.ranks < 2)
-        return;
     double times = w->p->memory.sharding == SHARD_DDP ? 2 : 1; /* all-reduce: scatter and gather */
-    add_shard_ring(b, &w->shards, COLL_REDUCE_SCATTER, times * w->scatter_bytes * blocks,
-                   w->scatter_label, w->task);
-    link_stream(b, w->scattered, w->task, b->tail);
+    double bytes = w->scatter_bytes * blocks;
+    if (w->shards.count > 1) {
+        add_line_ring(b, &w->shards, COLL_REDUCE_SCATTER, times * ring_sent(bytes, w->shards.count),
+                      w->scatter_label, w->task);
+        link_stream(b, w->scattered, w->task, b->tail);
+    }
+    if (w->between.count > 1) {
+        add_line_ring(b, &w->between, COLL_ALL_REDUCE,
+                      2 * ring_sent(bytes / w->shards.count, w->between.count), w->between_label,
+                      w->task);
+        link_stream(b, w->scattered, w->task, b->tail);
+    }
 }
 
 static void finish_training(struct build *b, struct weights *w)
@@ -503,8 +529,11 @@ static void finish_training(struct build *b, struct weights *w)
     }
     if (w->p->memory.sharding == SHARD_ZERO1 ||
         w->p->memory.sharding == SHARD_ZERO2) { /* updated weights go out */
-        add_shard_ring(b, &w->shards, COLL_ALL_GATHER, w->gather_bytes * w->p->block_count,
-                       w->gather_label[0], w->task);
+        if (w->shards.count < 2)
+            return;
+        add_line_ring(b, &w->shards, COLL_ALL_GATHER,
+                      ring_sent(w->gather_bytes * w->p->block_count, w->shards.count),
+                      w->gather_label[0], w->task);
         link_stream(b, w->gathered, w->task, b->tail);
     }
 }
@@ -519,10 +548,13 @@ static int *minus_ones(struct arena *a, int count)
 
 static struct weights weights_new(struct build *b, const struct plan *p)
 {
-    double params = dit_block_params(p->c.model);
+    int tensor = p->tensor > 1 ? p->tensor : 1, shards = p->memory.shard_ranks;
+    int groups = p->phase == PLAN_STEP && !p->c.options.inference ? p->gpus / tensor / shards : 1;
+    double params = dit_block_params(p->c.model) / tensor;
     int n = b->s->gpus, unit = p->memory.fsdp_units > 0 ? p->memory.fsdp_units : p->block_count;
     struct weights w = {.p = p,
-                        .shards = shards_of(p, n, b->s->folded > 1),
+                        .shards = line_of(b, shards, tensor),
+                        .between = line_of(b, groups, shards * tensor),
                         .gather_bytes = 2 * params,
                         .unit = unit,
                         .scatter_bytes = (p->c.options.grad_fp32 ? 4 : 2) * params,
@@ -535,6 +567,8 @@ static struct weights weights_new(struct build *b, const struct plan *p)
     if (!p->c.options.inference) {
         w.gather_label[1] = label_of(b, "weights all-gather", PASS_RECOMPUTE, CLASS_FSDP, true);
         w.scatter_label = label_of(b, "gradients reduce-scatter", PASS_BACKWARD, CLASS_FSDP, true);
+        if (groups > 1)
+            w.between_label = label_of(b, "gradients all-reduce", PASS_BACKWARD, CLASS_FSDP, true);
     }
     return w;
 }
@@ -542,7 +576,7 @@ static struct weights weights_new(struct build *b, const struct plan *p)
 static void add_block(struct build *b, const struct plan *p, const struct cp_program *programs,
                       int block, bool forward)
 {
-    for (b->base = 0; b->base < b->s->gpus; b->base += p->cp)
+    for (b->base = 0; b->base < b->s->gpus; b->base += plan_ranks(p))
         add_passes(b, &programs[block], &p->blocks[block].conf, forward);
 }
 
@@ -579,10 +613,11 @@ static void add_backward(struct build *b, const struct plan *p, const struct cp_
 static int unit_gpus(const struct plan *p, const struct sim_options *o, bool all,
                      const struct topo *topo)
 {
-    int w = p->c.cluster->gpus_per_node, unit = p->cp < w ? w : p->cp;
+    int w = p->c.cluster->gpus_per_node, ranks = plan_ranks(p), unit = ranks < w ? w : ranks;
+    int sharing = p->memory.shard_ranks * (p->tensor > 1 ? p->tensor : 1);
     bool ideal = o->fabric.leaf_nodes == 0 && !o->fabric.rails && !topo;
-    bool fits = unit % w == 0 && unit % p->cp == 0 && p->gpus % unit == 0;
-    bool shared_alike = p->memory.shard_ranks == p->gpus || p->memory.shard_ranks <= w;
+    bool fits = unit % w == 0 && unit % ranks == 0 && p->gpus % unit == 0;
+    bool shared_alike = sharing == p->gpus || (sharing <= w && w % sharing == 0);
     return !all && ideal && fits && shared_alike && unit < p->gpus ? unit : p->gpus;
 }
 

@@ -374,6 +374,11 @@ static bool execute(const struct args *g, struct prov *prov, const char **phase,
         return false;
     *phase = "read the plan";
     const struct plan *p = plan_read(g->plan, a, e);
+    if (p && p->tensor > 1)
+        return err_set(e, ERR_INPUT, err_at_name(g->plan),
+                       "tensor parallelism of degree %d: only context parallelism can be run; plan "
+                       "without --tp",
+                       p->tensor);
     if (!p || !set_up(g, p, &o, a, e))
         return false;
     bool mine = writes(o.comm);

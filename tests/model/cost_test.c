@@ -63,6 +63,56 @@ static void grouped_queries_move_fewer_keys(void)
                  "KA02b KV replicated to 16");
 }
 
+/* Narayanan et al., "Efficient Large-Scale Language Model Training on GPU Clusters", section 3.2: a
+ * layer's all-reduces move 8 b s h (t-1)/t elements a device, forward and backward. */
+static void tensor_parallelism_moves_what_megatron_says(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 8, 1, 1, arena);
+    f.model.cross_blocks = 0, f.model.plain_blocks = 1;
+    f.c.linear = f.c.options.tensor_allreduce = true;
+    struct cp_conf c = fixture_conf(CP_SINGLE, 1, 1, false, 16, arena);
+    c.tensor = 4;
+    c.pieces = cp_pieces_even(16, 4, arena);
+    double elements = 8 * 64000.0 * 2048 * 3 / 4;
+    gsl_test_rel(program_bytes(&f, &c, PASSES, 2).send_near, 2 * elements, 1e-12, "all-reduces");
+    f.c.options.tensor_allreduce = false;
+    gsl_test_rel(program_bytes(&f, &c, PASS_FORWARD, 2).send_near, elements, 1e-12,
+                 "sequence parallelism: as much forward");
+    gsl_test_rel(program_bytes(&f, &c, PASS_BACKWARD, 2).send_near, 1.5 * elements, 1e-12,
+                 "the backward gathers the inputs of both layers again");
+    f.model.cross_blocks = 1, f.model.plain_blocks = 0;
+    gsl_test_rel(program_bytes(&f, &c, PASS_FORWARD, 2).send_near, 1.5 * elements, 1e-12,
+                 "cross-attention: a third pair");
+}
+
+/* 2 tensor ranks x 2 head groups x 2 sequence groups, both placements: each rank has one place, and
+ * what a row or column sends it receives. */
+static void tensor_ranks_keep_their_own_rows_and_columns(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 2, 4, 0.1, 0.3, arena);
+    f.c.linear = true;
+    struct cp_conf c = fixture_conf(CP_HYBRID, 2, 2, true, 16, arena);
+    c.tensor = 2;
+    c.pieces = cp_pieces_even(16, 4, arena);
+    for (int inside = 0; inside < 2; inside++) {
+        double sent = 0, received = 0;
+        c.heads_inside = inside;
+        for (int r = 0; r < 8; r++) {
+            gsl_test_int(cp_rank_at(&c, cp_head_rank(&c, r), cp_seq_rank(&c, r)), r, "rank %d", r);
+            gsl_test_int(cp_head_rank(&c, r) / 2, r % 2, "tensor ranks are neighbours");
+            sent += bytes_sent(program_bytes(&f, &c, PASSES, r));
+            received += bytes_received(program_bytes(&f, &c, PASSES, r));
+        }
+        gsl_test_rel(sent, received, 1e-12, "all that is sent arrives");
+    }
+    /* a rank's all-to-all: 4 heads of its own go and 4 come, S/4 tokens, to one peer */
+    gsl_test_rel(phase_bytes(&f, &c, "o all-to-all", 3).send_near +
+                     phase_bytes(&f, &c, "o all-to-all", 3).send_far,
+                 4 * 16000 * 128 * 2, 1e-12, "O of 4 heads");
+}
+
 static void uneven_heads_send_and_receive_differently(void)
 {
     struct fixture f;
@@ -531,6 +581,8 @@ int main(void)
     arena = arena_new();
     even_ulysses_moves_what_enumeration_says();
     grouped_queries_move_fewer_keys();
+    tensor_parallelism_moves_what_megatron_says();
+    tensor_ranks_keep_their_own_rows_and_columns();
     uneven_heads_send_and_receive_differently();
     the_fullest_rank_of_an_uneven_alltoall_sets_the_pace();
     selective_gather_moves_the_union();
