@@ -320,7 +320,11 @@ static bool strategy_facts(struct cli *c, const char *name, struct table *t, str
     const struct cp_strategy_info *i = &cp_strategies[s];
     fact(t, "name", i->name);
     fact(t, "what it does", i->what);
-    fact(t, "head groups", i->rows ? i->balanced ? "balanced by work" : "equal counts" : "none");
+    fact(t, "head groups",
+         i->rows ? i->balanced   ? "balanced by work"
+                   : i->permutes ? "equal counts by work"
+                                 : "equal counts"
+                 : "none");
     fact(t, "sequence groups", i->columns ? "yes" : "none");
     fact(t, "KV between sequence groups", moves[i->move]);
     return true;

@@ -53,6 +53,10 @@ const struct arg_group workload_sparsity = {
         OPTION_QTY("sparsity", QTY_RATIO, "S", "the same as 1 - keep: 90%"),
         OPTION_LIST("head-sparsity", QTY_RATIO, "A,B,..",
                     "the sparsity of each head, in all blocks"),
+        OPTION_QTY("shard-skew", QTY_NUMBER, "R",
+                   "work of the busiest sequence shard over the mean, sparse attention (1)"),
+        OPTION_QTY("moved-blocks", QTY_RATIO, "S",
+                   "db-sp: share of a rank's blocks that go to other ranks (all that may)"),
         OPTION_TEXT("union", "MODEL", NULL,
                     "what a rank must fetch: field:length=5.5, field:share=0.34, "
                     "markov:rho=0.8,omega=0.4, independent, fixed:0.3, full"),
@@ -204,6 +208,14 @@ static bool read_sparsity(struct cli *c, const struct dit_model *m, const struct
     if (args_given(c->args, "union") &&
         !union_parse(args_text(c->args, "union"), args_at(c->args, "union"), &s->model, e))
         return false;
+    if (args_qty_or(c->args, "moved-blocks", 0) > 1)
+        return err_set(e, ERR_INPUT, args_at(c->args, "moved-blocks"),
+                       "'%s' is out of range; want a share up to 1",
+                       args_text(c->args, "moved-blocks"));
+    s->shard_skew = args_qty_or(c->args, "shard-skew", 1);
+    if (!(s->shard_skew >= 1))
+        return err_set(e, ERR_INPUT, args_at(c->args, "shard-skew"),
+                       "'%s' is out of range; want 1 or more", args_text(c->args, "shard-skew"));
     *out = s;
     return true;
 }
@@ -219,6 +231,7 @@ static struct cp_options read_options(const struct args *g)
     o.split_heads = !args_given(g, "whole-heads");
     o.predictor_rank = (int)args_int_or(g, "predictor-rank", o.predictor_rank);
     o.inference = args_given(g, "inference");
+    o.moved_blocks = args_qty_or(g, "moved-blocks", o.moved_blocks);
     o.tensor_allreduce = args_given(g, "tp-all-reduce");
     return o;
 }

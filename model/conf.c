@@ -6,27 +6,30 @@
 #include <string.h>
 
 const struct cp_strategy_info cp_strategies[CP_STRATEGIES] = {
-    [CP_SINGLE] = {"single", false, false, false, MOVE_NONE, "one GPU, no exchange"},
-    [CP_ULYSSES] = {"ulysses", false, true, false, MOVE_NONE, "even heads, all-to-all"},
-    [CP_HCP] = {"hcp", true, true, false, MOVE_NONE, "heads balanced by work, uneven all-to-all"},
-    [CP_SCP] = {"scp", false, false, true, MOVE_ROWS,
+    [CP_SINGLE] = {"single", false, false, false, MOVE_NONE, false, "one GPU, no exchange"},
+    [CP_ULYSSES] = {"ulysses", false, true, false, MOVE_NONE, false, "even heads, all-to-all"},
+    [CP_HCP] = {"hcp", true, true, false, MOVE_NONE, false,
+                "heads balanced by work, uneven all-to-all"},
+    [CP_SCP] = {"scp", false, false, true, MOVE_ROWS, false,
                 "queries stay, only the needed KV rows are fetched"},
-    [CP_SCP_DENSE] = {"scp-dense", false, false, true, MOVE_ALL_ROWS,
+    [CP_SCP_DENSE] = {"scp-dense", false, false, true, MOVE_ALL_ROWS, false,
                       "queries stay, all KV rows are fetched"},
-    [CP_ALLGATHER] = {"all-gather", false, false, true, MOVE_ALLGATHER,
+    [CP_ALLGATHER] = {"all-gather", false, false, true, MOVE_ALLGATHER, false,
                       "queries stay, KV all-gathered, gradients reduce-scattered"},
-    [CP_RING] = {"ring", false, false, true, MOVE_RING,
+    [CP_RING] = {"ring", false, false, true, MOVE_RING, false,
                  "queries stay, KV goes around under the compute"},
-    [CP_USP] = {"usp", false, true, true, MOVE_RING, "even heads in rows, ring in columns"},
-    [CP_HYBRID] = {"hybrid", true, true, true, MOVE_ROWS,
+    [CP_USP] = {"usp", false, true, true, MOVE_RING, false, "even heads in rows, ring in columns"},
+    [CP_HYBRID] = {"hybrid", true, true, true, MOVE_ROWS, false,
                    "balanced heads in rows, needed KV rows in columns"},
-    [CP_HYBRID_DENSE] = {"hybrid-dense", true, true, true, MOVE_ALL_ROWS,
+    [CP_HYBRID_DENSE] = {"hybrid-dense", true, true, true, MOVE_ALL_ROWS, false,
                          "balanced heads in rows, all KV rows in columns"},
+    [CP_DB_SP] = {"db-sp", false, true, true, MOVE_RING, true,
+                  "usp with heads shared out by work and blocks moved to level the ring"},
 };
 
-const char *const cp_strategy_names[] = {"single",    "ulysses",      "hcp",  "scp",
-                                         "scp-dense", "all-gather",   "ring", "usp",
-                                         "hybrid",    "hybrid-dense", NULL};
+const char *const cp_strategy_names[] = {"single",    "ulysses",      "hcp",   "scp",
+                                         "scp-dense", "all-gather",   "ring",  "usp",
+                                         "hybrid",    "hybrid-dense", "db-sp", NULL};
 
 int cp_strategy_of(const char *name)
 {

@@ -29,6 +29,8 @@ enum cp_strategy {
     CP_USP,          /* even heads in rows, ring in columns */
     CP_HYBRID,       /* balanced heads in rows, selective gather in columns */
     CP_HYBRID_DENSE, /* balanced heads in rows, dense gather in columns */
+    CP_DB_SP, /* db-SP (arXiv 2511.23113): USP, with as many heads of equal work on each rank, and
+                 blocks of queries and keys moved inside a column so that its ring is level */
     CP_STRATEGIES
 };
 
@@ -45,6 +47,7 @@ struct cp_strategy_info {
     bool balanced;      /* heads go where the work is least; otherwise equal counts */
     bool rows, columns; /* uses head groups, sequence groups */
     enum cp_move move;
+    bool permutes;    /* blocks change ranks inside a column before attention, and back after it */
     const char *what; /* one line for people */
 };
 extern const struct cp_strategy_info cp_strategies[CP_STRATEGIES];

@@ -258,12 +258,40 @@ static double hop_s(const struct walk *w, const struct cp_phase *p, struct group
     return cost_exchange_s(w->cluster, node == end_node ? near : far, p->calls);
 }
 
-/* All ranks of a column are alike in a ring phase: same compute each step, so the recurrence
- * collapses to (n-1) max(step, hop) + step once they start together (KA09b). The backward carries
- * gradients: its hops weigh `to`. */
+static bool members_alike(const double *v, struct group g)
+{
+    for (int i = 1; i < g.count; i++)
+        if (fabs(v[g.start + i * g.stride] - v[g.start]) > 1e-12 * v[g.start])
+            return false;
+    return true;
+}
+
+/* Ranks of unequal work: the recurrence itself. */
+static void walk_uneven_ring(struct walk *w, const struct cp_phase *p, struct group g, double start,
+                             double hop)
+{
+    int n = g.count;
+    double *compute = ARENA_ARRAY(w->scratch, double, n *n),
+           *end = ARENA_ARRAY(w->scratch, double, n);
+    for (int i = 0; i < n * n; i++)
+        compute[i] = p->seconds[g.start + i / n * g.stride];
+    cost_ring_s(compute, n, hop, end, w->scratch);
+    for (int i = 0; i < n; i++) {
+        int r = g.start + i * g.stride;
+        w->wait[r] = start - w->clock[r];
+        w->busy[r] = end[i];
+    }
+}
+
+/* Where all ranks of a column are alike the recurrence collapses to (n-1) max(step, hop) + step
+ * once they start together (KA09b). The backward carries gradients: its hops weigh `to`. */
 static void walk_ring(struct walk *w, const struct cp_phase *p, struct group g, double start)
 {
     double hop = hop_s(w, p, g, p->pass == PASS_BACKWARD ? p->to[g.start] : p->from[g.start]);
+    if (!members_alike(p->seconds, g)) {
+        walk_uneven_ring(w, p, g, start, hop);
+        return;
+    }
     for (int i = 0; i < g.count; i++) {
         int r = g.start + i * g.stride;
         double busy = (g.count - 1) * fmax(p->seconds[r], hop) + p->seconds[r];

@@ -132,6 +132,8 @@ static void attention(const struct cp_case *c, const struct mem_options *o,
     if (conf->head_groups > 1)
         part[MEM_STAGING] = (m->heads + 2.0 * m->kv_heads) * tokens / cp_ranks(conf) * d * BF16 +
                             (q + 2 * kv) * shard * d * BF16;
+    if (cp_strategies[conf->strategy].permutes && conf->sparse) /* blocks on their way */
+        part[MEM_STAGING] += (q + 2 * kv) * shard * d * BF16;
     double rows = kv_rows(c, conf, block, head_rank, tokens, kv);
     part[MEM_KV] = rows * 2 * d * (training ? BF16 + FP32 : BF16); /* dK, dV add up in fp32 */
     part[MEM_INDEX] = index_bytes(c, o, conf, block, tokens, q);

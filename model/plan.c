@@ -75,6 +75,10 @@ uint64_t plan_signature(const struct plan *p)
                        p->c.options.inference};
     for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
         h = add_int(h, facts[i]);
+    if (p->c.options.moved_blocks >= 0)
+        h = add_num(h, p->c.options.moved_blocks);
+    if (p->c.sparsity->shard_skew > 1)
+        h = add_num(h, p->c.sparsity->shard_skew);
     if (p->tensor > 1)
         h = add_int(add_int(h, p->tensor), p->c.options.tensor_allreduce);
     for (int b = 0; b < p->block_count; b++)
@@ -179,6 +183,8 @@ static void write_sparsity(struct json *j, const struct sparsity *s)
     json_text(j, "name", s->name);
     json_text(j, "source", s->source);
     json_text(j, "union", union_text(&s->model, text, sizeof text));
+    if (s->shard_skew > 1)
+        json_num(j, "shard_skew", s->shard_skew);
     if (s->model.kind == UNION_MEASURED) {
         json_array(j, "union_shards");
         for (int i = 0; i < s->table.shard_count; i++)
@@ -218,6 +224,8 @@ static void write_case(struct json *j, const struct plan *p)
     json_bool(j, "split_heads", o->split_heads);
     json_int(j, "predictor_rank", o->predictor_rank);
     json_bool(j, "inference", o->inference);
+    if (o->moved_blocks >= 0)
+        json_num(j, "moved_blocks", o->moved_blocks);
     json_end(j);
     json_object(j, "memory");
     json_text(j, "sharding", sharding_names[p->memory.sharding]);
@@ -467,6 +475,8 @@ static struct sparsity *read_sparsity(const struct cfg *root, const struct dit_m
         return NULL;
     const struct cfg *rows = need_list(map, "keep", dit_blocks(m), e);
     s->source = cfg_text_or(map, "source", "plan");
+    if (!cfg_qty_or(map, "shard_skew", QTY_NUMBER, 1, &s->shard_skew, e))
+        return NULL;
     s->blocks = dit_blocks(m);
     s->heads = m->heads;
     double *keep = ARENA_ARRAY(a, double, (size_t)s->blocks *(size_t)s->heads);
@@ -515,8 +525,12 @@ static bool read_case(const struct cfg *root, struct plan *p, struct err *e)
         !cfg_bool_or(w, "grad_fp32", true, &o->grad_fp32, e) ||
         !cfg_bool_or(w, "split_heads", true, &o->split_heads, e) ||
         !read_int32(w, "predictor_rank", 1, MOST_RANKS, &o->predictor_rank, e) ||
-        !cfg_bool_or(w, "inference", false, &o->inference, e))
+        !cfg_bool_or(w, "inference", false, &o->inference, e) ||
+        !cfg_qty_or(w, "moved_blocks", QTY_RATIO, -1, &o->moved_blocks, e))
         return false;
+    if (o->moved_blocks > 1)
+        return err_set(e, ERR_INPUT, cfg_get(w, "moved_blocks")->at,
+                       "moved_blocks: %g; want a share up to 1", o->moved_blocks);
     const struct cfg *grid = cfg_get(w, "grid");
     if (grid && (grid->kind != CFG_TEXT || !grid_parse(grid->text, grid->at, &p->c.grid, e)))
         return err_set(e, ERR_INPUT, grid->at, "grid: want TxHxW");

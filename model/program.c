@@ -10,6 +10,7 @@ struct cp_options cp_options_default(void)
     return (struct cp_options){.checkpointing = CHECKPOINT_FULL,
                                .grad_fp32 = true,
                                .split_heads = true,
+                               .moved_blocks = -1,
                                .predictor_rank = 16};
 }
 
@@ -259,14 +260,74 @@ static void add_gradient_return(struct build *b)
         add_row_copy(b, "scatter dkv rows", PASS_BACKWARD);
 }
 
+/* ---- db-SP ---- */
+
+/* Its greedy planner runs on the host: milliseconds for each new mask (facts: docs/model.md). */
+#define PLAN_BLOCKS_S 1e-3
+
+/* What it leaves of the skew between sequence shards (arXiv 2511.23113, after balancing blocks). */
+#define LEVELLED_SKEW 1.05
+
+static bool permutes(const struct build *b)
+{
+    return cp_strategies[b->conf->strategy].permutes && b->conf->sparse && b->conf->seq_groups > 1;
+}
+
+/* `q` Q-like and `kv` K-like tensors: a rank's moved blocks spread over its column. */
+static void add_permute(struct build *b, const char *name, enum cp_pass pass, int q, int kv)
+{
+    if (!permutes(b))
+        return;
+    int n = b->conf->seq_groups;
+    double moved = b->c->options.moved_blocks, share = moved < 0 ? (n - 1.0) / n : moved;
+    struct cp_phase *p = add(b, name, pass, PHASE_ALLTOALL, SCOPE_COLUMN, CLASS_COLLECTIVE);
+    double *from = per_rank(b);
+    for (int r = 0; r < b->ranks; r++) {
+        int h = head_rank(b, r);
+        from[r] = share / (n - 1) * (q * b->held.q[h] + kv * b->held.kv[h]) * b->shard *
+                  b->m->head_dim * BF16 * b->samples;
+    }
+    p->from = from;
+    p->to = all_ranks(b, 1);
+    p->calls = q + kv;
+}
+
+/* Each rank tells its column which key blocks its query blocks keep, and plans where blocks go. */
+static void add_block_plan(struct build *b)
+{
+    if (!permutes(b))
+        return;
+    struct cp_phase *p =
+        add(b, "mask exchange", PASS_FORWARD, PHASE_ALLTOALL, SCOPE_COLUMN, CLASS_COLLECTIVE);
+    double *from = per_rank(b), block = b->conf->query_group;
+    for (int r = 0; r < b->ranks; r++)
+        from[r] =
+            b->held.q[head_rank(b, r)] * b->shard / block * b->tokens / block / 8 * b->samples;
+    p->from = from;
+    p->to = all_ranks(b, 1);
+    add_compute(b, "plan blocks", PASS_FORWARD, CLASS_SELECT, PLAN_BLOCKS_S);
+    b->phases[b->count - 1].host = true;
+}
+
+/* The first sequence shard has shard_skew times the mean work, the others share the rest. */
+static double shard_factor(const struct build *b, int rank)
+{
+    int n = b->conf->seq_groups;
+    double skew = b->c->sparsity->shard_skew;
+    if (n < 2 || !(skew > 1))
+        return 1;
+    skew = fmin(skew, permutes(b) ? LEVELLED_SKEW : n);
+    return cp_seq_rank(b->conf, rank) == 0 ? skew : (n - skew) / (n - 1);
+}
+
 /* Seconds of attention on `keys_share` of the keys: all (1), or one ring step's (1 / g_s). */
 static double attention_s(const struct build *b, int rank, bool backward, double keys_share)
 {
     int h = head_rank(b, rank);
     double rows = b->held.q[h] * b->shard * b->samples;
     if (b->conf->sparse)
-        return kern_sparse_s(b->c->kernels, backward, rows, b->pairs[h] * keys_share,
-                             b->m->head_dim);
+        return kern_sparse_s(b->c->kernels, backward, rows,
+                             b->pairs[h] * keys_share * shard_factor(b, rank), b->m->head_dim);
     return kern_dense_s(b->c->kernels, &b->c->cluster->gpu, backward, rows, b->tokens * keys_share,
                         b->m->head_dim);
 }
@@ -359,7 +420,10 @@ static void forward(struct build *b)
     add_to_heads(b, "qkv all-to-all", PASS_FORWARD, 1, 2, b->m->head_dim, 3);
     add_copy(b, "unpack qkv", PASS_FORWARD, 3);
     add_gather(b, PASS_FORWARD);
+    add_block_plan(b);
+    add_permute(b, "permute qkv blocks", PASS_FORWARD, 1, 2);
     add_attention(b, PASS_FORWARD);
+    add_permute(b, "permute o blocks", PASS_FORWARD, 1, 0);
     add_to_tokens(b, "o all-to-all", PASS_FORWARD, 1, 0, 1);
     add_copy(b, "unpack o", PASS_FORWARD, 1);
     add_tensor_out(b, "attention reduce-scatter", "attention all-reduce", PASS_FORWARD, 1);
@@ -387,9 +451,11 @@ static void recompute(struct build *b)
     add_to_heads(b, "qkv all-to-all again", PASS_RECOMPUTE, 1, 2, b->m->head_dim, 3);
     add_copy(b, "unpack qkv again", PASS_RECOMPUTE, 3);
     add_gather(b, PASS_RECOMPUTE);
+    add_permute(b, "permute qkv blocks again", PASS_RECOMPUTE, 1, 2);
     if (how == CHECKPOINT_SELECTIVE)
         return;
     add_attention(b, PASS_RECOMPUTE);
+    add_permute(b, "permute o blocks again", PASS_RECOMPUTE, 1, 0);
     add_to_tokens(b, "o all-to-all again", PASS_RECOMPUTE, 1, 0, 1);
 }
 
@@ -404,8 +470,10 @@ static void backward(struct build *b)
     add_to_heads(b, "do all-to-all", PASS_BACKWARD, 1, 0, b->m->head_dim, 1);
     if (b->c->options.checkpointing == CHECKPOINT_NONE && !b->c->options.keep_kv)
         add_gather(b, PASS_BACKWARD);
+    add_permute(b, "permute do blocks", PASS_BACKWARD, 1, 0);
     add_attention(b, PASS_BACKWARD);
     add_gradient_return(b);
+    add_permute(b, "permute dqkv blocks", PASS_BACKWARD, 1, 2);
     add_copy(b, "pack dqkv", PASS_BACKWARD, 3);
     add_to_tokens(b, "dqkv all-to-all", PASS_BACKWARD, 1, 2, 3);
     add_copy(b, "unpack dqkv", PASS_BACKWARD, 3);

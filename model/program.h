@@ -8,6 +8,10 @@
  * Backward: do a2a (row), kv gather again unless kept, attention, dkv return (column), dqkv a2a
  * (row).
  *
+ * db-SP moves blocks inside a column: masks (a bit for each query and key block of query_group
+ * tokens) go to all, the host plans, then Q, K, V, later O, dO and dQ, dK, dV travel there and
+ * back.
+ *
  * Tensor parallelism (Megatron-LM, arXiv 1909.08053 and 2205.05198) adds, around the linear layers,
  * hidden states of the tensor group: an all-gather before and a reduce-scatter after attention and
  * after the FFN, and the same in the backward, where the gathered inputs are fetched once more for
@@ -67,6 +71,7 @@ struct cp_phase {
      * bytes a hop in the backward's middle steps. */
     const double *from, *to;
     const double *matrix;
+    bool host;     /* PHASE_COMPUTE: on the host, the GPU waits */
     bool hop_home; /* PHASE_RING, backward: gradients take one more hop, of to - from bytes */
     int calls;     /* collective calls it stands for: each pays the latency */
 };
@@ -77,13 +82,15 @@ extern const char *const checkpointing_names[]; /* "none", "selective", "full" *
 /* Choices that are the same for all blocks. */
 struct cp_options {
     enum checkpointing checkpointing;
-    bool keep_kv;       /* gathered KV is kept for the backward, not fetched again */
-    bool grad_fp32;     /* dK, dV travel as fp32; a ring then also takes them home in an extra hop
-                         * (yunchang), while in bf16     the last step's hop is saved
-                         * (TransformerEngine):     facts/cp 1.0 */
-    bool split_heads;   /* heads may be split by query range */
-    int predictor_rank; /* r: width of Q_lr, K_lr per head (DSV: 16) */
-    bool inference;     /* forward only */
+    bool keep_kv;        /* gathered KV is kept for the backward, not fetched again */
+    bool grad_fp32;      /* dK, dV travel as fp32; a ring then also takes them home in an extra hop
+                          * (yunchang), while in bf16     the last step's hop is saved
+                          * (TransformerEngine):     facts/cp 1.0 */
+    bool split_heads;    /* heads may be split by query range */
+    int predictor_rank;  /* r: width of Q_lr, K_lr per head (DSV: 16) */
+    bool inference;      /* forward only */
+    double moved_blocks; /* db-SP: share of a rank's blocks that go to other ranks of its column;
+                          * below 0: (g_s - 1) / g_s, each block lands anywhere */
     bool tensor_allreduce; /* tensor parallelism without sequence parallelism: norms and residuals
                             * on every tensor rank */
 };

@@ -181,6 +181,31 @@ static void slice_of(struct slice *s, const struct cp_case *c, int tensor, int r
     s->c.sparsity = &s->sparsity;
 }
 
+/* db-SP's rule: the heaviest head that is left goes to the rank with the least work that still has
+ * room, as many on each. */
+static void assign_equal_counts(const struct cp_case *c, int block, struct cp_conf *conf,
+                                struct arena *a, struct arena *scratch)
+{
+    int heads = c->model->heads, r = conf->head_groups, *count = ARENA_ARRAY(scratch, int, r);
+    double *load = ARENA_ARRAY(scratch, double, r), *work = ARENA_ARRAY(scratch, double, heads);
+    struct cp_piece *pieces = ARENA_ARRAY(a, struct cp_piece, heads);
+    for (int h = 0; h < heads; h++)
+        work[h] = head_work_s(c, block, h, conf);
+    for (int i = 0; i < heads; i++) {
+        int head = 0, least = -1;
+        for (int h = 1; h < heads; h++)
+            head = work[h] > work[head] ? h : head;
+        for (int g = 0; g < r; g++)
+            if (count[g] < heads / r && (least < 0 || load[g] < load[least]))
+                least = g;
+        pieces[head] = (struct cp_piece){.head = head, .head_rank = least, .share = 1};
+        load[least] += work[head];
+        count[least]++;
+        work[head] = -1;
+    }
+    conf->pieces = pieces;
+}
+
 /* Each tensor rank shares out its own heads. */
 static bool assign_tensor(const struct cp_case *c, int block, int64_t nodes, struct cp_conf *conf,
                           struct arena *a, struct arena *scratch, struct err *e)
@@ -218,6 +243,10 @@ bool plan_assign_heads(const struct cp_case *c, int block, int64_t nodes, struct
     conf->assign_gap = 0;
     if (cp_tensor(conf) > 1)
         return assign_tensor(c, block, nodes, conf, a, scratch, e);
+    if (conf->head_groups > 1 && cp_strategies[conf->strategy].permutes) {
+        assign_equal_counts(c, block, conf, a, scratch);
+        return true;
+    }
     if (conf->head_groups == 1 || !cp_strategies[conf->strategy].balanced) {
         conf->pieces = cp_pieces_even(heads, conf->head_groups, a);
         return true;

@@ -40,7 +40,7 @@ static bool dispatch_fits(const struct search *s, enum cp_strategy strategy, int
         return false;
     if (sparse)
         return true;
-    if (cp_strategies[strategy].move == MOVE_ROWS)
+    if (cp_strategies[strategy].move == MOVE_ROWS || cp_strategies[strategy].permutes)
         return false;
     return !(cp_strategies[strategy].balanced && g_h == s->cp && s->heads % g_h == 0);
 }
@@ -54,7 +54,9 @@ static bool degrees_fit(const struct search *s, enum cp_strategy strategy, int g
         return false;
     if (s->r->head_groups && (g_h != s->r->head_groups || g_s != s->r->seq_groups))
         return false;
-    return !s->r->strategies || s->r->strategies[strategy];
+    if (s->r->strategies)
+        return s->r->strategies[strategy];
+    return !i->permutes || s->c.sparsity->shard_skew > 1; /* else there is nothing to level */
 }
 
 /* Placement is a choice only when both degrees are real and the replica spans nodes. */

@@ -310,7 +310,8 @@ static void add_phase(struct build *b, int place)
             add_group(b, place, r, l);
         } else if (p->seconds[r] > 0) {
             int gpu = b->base + r;
-            add_work(b, gpu, p->cost == CLASS_COPY ? PLAY_HBM : PLAY_SM, p->seconds[r], l.own);
+            enum play_lane lane = p->host ? PLAY_HOST : p->cost == CLASS_COPY ? PLAY_HBM : PLAY_SM;
+            add_work(b, gpu, lane, p->seconds[r], l.own);
             span(b, place, r, b->tail[gpu], b->tail[gpu]);
         }
     }

@@ -475,11 +475,58 @@ static void check_conservation(const struct fixture *f, const struct cp_conf *c)
     }
 }
 
+/* facts/cp.md 2.3: the permutation moves the moved share of Q, K, V, and of O back: 16 heads on 2
+ * head ranks, 4 shards of 16000 tokens. Three quarters of a rank's blocks leave if each lands
+ * anywhere. */
+static void blocks_that_change_ranks_travel_there_and_back(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 8, 0.1, 1, arena);
+    struct cp_conf c = fixture_conf(CP_DB_SP, 2, 4, true, 16, arena);
+    double qkv = 3 * 8 * 16000.0 * 128 * 2;
+    gsl_test_rel(phase_bytes(&f, &c, "permute qkv blocks", 3).send_near, 0.75 * qkv, 1e-12,
+                 "Q, K, V, three quarters of them");
+    f.c.options.moved_blocks = 0.1;
+    gsl_test_rel(phase_bytes(&f, &c, "permute qkv blocks", 3).recv_near, 0.1 * qkv, 1e-12,
+                 "a tenth");
+    gsl_test_rel(phase_bytes(&f, &c, "permute o blocks", 3).recv_near, 0.1 * qkv / 3, 1e-12, "O");
+    gsl_test_rel(phase_bytes(&f, &c, "permute dqkv blocks", 3).recv_near, 0.1 * qkv, 1e-12,
+                 "gradients");
+    /* 8 heads, 16000 / 32 query blocks x 64000 / 32 key blocks, a bit each, to 3 others */
+    gsl_test_rel(phase_bytes(&f, &c, "mask exchange", 3).send_near, 3 * 8 * 500 * 2000 / 8.0, 1e-12,
+                 "masks");
+}
+
+/* Links that cost nothing: the ring of a column takes as long as its busiest shard, 1.3 times the
+ * mean, or 1.05 once blocks were moved. */
+static void moving_blocks_levels_the_ring(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 8, 0.1, 1, arena);
+    f.cluster.nvlink.bytes_per_s = 1e18;
+    struct cp_conf usp = fixture_conf(CP_USP, 2, 4, true, 16, arena), db = usp;
+    db.strategy = CP_DB_SP;
+    const char *name = "attention";
+    double took[3];
+    for (int i = 0; i < 3; i++) {
+        const struct cp_conf *c = i < 2 ? &usp : &db;
+        f.sparsity.shard_skew = i ? 1.3 : 1;
+        struct cp_program p = cp_program_of(&f.c, 0, c, arena);
+        struct program_time t = cost_program_time(&p, c, &f.cluster, arena, arena);
+        const struct cp_phase *phase = fixture_phase(&p, name);
+        took[i] = t.phase[phase - p.phases].busy_max_s;
+    }
+    double merge = 4 * kern_copy_s(&f.kernels, &f.cluster.gpu, 3 * 8 * 16000.0 * 128 * 4);
+    gsl_test_rel((took[1] - merge) / (took[0] - merge), 1.3, 1e-6, "the busiest shard");
+    gsl_test_rel((took[2] - merge) / (took[0] - merge), 1.05, 1e-6, "levelled");
+}
+
 static void what_is_sent_is_received(void)
 {
     struct fixture f;
     fixture_init(&f, 24, 24, 9600, 4, 4, 0.2, 0.5, arena);
     f.c.options.checkpointing = CHECKPOINT_FULL;
+    f.c.options.moved_blocks = 0.3;
     struct rng rng = rng_stream(1, "conservation", 0, 0, 0);
     for (int s = 0; s < CP_STRATEGIES; s++) {
         const struct cp_strategy_info *i = &cp_strategies[s];
@@ -598,6 +645,8 @@ int main(void)
     fetching_rows_pays_below_a_union();
     the_ring_recurrence_is_exact();
     closed_forms_equal_enumeration();
+    blocks_that_change_ranks_travel_there_and_back();
+    moving_blocks_levels_the_ring();
     what_is_sent_is_received();
     degenerate_hybrids_are_their_ends();
     fetching_all_rows_is_an_allgather();
