@@ -18,7 +18,7 @@ struct explain {
 
 /* ---- winner against runner-up ---- */
 
-static const char *const class_names[COST_CLASSES] = {
+const char *const plan_class_names[COST_CLASSES] = {
     [CLASS_ATTENTION_DENSE] = "dense attention",
     [CLASS_ATTENTION_SPARSE] = "sparse attention",
     [CLASS_SELECT] = "selection",
@@ -49,7 +49,7 @@ static void explain_classes(const struct explain *x, const struct plan_candidate
         double a = w->time.class_s[k], b = l ? l->time.class_s[k] : 0;
         if (a == 0 && b == 0)
             continue;
-        fprintf(x->out, "    %-19s %12s", class_names[k], time_or_dash(a, QTY_BUF));
+        fprintf(x->out, "    %-19s %12s", plan_class_names[k], time_or_dash(a, QTY_BUF));
         if (l)
             fprintf(x->out, " %12s %s%11s", time_or_dash(b, QTY_BUF),
                     b - a > NEGLIGIBLE_S   ? "+"
@@ -84,7 +84,7 @@ static void explain_degrees(const struct explain *x)
         else if (d->fits && d->tie)
             fprintf(x->out,
                     "CP %d is a tie with it: measure %s to separate them (shardwise calibrate).\n",
-                    d->cp, d->doubt >= 0 ? class_names[d->doubt] : "both");
+                    d->cp, d->doubt >= 0 ? plan_class_names[d->doubt] : "both");
     }
 }
 
@@ -101,7 +101,7 @@ static void explain_doubt(const struct explain *x, const struct plan_compared *c
         fputs(" The runner-up is a tie", x->out);
         if (widest >= 0)
             fprintf(x->out, ": measure %s to separate them (shardwise calibrate)",
-                    class_names[widest]);
+                    plan_class_names[widest]);
         fputc('.', x->out);
     }
     fputc('\n', x->out);
