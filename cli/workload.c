@@ -81,6 +81,9 @@ const struct arg_group workload_training = {
         OPTION_FLAG("keep-kv", "keep gathered KV for the backward instead of fetching it again"),
         OPTION_CHOICE("grads", grad_names, "TYPE", "type that gradients of KV travel in (fp32)"),
         OPTION_CHOICE("indices", index_names, "FORM", "how lists of critical KV are kept (list)"),
+        OPTION_CHOICE("offload", offload_names, "WHAT",
+                      "to the host for the backward: lists of critical KV, with kv gathered KV as "
+                      "well (indices)"),
         OPTION_INT("predictor-rank", 1, 4096, "R", "width of the low-rank Q and K of a head (16)"),
         OPTION_QTY("resident", QTY_BYTES, "BYTES",
                    "other memory of each GPU: CUDA context, NCCL, VAE, text encoder (6 GB)"),
@@ -232,6 +235,8 @@ static struct cp_options read_options(const struct args *g)
     o.predictor_rank = (int)args_int_or(g, "predictor-rank", o.predictor_rank);
     o.inference = args_given(g, "inference");
     o.moved_blocks = args_qty_or(g, "moved-blocks", o.moved_blocks);
+    o.offload = (enum offload)args_choice_or(g, "offload", (int)o.offload);
+    o.index_bitmap = args_choice_or(g, "indices", o.index_bitmap);
     o.tensor_allreduce = args_given(g, "tp-all-reduce");
     return o;
 }

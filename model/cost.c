@@ -322,6 +322,36 @@ static void walk_collective(struct walk *w, const struct cp_phase *p)
     }
 }
 
+/* Copies to and from the host run beside all else. */
+static void walk_host(struct walk *w, const struct cp_phase *p, struct phase_time *out)
+{
+    for (int r = 0; r < w->p->ranks; r++) {
+        double busy = (p->from ? p->from[r] : p->to[r]) / w->cluster->pcie_bytes_per_s;
+        out->busy_max_s = fmax(out->busy_max_s, busy);
+        out->busy_mean_s += busy / w->p->ranks;
+    }
+}
+
+/* What the copies of a direction take beyond the passes they run beside: blocks follow each other,
+ * so that one block's copies have the time of one block. */
+static void expose_host(const struct cp_program *p, struct program_time *t)
+{
+    double room[2] = {t->pass_s[PASS_FORWARD],
+                      t->pass_s[PASS_RECOMPUTE] + t->pass_s[PASS_BACKWARD]};
+    for (int i = 0; i < p->phase_count; i++) {
+        const struct cp_phase *ph = &p->phases[i];
+        if (ph->kind != PHASE_HOST)
+            continue;
+        double *left = &room[ph->pass != PASS_FORWARD];
+        double exposed = fmax(0, t->phase[i].busy_max_s - *left);
+        *left = fmax(0, *left - t->phase[i].busy_max_s);
+        t->phase[i].critical_s = exposed;
+        t->pass_s[ph->pass] += exposed;
+        t->class_s[ph->cost] += exposed;
+        t->total_s += exposed;
+    }
+}
+
 /* What of a phase is computing; the rest of its time is exchange that nothing hides. */
 static double phase_compute_s(const struct cp_phase *p, const struct cp_conf *conf, int rank)
 {
@@ -334,6 +364,10 @@ static void walk_phase(struct walk *w, const struct cp_phase *p, struct phase_ti
                        struct program_time *t)
 {
     int ranks = w->p->ranks;
+    if (p->kind == PHASE_HOST) {
+        walk_host(w, p, out);
+        return;
+    }
     if (p->kind == PHASE_COMPUTE)
         for (int r = 0; r < ranks; r++) {
             w->busy[r] = p->seconds[r];
@@ -388,6 +422,7 @@ struct program_time cost_program_time(const struct cp_program *p, const struct c
         t.class_s[ph->cost] += share;
         t.total_s += share;
     }
+    expose_host(p, &t);
     return t;
 }
 

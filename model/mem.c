@@ -106,8 +106,8 @@ static double kv_rows(const struct cp_case *c, const struct cp_conf *conf, int b
     return rows;
 }
 
-/* int32 lists padded to the densest head, or one bit a key; indices are offloaded, two blocks are
- * on the GPU. */
+/* int32 lists padded to the densest head, or one bit a key; two blocks' are on the GPU if they are
+ * offloaded. Inference needs one block's. */
 static double index_bytes(const struct cp_case *c, const struct mem_options *o,
                           const struct cp_conf *conf, int block, double tokens, double heads_held)
 {
@@ -115,7 +115,10 @@ static double index_bytes(const struct cp_case *c, const struct mem_options *o,
     for (int h = 0; h < c->model->heads; h++)
         most = fmax(most, sparsity_keep(c->sparsity, block, h));
     double list = o->index_bitmap ? tokens / 8 : 4 * most * tokens;
-    return conf->sparse ? 2 * heads_held * groups * list : 0;
+    int blocks = c->options.inference                 ? 1
+                 : c->options.offload == OFFLOAD_NONE ? dit_blocks(c->model)
+                                                      : 2;
+    return conf->sparse ? blocks * heads_held * groups * list : 0;
 }
 
 static void attention(const struct cp_case *c, const struct mem_options *o,

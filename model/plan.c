@@ -75,6 +75,8 @@ uint64_t plan_signature(const struct plan *p)
                        p->c.options.inference};
     for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
         h = add_int(h, facts[i]);
+    if (p->c.options.offload != OFFLOAD_INDICES)
+        h = add_text(h, offload_names[p->c.options.offload]);
     if (p->c.options.moved_blocks >= 0)
         h = add_num(h, p->c.options.moved_blocks);
     if (p->c.sparsity->shard_skew > 1)
@@ -224,6 +226,7 @@ static void write_case(struct json *j, const struct plan *p)
     json_bool(j, "split_heads", o->split_heads);
     json_int(j, "predictor_rank", o->predictor_rank);
     json_bool(j, "inference", o->inference);
+    json_text(j, "offload", offload_names[o->offload]);
     if (o->moved_blocks >= 0)
         json_num(j, "moved_blocks", o->moved_blocks);
     json_end(j);
@@ -514,7 +517,7 @@ static bool read_case(const struct cfg *root, struct plan *p, struct err *e)
 {
     const struct cfg *w = cfg_need(root, "workload", e), *m = cfg_need(root, "memory", e);
     struct cp_options *o = &p->c.options;
-    int phase, checkpointing, sharding;
+    int phase, checkpointing, sharding, offload = OFFLOAD_INDICES;
     if (!w || !m || !cfg_int(w, "video_tokens", 1, DIT_TOKENS_MAX, &p->c.video_tokens, e) ||
         !read_int32(w, "samples", 1, MOST_RANKS, &p->c.samples, e) ||
         !cfg_enum(w, "phase", plan_phase_names, &phase, e) ||
@@ -528,6 +531,9 @@ static bool read_case(const struct cfg *root, struct plan *p, struct err *e)
         !cfg_bool_or(w, "inference", false, &o->inference, e) ||
         !cfg_qty_or(w, "moved_blocks", QTY_RATIO, -1, &o->moved_blocks, e))
         return false;
+    if (cfg_get(w, "offload") && !cfg_enum(w, "offload", offload_names, &offload, e))
+        return false;
+    o->offload = (enum offload)offload;
     if (o->moved_blocks > 1)
         return err_set(e, ERR_INPUT, cfg_get(w, "moved_blocks")->at,
                        "moved_blocks: %g; want a share up to 1", o->moved_blocks);
@@ -545,6 +551,7 @@ static bool read_case(const struct cfg *root, struct plan *p, struct err *e)
         !cfg_qty(m, "aux_bytes", QTY_NUMBER, &p->memory.aux_bytes, e))
         return false;
     p->memory.sharding = (enum sharding)sharding;
+    o->index_bitmap = p->memory.index_bitmap;
     return true;
 }
 

@@ -5,12 +5,15 @@
 
 const char *const checkpointing_names[] = {"none", "selective", "full", NULL};
 
+const char *const offload_names[] = {"none", "indices", "kv", NULL};
+
 struct cp_options cp_options_default(void)
 {
     return (struct cp_options){.checkpointing = CHECKPOINT_FULL,
                                .grad_fp32 = true,
                                .split_heads = true,
                                .moved_blocks = -1,
+                               .offload = OFFLOAD_INDICES,
                                .predictor_rank = 16};
 }
 
@@ -260,6 +263,65 @@ static void add_gradient_return(struct build *b)
         add_row_copy(b, "scatter dkv rows", PASS_BACKWARD);
 }
 
+/* ---- the host's memory ---- */
+
+static bool offloads(const struct build *b, enum offload least)
+{
+    return b->c->options.offload >= least && !b->c->options.inference &&
+           b->c->cluster->pcie_bytes_per_s > 0;
+}
+
+static void add_host(struct build *b, const char *name, enum cp_pass pass, const double *bytes,
+                     bool to_host)
+{
+    struct cp_phase *p = add(b, name, pass, PHASE_HOST, SCOPE_NONE, CLASS_COPY);
+    *(to_host ? &p->from : &p->to) = bytes;
+}
+
+/* 4 bytes for each query group and kept key (KA15c), or a bit for each key. */
+static void add_index_host(struct build *b, const char *name, enum cp_pass pass, bool to_host)
+{
+    if (!offloads(b, OFFLOAD_INDICES) || !b->conf->sparse)
+        return;
+    double *held = ARENA_ARRAY(b->a, double, cp_head_ranks(b->conf)), *bytes = per_rank(b);
+    for (int i = 0; i < b->conf->piece_count; i++) {
+        const struct cp_piece *p = &b->conf->pieces[i];
+        double keep = sparsity_keep(b->c->sparsity, b->block, p->head);
+        double list = b->c->options.index_bitmap ? b->tokens / 8 : 4 * keep * b->tokens;
+        held[p->head_rank] += p->share * b->shard / b->conf->query_group * list * b->samples;
+    }
+    for (int r = 0; r < b->ranks; r++)
+        bytes[r] = held[head_rank(b, r)];
+    add_host(b, name, pass, bytes, to_host);
+}
+
+static bool offloads_kv(const struct build *b)
+{
+    enum cp_move move = cp_strategies[b->conf->strategy].move;
+    return offloads(b, OFFLOAD_KV) && b->conf->seq_groups > 1 && move != MOVE_NONE &&
+           move != MOVE_RING;
+}
+
+static void add_kv_host(struct build *b, const char *name, enum cp_pass pass, bool to_host)
+{
+    if (!offloads_kv(b))
+        return;
+    double *bytes = per_rank(b);
+    for (int r = 0; r < b->ranks; r++)
+        bytes[r] =
+            b->fetched[head_rank(b, r)] * (b->conf->seq_groups - 1) * 2.0 * b->m->head_dim * BF16;
+    add_host(b, name, pass, bytes, to_host);
+}
+
+/* Gathered KV for the second time. */
+static void add_gather_again(struct build *b, enum cp_pass pass)
+{
+    if (offloads_kv(b))
+        add_kv_host(b, "fetch kv", pass, false);
+    else
+        add_gather(b, pass);
+}
+
 /* ---- db-SP ---- */
 
 /* Its greedy planner runs on the host: milliseconds for each new mask (facts: docs/model.md). */
@@ -416,10 +478,12 @@ static void forward(struct build *b)
     add_tensor_in(b, "hidden all-gather", PASS_FORWARD, 1);
     if (b->conf->sparse)
         add_select(b);
+    add_index_host(b, "offload indices", PASS_FORWARD, true);
     add_copy(b, "pack qkv", PASS_FORWARD, 3);
     add_to_heads(b, "qkv all-to-all", PASS_FORWARD, 1, 2, b->m->head_dim, 3);
     add_copy(b, "unpack qkv", PASS_FORWARD, 3);
     add_gather(b, PASS_FORWARD);
+    add_kv_host(b, "offload kv", PASS_FORWARD, true);
     add_block_plan(b);
     add_permute(b, "permute qkv blocks", PASS_FORWARD, 1, 2);
     add_attention(b, PASS_FORWARD);
@@ -450,7 +514,9 @@ static void recompute(struct build *b)
     add_copy(b, "pack qkv again", PASS_RECOMPUTE, 3);
     add_to_heads(b, "qkv all-to-all again", PASS_RECOMPUTE, 1, 2, b->m->head_dim, 3);
     add_copy(b, "unpack qkv again", PASS_RECOMPUTE, 3);
-    add_gather(b, PASS_RECOMPUTE);
+    if (how == CHECKPOINT_FULL)
+        add_index_host(b, "fetch indices", PASS_RECOMPUTE, false);
+    add_gather_again(b, PASS_RECOMPUTE);
     add_permute(b, "permute qkv blocks again", PASS_RECOMPUTE, 1, 2);
     if (how == CHECKPOINT_SELECTIVE)
         return;
@@ -468,8 +534,10 @@ static void backward(struct build *b)
     add_tensor_in(b, "attention gradient all-gather", PASS_BACKWARD, 2);
     add_copy(b, "pack do", PASS_BACKWARD, 1);
     add_to_heads(b, "do all-to-all", PASS_BACKWARD, 1, 0, b->m->head_dim, 1);
+    if (b->c->options.checkpointing != CHECKPOINT_FULL)
+        add_index_host(b, "fetch indices", PASS_BACKWARD, false);
     if (b->c->options.checkpointing == CHECKPOINT_NONE && !b->c->options.keep_kv)
-        add_gather(b, PASS_BACKWARD);
+        add_gather_again(b, PASS_BACKWARD);
     add_permute(b, "permute do blocks", PASS_BACKWARD, 1, 0);
     add_attention(b, PASS_BACKWARD);
     add_gradient_return(b);

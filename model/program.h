@@ -37,7 +37,8 @@ enum phase_kind {
     PHASE_ALLGATHER, /* ring-schedule collectives on equal shares */
     PHASE_REDUCESCATTER,
     PHASE_ALLREDUCE,
-    PHASE_RING /* seq_groups steps of compute, KV passed on beneath; facts: two-slot recurrence */
+    PHASE_HOST, /* bytes to or from the host's memory over PCIe, beside the work of the block */
+    PHASE_RING  /* seq_groups steps of compute, KV passed on beneath; facts: two-slot recurrence */
 };
 
 enum phase_scope { SCOPE_NONE, SCOPE_ROW, SCOPE_COLUMN, SCOPE_TENSOR };
@@ -67,8 +68,9 @@ struct cp_phase {
     /* PHASE_ALLTOALL: rank i sends from[i] * to[j] bytes to rank j of its row or column (i != j).
      * If `matrix` is set (ranks x ranks, bytes i -> j) it is used instead.
      * PHASE_ALLGATHER, PHASE_REDUCESCATTER, PHASE_ALLREDUCE: from[i] is each rank's own share in
-     * bytes (1 / n of the whole), equal within a group. PHASE_RING: from[i] is bytes a hop, to[i]
-     * bytes a hop in the backward's middle steps. */
+     * bytes (1 / n of the whole), equal within a group. PHASE_HOST: from[i] bytes go to the host,
+     * or to[i] come back. PHASE_RING: from[i] is bytes a hop, to[i] bytes a hop in the backward's
+     * middle steps. */
     const double *from, *to;
     const double *matrix;
     bool host;     /* PHASE_COMPUTE: on the host, the GPU waits */
@@ -79,15 +81,22 @@ struct cp_phase {
 enum checkpointing { CHECKPOINT_NONE, CHECKPOINT_SELECTIVE, CHECKPOINT_FULL };
 extern const char *const checkpointing_names[]; /* "none", "selective", "full" */
 
+/* What waits in the host's memory for the backward. Indices: two blocks' are on the GPU. KV: what a
+ * rank gathered comes back from the host instead of from its peers. */
+enum offload { OFFLOAD_NONE, OFFLOAD_INDICES, OFFLOAD_KV };
+extern const char *const offload_names[]; /* "none", "indices", "kv": indices and KV */
+
 /* Choices that are the same for all blocks. */
 struct cp_options {
     enum checkpointing checkpointing;
-    bool keep_kv;        /* gathered KV is kept for the backward, not fetched again */
-    bool grad_fp32;      /* dK, dV travel as fp32; a ring then also takes them home in an extra hop
-                          * (yunchang), while in bf16     the last step's hop is saved
-                          * (TransformerEngine):     facts/cp 1.0 */
-    bool split_heads;    /* heads may be split by query range */
-    int predictor_rank;  /* r: width of Q_lr, K_lr per head (DSV: 16) */
+    bool keep_kv;       /* gathered KV is kept for the backward, not fetched again */
+    bool grad_fp32;     /* dK, dV travel as fp32; a ring then also takes them home in an extra hop
+                         * (yunchang), while in bf16     the last step's hop is saved
+                         * (TransformerEngine):     facts/cp 1.0 */
+    bool split_heads;   /* heads may be split by query range */
+    int predictor_rank; /* r: width of Q_lr, K_lr per head (DSV: 16) */
+    enum offload offload;
+    bool index_bitmap;   /* lists of critical KV are bitmaps, S/8 bytes a group, not int32 lists */
     bool inference;      /* forward only */
     double moved_blocks; /* db-SP: share of a rank's blocks that go to other ranks of its column;
                           * below 0: (g_s - 1) / g_s, each block lands anywhere */

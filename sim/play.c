@@ -70,6 +70,14 @@ int play_mark(struct play_graph *g, int gpu, int phase)
     return add_task(g, (struct play_task){.kind = PLAY_MARK, .gpu = gpu, .phase = phase});
 }
 
+int play_copy(struct play_graph *g, int gpu, bool to_host, double bytes, int phase)
+{
+    assert(bytes >= 0);
+    return add_task(
+        g, (struct play_task){
+               .kind = PLAY_COPY, .gpu = gpu, .phase = phase, .bytes = bytes, .to_host = to_host});
+}
+
 /* Lists the messages of each member (a message to itself once). */
 static void index_messages(struct arena *a, struct exchange *x)
 {
@@ -406,8 +414,24 @@ static void message_end_at(struct run *r, const struct exchange *x, int member, 
     end_task(r, task);
 }
 
+/* Tags of copies: the task, and this. */
+#define COPY_TAG ((uint64_t)1 << 63)
+
+static void copy_begin(struct run *r, int task)
+{
+    const struct play_task *t = &r->g->tasks[task];
+    int route = wire_host(r->wire, t->gpu, t->to_host);
+    assert(route >= 0); /* topo_has_host */
+    r->out->begin_at[task] = r->now;
+    net_flow(r->net, r->now, route, t->bytes, COPY_TAG | (uint64_t)task);
+}
+
 static void message_end(struct run *r, uint64_t tag)
 {
+    if (tag & COPY_TAG) {
+        end_task(r, (int)(tag & ~COPY_TAG));
+        return;
+    }
     const struct exchange *x = &r->g->exchanges[tag >> 32];
     int from = (int)(tag >> 16 & 0xffff), to = (int)(tag & 0xffff);
     message_end_at(r, x, from, to);
@@ -431,6 +455,9 @@ static void begin_task(struct run *r, int task)
     case PLAY_MARK:
         r->out->begin_at[task] = r->now;
         end_task(r, task);
+        break;
+    case PLAY_COPY:
+        copy_begin(r, task);
         break;
     case PLAY_MEMBER:
         if (must_hold(r, task))

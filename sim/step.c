@@ -21,8 +21,11 @@ struct build {
     const struct sim_options *o;
     const struct cp_conf *conf; /* of the program at hand */
     const struct cp_program *p;
-    int base;  /* GPU of rank 0 of the replica at hand */
-    int *tail; /* [gpu]: last task, -1 none */
+    int base;                /* GPU of rank 0 of the replica at hand */
+    int *tail;               /* [gpu]: last task, -1 none */
+    int *out_tail, *in_tail; /* [gpu]: last copy to and from the host */
+    int *begun,
+        *begun_before; /* [gpu]: where the backward of this block and of the last one began */
     int label_room;
     bool by_place; /* labels are places in the program */
     bool record;   /* fill spans */
@@ -301,10 +304,37 @@ static void add_group(struct build *b, int place, int rank, struct labels l)
     }
 }
 
+/* To the host behind the block's work; from there one block ahead, as soon as the backward of the
+ * last block begins, and the block waits for it. */
+static void add_copies(struct build *b, const struct cp_phase *p, int label)
+{
+    for (int r = 0; r < b->p->ranks; r++) {
+        int gpu = b->base + r, before = p->from ? b->tail[gpu] : b->begun_before[gpu];
+        int *stream = p->from ? &b->out_tail[gpu] : &b->in_tail[gpu];
+        int task = play_copy(b->g, gpu, p->from != NULL, p->from ? p->from[r] : p->to[r], label);
+        if (before >= 0)
+            play_after(b->g, task, before);
+        if (*stream >= 0)
+            play_after(b->g, task, *stream);
+        *stream = task;
+        if (p->from)
+            continue;
+        if (b->out_tail[gpu] >= 0)
+            play_after(b->g, task, b->out_tail[gpu]);
+        int mark = play_mark(b->g, gpu, label);
+        play_after(b->g, mark, task);
+        chain(b, gpu, mark, mark);
+    }
+}
+
 static void add_phase(struct build *b, int place)
 {
     const struct cp_phase *p = &b->p->phases[place];
     struct labels l = labels_of(b, place);
+    if (p->kind == PHASE_HOST) {
+        add_copies(b, p, l.own);
+        return;
+    }
     for (int r = 0; r < b->p->ranks; r++) {
         if (p->kind != PHASE_COMPUTE) {
             add_group(b, place, r, l);
@@ -322,10 +352,22 @@ static void add_passes(struct build *b, const struct cp_program *p, const struct
 {
     b->p = p;
     b->conf = conf;
+    for (int r = 0; r < p->ranks && !forward; r++) {
+        b->begun_before[b->base + r] = b->begun[b->base + r];
+        b->begun[b->base + r] = b->tail[b->base + r];
+    }
     for (int i = 0; i < p->phase_count; i++)
         if ((p->phases[i].pass == PASS_FORWARD) == forward)
             add_phase(b, i);
     arena_reset(b->scratch);
+}
+
+static int *minus_ones(struct arena *a, int count)
+{
+    int *v = ARENA_ARRAY(a, int, count);
+    for (int i = 0; i < count; i++)
+        v[i] = -1;
+    return v;
 }
 
 static struct build build_new(struct step *s, const struct hw_cluster *cluster,
@@ -338,10 +380,21 @@ static struct build build_new(struct step *s, const struct hw_cluster *cluster,
                       .o = o,
                       .a = a,
                       .scratch = arena_new(),
-                      .tail = ARENA_ARRAY(a, int, gpus)};
-    for (int i = 0; i < gpus; i++)
-        b.tail[i] = -1;
+                      .tail = minus_ones(a, gpus),
+                      .out_tail = minus_ones(a, gpus),
+                      .in_tail = minus_ones(a, gpus),
+                      .begun = minus_ones(a, gpus),
+                      .begun_before = minus_ones(a, gpus)};
     return b;
+}
+
+/* Does it copy to or from the host? Then the wires must have one. */
+static bool uses_host(const struct cp_program *p)
+{
+    for (int i = 0; i < p->phase_count; i++)
+        if (p->phases[i].kind == PHASE_HOST)
+            return true;
+    return false;
 }
 
 bool step_of_program(const struct cp_program *p, const struct cp_conf *conf,
@@ -351,7 +404,9 @@ bool step_of_program(const struct cp_program *p, const struct cp_conf *conf,
     struct hw_cluster used = *cluster;
     used.nodes = (p->ranks + used.gpus_per_node - 1) / used.gpus_per_node;
     struct build b = build_new(out, cluster, o, p->ranks, a);
-    out->topo = topo_of_cluster(&used, &o->fabric, a, err_at_name(cluster->name), e);
+    struct topo_fabric fabric = o->fabric;
+    fabric.host = uses_host(p);
+    out->topo = topo_of_cluster(&used, &fabric, a, err_at_name(cluster->name), e);
     b.by_place = b.record = true;
     b.p = p;
     out->ranks = p->ranks;
@@ -539,14 +594,6 @@ static void finish_training(struct build *b, struct weights *w)
     }
 }
 
-static int *minus_ones(struct arena *a, int count)
-{
-    int *v = ARENA_ARRAY(a, int, count);
-    for (int i = 0; i < count; i++)
-        v[i] = -1;
-    return v;
-}
-
 static struct weights weights_new(struct build *b, const struct plan *p)
 {
     int tensor = p->tensor > 1 ? p->tensor : 1, shards = p->memory.shard_ranks;
@@ -643,10 +690,19 @@ bool step_of_plan(const struct plan *p, const struct sim_options *o, int runs, b
         used.nodes = unit > used.gpus_per_node ? unit / used.gpus_per_node : 2;
     struct build b = build_new(out, p->c.cluster, o, unit, a);
     out->folded = p->gpus / unit;
-    out->topo = topo ? topo : topo_of_cluster(&used, &o->fabric, a, at, e);
     struct cp_program *programs = ARENA_ARRAY(a, struct cp_program, p->block_count);
-    for (int i = 0; i < p->block_count; i++)
+    struct topo_fabric fabric = o->fabric;
+    for (int i = 0; i < p->block_count; i++) {
         programs[i] = cp_program_of(&p->c, i, &p->blocks[i].conf, a);
+        fabric.host |= uses_host(&programs[i]);
+    }
+    out->topo = topo ? topo : topo_of_cluster(&used, &fabric, a, at, e);
+    if (topo && fabric.host && !topo_has_host(topo)) {
+        arena_free(b.scratch);
+        return err_set(e, ERR_INPUT, at,
+                       "no CPU in the topology to offload to; want one, or a plan with --offload "
+                       "none");
+    }
     struct weights w = weights_new(&b, p);
     for (int k = 0; k < (p->c.options.inference ? runs : 1); k++)
         add_forward(&b, p, programs, &w);

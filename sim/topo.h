@@ -50,6 +50,8 @@ struct topo_fabric {
                      */
     bool rails;     /* NIC k of every server hangs on leaf k (rail-optimised) */
     bool pxn;
+    bool host;  /* with the host's memory: each GPU (and its NIC) under a PCIe switch, one for the
+                 * GPUs of  a NIC, and those under the CPU */
     int spines; /* uplinks of a leaf, chosen by destination; 0 counts as 1 */
     double
         oversubscription; /* NIC bandwidth below a leaf over its uplink bandwidth; 0 counts as 1 */
@@ -85,6 +87,10 @@ int wire_route(struct wire *w, int from_gpu, int to_gpu, sim_time *latency);
  * through its own ports and in through its own ports. For traffic between replicas of which only
  * one is simulated. */
 int wire_loop(struct wire *w, int gpu, sim_time *latency);
+
+/* The route between a GPU and the nearest CPU of its server; -1 when there is none. */
+int wire_host(struct wire *w, int gpu, bool to_host);
+bool topo_has_host(const struct topo *t); /* every GPU has both */
 
 /* The edges of wire_route's route, for reports; count returned, at most `room` written. */
 int wire_edges(struct wire *w, int from_gpu, int to_gpu, int *edges, int room);

@@ -497,6 +497,53 @@ static void blocks_that_change_ranks_travel_there_and_back(void)
                  "masks");
 }
 
+/* KA15c: 2e9 B of indices, there and back. PCIe so slow that the forward, or what is left of the
+ * step, ends before the copy: the block takes as long as the copies. */
+static void indices_wait_in_the_hosts_memory(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 50000, 1, 1, 0.2, 1, arena);
+    f.cluster.pcie_bytes_per_s = 1e6;
+    struct cp_conf c = fixture_conf(CP_SINGLE, 1, 1, true, 16, arena);
+    c.query_group = 16;
+    struct cp_program p = cp_program_of(&f.c, 0, &c, arena);
+    struct program_time slow = cost_program_time(&p, &c, &f.cluster, arena, arena);
+    const struct cp_phase *out = fixture_phase(&p, "offload indices"),
+                          *in = fixture_phase(&p, "fetch indices");
+    gsl_test(!out || !in, "there are copies");
+    gsl_test_rel(out->from[0], 2e9, 1e-12, "KA15c, there");
+    gsl_test_rel(in->to[0], 2e9, 1e-12, "and back");
+    gsl_test_rel(slow.total_s, 2 * 2e9 / 1e6, 1e-12, "copies are all that counts");
+    f.cluster.pcie_bytes_per_s = 1e15;
+    double fast = cost_program_time(&p, &c, &f.cluster, arena, arena).total_s;
+    f.c.options.offload = OFFLOAD_NONE;
+    p = cp_program_of(&f.c, 0, &c, arena);
+    gsl_test_rel(cost_program_time(&p, &c, &f.cluster, arena, arena).total_s, fast, 1e-12,
+                 "a fast link hides them");
+    f.c.options.offload = OFFLOAD_INDICES;
+    f.c.options.index_bitmap = true;
+    p = cp_program_of(&f.c, 0, &c, arena);
+    gsl_test_rel(fixture_phase(&p, "offload indices")->from[0], 16 * (50000 / 16.0) * 50000 / 8,
+                 1e-12, "a bit a key");
+}
+
+/* 4 shards of 16000 rows of 16 heads, three quarters of them remote: K and V, bf16. */
+static void gathered_kv_comes_back_from_the_host(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 4, 1, 1, arena);
+    f.cluster.pcie_bytes_per_s = 50e9;
+    f.c.options.checkpointing = CHECKPOINT_FULL;
+    f.c.options.offload = OFFLOAD_KV;
+    struct cp_conf c = fixture_conf(CP_SCP_DENSE, 1, 4, false, 16, arena);
+    struct cp_program p = cp_program_of(&f.c, 0, &c, arena);
+    double bytes = 3 * 16000.0 * 16 * 2 * 128 * 2;
+    gsl_test_rel(fixture_phase(&p, "offload kv")->from[1], bytes, 1e-12, "there");
+    gsl_test_rel(fixture_phase(&p, "fetch kv")->to[1], bytes, 1e-12, "and back");
+    gsl_test_rel(program_bytes(&f, &c, PASS_RECOMPUTE, 1).recv_near, 0, 1e-12,
+                 "peers are not asked again");
+}
+
 /* Links that cost nothing: the ring of a column takes as long as its busiest shard, 1.3 times the
  * mean, or 1.05 once blocks were moved. */
 static void moving_blocks_levels_the_ring(void)
@@ -646,6 +693,8 @@ int main(void)
     the_ring_recurrence_is_exact();
     closed_forms_equal_enumeration();
     blocks_that_change_ranks_travel_there_and_back();
+    indices_wait_in_the_hosts_memory();
+    gathered_kv_comes_back_from_the_host();
     moving_blocks_levels_the_ring();
     what_is_sent_is_received();
     degenerate_hybrids_are_their_ends();

@@ -31,6 +31,12 @@ static void index_lists_are_two_gigabytes_a_block(void)
     c.query_group = 16;
     gsl_test_rel(mem_of_block(&f.c, &o, 0, &c, arena).part[MEM_INDEX], 2 * 2e9, 1e-12,
                  "KA15c, two blocks at hand");
+    f.c.options.offload = OFFLOAD_NONE;
+    f.model.cross_blocks = 30;
+    gsl_test_rel(mem_of_block(&f.c, &o, 0, &c, arena).part[MEM_INDEX], 30 * 2e9, 1e-12,
+                 "all 30 blocks' without offloading");
+    f.c.options.offload = OFFLOAD_INDICES;
+    f.model.cross_blocks = 1;
     o.index_bitmap = true;
     gsl_test_rel(mem_of_block(&f.c, &o, 0, &c, arena).part[MEM_INDEX],
                  2 * 16 * (50000 / 16.0) * 50000 / 8, 1e-12, "one bit a key");
