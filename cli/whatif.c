@@ -1,6 +1,7 @@
 #include "cli/whatif.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "planner/explain.h"
 #include "sim/eval.h"
@@ -54,6 +55,18 @@ struct plan_limits whatif_limits(const struct args *g)
 const char *whatif_range(const struct interval *t, struct arena *a)
 {
     return arena_printf(a, " (90%%: %s to %s)", TIME(t->low_s), TIME(t->high_s));
+}
+
+bool whatif_resolution(const char *text, struct err_at at, struct whatif_sides *out, struct err *e)
+{
+    struct whatif_sides s;
+    char rest;
+    if (sscanf(text, "%7dx%7d%c", &s.height, &s.width, &rest) != 2 || s.height < 1 || s.width < 1 ||
+        s.height > DIT_SIDE_MAX || s.width > DIT_SIDE_MAX)
+        return err_set(e, ERR_INPUT, at,
+                       "'%.40s' is no resolution, want HEIGHTxWIDTH such as 720x1280", text);
+    *out = s;
+    return true;
 }
 
 static bool timed(const struct plan_fit *f)

@@ -21,6 +21,12 @@ struct plan_limits whatif_limits(const struct args *g); /* of whatif_target */
 /* " (90%: 27.1 s to 32.0 s)" in `a`. */
 const char *whatif_range(const struct interval *t, struct arena *a);
 
+/* "720x1280": height and width in pixels. */
+struct whatif_sides {
+    int height, width;
+};
+bool whatif_resolution(const char *text, struct err_at at, struct whatif_sides *out, struct err *e);
+
 /* Columns that every such table begins with, and their cells. */
 #define WHATIF_COLUMNS                                                                             \
     {"gpus", "GPUs", TABLE_INT, 0}, {"cp", "CP", TABLE_INT, 0},                                    \
