@@ -137,7 +137,7 @@ static bool settings_of(const struct study *s, const char *const *text, struct a
 {
     const char *resolution = NULL, *frames = NULL;
     struct err_at at = err_at_name(NULL);
-    bool yes;
+    bool yes = false;
     *count = 0;
     for (int i = 0; i < s->params; i++) {
         const struct arg_option *o = option_of(s->param[i]);
