@@ -39,4 +39,6 @@ f 5000 hcp ${ranks}x1 sparse 0.1,0.03,0.3
 g 4000 all-gather 1x$ranks sparse 0.15,0.05
 h 4000 scp 1x$ranks sparse 0.1,0.05
 i 3000 ulysses ${ranks}x1 dense 1
+j 4000 ring 1x$ranks dense 1
+k 6000 ring 1x$ranks sparse 0.1,0.05
 TESTS

@@ -70,21 +70,6 @@ static const char *next_name(struct cli *c, const char **rest)
     return name;
 }
 
-/* What no run had stays as the profile says: that must not go unnoticed. */
-static void warn_unmeasured(const struct measured_fit *fit)
-{
-    const char *comma = "";
-    for (int k = 0; k < MEASURED_KINDS; k++)
-        if (fit->line[k].points == 0) {
-            fprintf(stderr, "%s%s",
-                    *comma ? comma : "shardwise: not measured, so as the profile says: ",
-                    measured_names[k]);
-            comma = ", ";
-        }
-    if (*comma)
-        fputc('\n', stderr);
-}
-
 /* Fits kernels and links to the runs named by --measured, or reads such a fit. */
 static bool fit_measured(struct cli *c, struct measured_fit *fit, struct err *e)
 {
@@ -97,7 +82,7 @@ static bool fit_measured(struct cli *c, struct measured_fit *fit, struct err *e)
     if (!strchr(rest, ',')) {
         if (!measured_load(rest, fit, c->a, e) || !prov_input(c->prov, rest, e))
             return false;
-        warn_unmeasured(fit);
+        measured_warn(fit, stderr);
         return true;
     }
     while (*rest) {
@@ -111,7 +96,7 @@ static bool fit_measured(struct cli *c, struct measured_fit *fit, struct err *e)
     }
     if (!measured_solve(m, fit, e))
         return false;
-    warn_unmeasured(fit);
+    measured_warn(fit, stderr);
     return true;
 }
 

@@ -1,6 +1,7 @@
 /* Collectives from groups of messages, and the list of backends. */
 #include "kernels/comm.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -182,6 +183,58 @@ bool comm_shift(struct comm *c, const void *send, void *receive, int64_t bytes, 
     if (c->size == 1)
         return comm_copy(c->memory, receive, send, bytes, e);
     return c->backend->messages(c, c->memory, &out, 1, &in, 1, e);
+}
+
+/* ---- a hop beneath the computing ---- */
+
+struct comm_hop {
+    struct comm *c;
+    struct comm_message out, in;
+    pthread_t thread;
+    bool running, slept, ok;
+    struct err e;
+};
+
+static void *carry_out(void *arg)
+{
+    struct comm_hop *h = arg;
+    h->ok = h->c->backend->messages(h->c, NULL, &h->out, 1, &h->in, 1, &h->e);
+    return NULL;
+}
+
+struct comm_hop *comm_shift_begin(struct comm *c, const void *send, void *receive, int64_t bytes,
+                                  struct err *e)
+{
+    bool beneath = c->overlaps && c->size > 1 && (!c->memory || c->memory->host);
+    struct comm_hop *h = calloc(1, sizeof *h);
+    if (!h) {
+        comm_fail(c, e, "out of memory");
+        return NULL;
+    }
+    *h = (struct comm_hop){.c = c, .slept = c->sleeps, .ok = true};
+    h->out = (struct comm_message){(c->rank + 1) % c->size, (void *)(uintptr_t)send, bytes};
+    h->in = (struct comm_message){(c->rank + c->size - 1) % c->size, receive, bytes};
+    c->sleeps = c->sleeps || beneath; /* its core is at work on something else */
+    h->running = beneath && pthread_create(&h->thread, NULL, carry_out, h) == 0;
+    if (!h->running && !comm_shift(c, send, receive, bytes, e)) {
+        free(h);
+        return NULL;
+    }
+    return h;
+}
+
+bool comm_shift_end(struct comm_hop *h, struct err *e)
+{
+    if (!h)
+        return true;
+    if (h->running)
+        pthread_join(h->thread, NULL);
+    h->c->sleeps = h->slept;
+    bool ok = h->ok;
+    if (!ok && e->code == ERR_NONE)
+        *e = h->e;
+    free(h);
+    return ok;
 }
 
 bool comm_barrier(struct comm *c, struct err *e)

@@ -423,8 +423,8 @@ static bool attention_all(const struct accuracy_tables *t, struct residuals *out
     const struct points *pts = &t->attention;
     struct leave role = {.gpu = "h100_sxm", .by_role = true},
                  beyond = {.gpu = "h100_sxm", .beyond = true, .value = 8192};
-    bool ok = attention_round(pts, &role, "attention: test rows from calib rows", PROF_POINT,
-                              NULL, out, a, e) &&
+    bool ok = attention_round(pts, &role, "attention: test rows from calib rows", PROF_POINT, NULL,
+                              out, a, e) &&
               attention_round(pts, &beyond, "attention: beyond 8K tokens from below", PROF_OUTSIDE,
                               NULL, out, a, e);
     for (int i = 0; ok && i < 4; i++)

@@ -338,7 +338,8 @@ static bool bench_collective(struct bench *b)
     if (!mpi || !rank || strcmp(rank, "0") == 0)
         fputs("gpu,op,n_gpus,size_bytes,lat_us\n", b->out);
     struct comm_options c = {.ranks = mpi && size ? atoi(size) : b->o->ranks,
-                             .timeout_s = b->o->timeout_s};
+                             .timeout_s = b->o->timeout_s,
+                             .sleeps = run_takes_turns(b->o->ranks)};
     return comm->run(&c, collectives_main, b, b->e);
 }
 
@@ -365,7 +366,8 @@ static bool bench_machine(struct bench *b)
                        "want a prefix: PREFIX-kernels.yaml and PREFIX-cluster.yaml are written");
     bool mpi = strcmp(comm->name, "mpi") == 0;
     struct comm_options c = {.ranks = mpi && size ? atoi(size) : b->o->ranks,
-                             .timeout_s = b->o->timeout_s};
+                             .timeout_s = b->o->timeout_s,
+                             .sleeps = run_takes_turns(b->o->ranks)};
     return comm->run(&c, machine_main, b, b->e);
 }
 

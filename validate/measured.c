@@ -35,7 +35,7 @@ struct measured {
     struct arena *a;
     const struct plan *first;
     struct list list[MEASURED_KINDS];
-    int folds;
+    int folds, took_turns;
     const char *rows; /* the file at hand and its phase at hand */
     const struct run_row *row;
 };
@@ -164,9 +164,10 @@ static bool first_of_phase(const struct run_result *r, int i)
 }
 
 static bool add_rows(struct measured *m, const struct plan *p, const struct run_result *r,
-                     const char *rows, struct err *e)
+                     const struct rows_head *head, const char *rows, struct err *e)
 {
     m->first = m->first ? m->first : p;
+    m->took_turns += rows_take_turns(head);
     m->rows = rows;
     for (int i = 0; i < r->row_count; i++) {
         const struct run_row *x = &r->rows[i];
@@ -191,7 +192,7 @@ bool measured_add(struct measured *m, const char *plan, const char *rows, struct
         return false;
     if (head.signature != plan_signature(p))
         return err_set(e, ERR_INPUT, err_at_name(rows), "measured with another plan than %s", plan);
-    return add_rows(m, p, &r, rows, e);
+    return add_rows(m, p, &r, &head, rows, e);
 }
 
 /* The plan that the rows name, from here or from their own folder; NULL if it is in neither. */
@@ -228,7 +229,7 @@ bool measured_add_rows(struct measured *m, const char *const *plans, const char 
                        "measured with %s of signature %016" PRIx64 ", which is not %s: want --plan",
                        head.plan ? head.plan : "a plan", head.signature,
                        named ? "that file now" : "there");
-    return add_rows(m, p, &r, rows, e);
+    return add_rows(m, p, &r, &head, rows, e);
 }
 
 /* ---- fits ---- */
@@ -340,6 +341,7 @@ bool measured_solve(const struct measured *m, struct measured_fit *fit, struct e
         return err_set(e, ERR_INPUT, err_at_name("calibrate"), "no measured phases");
     fit->kernels = *m->first->c.kernels;
     fit->cluster = *m->first->c.cluster;
+    fit->took_turns = m->took_turns;
     fit->kernels.name = fit->cluster.name = "measured";
     fit->kernels.source = fit->cluster.source = "fitted to rows of shardwise-run";
     for (int i = 0; i < MEASURED_KINDS; i++)
@@ -369,7 +371,26 @@ struct plan_eval measured_eval(const struct measured_fit *fit)
     return (struct plan_eval){.name = "measured", .data = fit, .block = measured_block};
 }
 
-/* ---- tables ---- */
+/* ---- tables and words ---- */
+
+void measured_warn(const struct measured_fit *fit, FILE *out)
+{
+    const char *comma = "";
+    for (int k = 0; k < MEASURED_KINDS; k++)
+        if (fit->line[k].points == 0) {
+            fprintf(out, "%s%s",
+                    *comma ? comma : "shardwise: not measured, so as the profile says: ",
+                    measured_names[k]);
+            comma = ", ";
+        }
+    if (*comma)
+        fputc('\n', out);
+    if (fit->took_turns)
+        fprintf(out,
+                "shardwise: in %d of the runs ranks took turns on fewer cores: their times hold "
+                "each other's work\n",
+                fit->took_turns);
+}
 
 struct table *measured_points(const struct measured *m, struct arena *a)
 {

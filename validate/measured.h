@@ -46,6 +46,7 @@ extern const char *const measured_names[MEASURED_KINDS];
 struct measured_fit {
     struct kern_profile kernels; /* the first plan's with the fitted numbers in it */
     struct hw_cluster cluster;
+    int took_turns; /* files whose ranks outnumbered their cores: the fit holds that too */
     struct measured_line {
         int points;
         double per_call, per_unit; /* seconds of each; per_call is 0 for one-parameter fits */
@@ -71,6 +72,10 @@ bool measured_load(const char *path, struct measured_fit *fit, struct arena *a, 
 /* PREFIX-kernels.json and PREFIX-cluster.json, which --kernels and --cluster take. */
 bool measured_write(const struct measured_fit *fit, const char *prefix, struct arena *a,
                     struct err *e);
+
+/* What a person should know before relying on it, one line each: classes that no run had and so
+ * are as the profile says; ranks that took turns. Nothing when there is nothing. */
+void measured_warn(const struct measured_fit *fit, FILE *out);
 
 /* Every point after measured_solve: whose it is, measured, fitted, and the error of both fits. */
 struct table *measured_points(const struct measured *m, struct arena *a);

@@ -36,6 +36,7 @@ bool measured_save(const struct measured_fit *fit, const struct prov *prov, cons
     json_object(&j, NULL);
     json_text(&j, "schema", FIT_SCHEMA);
     prov_json(prov, &j);
+    json_int(&j, "took_turns", fit->took_turns);
     json_array(&j, "fitted");
     for (int i = 0; i < MEASURED_KINDS; i++)
         save_line(&j, measured_names[i], &fit->line[i]);
@@ -71,7 +72,7 @@ static bool load_line(const struct cfg *map, struct measured_fit *fit, struct er
 
 bool measured_load(const char *path, struct measured_fit *fit, struct arena *a, struct err *e)
 {
-    static const char *const keys[] = {"schema",  "provenance", "fitted",
+    static const char *const keys[] = {"schema",  "provenance", "took_turns", "fitted",
                                        "cluster", "kernels",    NULL};
     const struct cfg *map = cfg_read_file(path, a, e), *fitted, *cluster, *kernels;
     if (!map)
@@ -82,11 +83,14 @@ bool measured_load(const char *path, struct measured_fit *fit, struct arena *a, 
     if (!cfg_check_keys(map, keys, e) || !(fitted = cfg_need(map, "fitted", e)) ||
         !(cluster = cfg_need(map, "cluster", e)) || !(kernels = cfg_need(map, "kernels", e)))
         return false;
+    int64_t took_turns;
+    if (!cfg_int_or(map, "took_turns", 0, INT32_MAX, 0, &took_turns, e))
+        return false;
     const struct hw_cluster *c = hw_cluster_read(cluster, a, e);
     const struct kern_profile *k = c ? kern_read(kernels, a, e) : NULL;
     if (!k)
         return false;
-    *fit = (struct measured_fit){.kernels = *k, .cluster = *c};
+    *fit = (struct measured_fit){.kernels = *k, .cluster = *c, .took_turns = (int)took_turns};
     for (int i = 0; i < fitted->count; i++)
         if (!load_line(fitted->items[i], fit, e))
             return false;

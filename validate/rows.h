@@ -10,8 +10,9 @@
 #include "base/err.h"
 
 #define ROWS_SCHEMA "shardwise-measured/1"
-#define ROWS_PLACE  "# cores: %d, ranks on them: %d, threads of a rank: %d" /* of rank 0's machine \
-                                                                             */
+#define ROWS_PLACE                                                                                 \
+    "# cores: %d, ranks on them: %d, threads of a rank: %d" /* of rank 0's machine                 \
+                                                             */
 
 /* One phase of one rank in one repeat, as the file has it. */
 struct run_row {

@@ -75,6 +75,12 @@ struct run_place run_place_of(int ranks)
     return p;
 }
 
+bool run_takes_turns(int ranks)
+{
+    struct run_place p = run_place_of(ranks);
+    return p.ranks * p.threads > p.cores;
+}
+
 void run_share_cores(const struct comm *world)
 {
 #ifdef _OPENMP
@@ -266,7 +272,8 @@ bool run_plan(const struct plan *p, const struct run_options *o, FILE *out, cons
     *r = (struct run_result){.blocks = o->block_count, .verified = o->verify};
     struct job j = {.plan = p, .o = o, .out = out, .out_name = out_name, .a = a, .r = r};
     j.union_share = ARENA_ARRAY(a, double, o->block_count + 1);
-    struct comm_options c = {.ranks = p->cp, .timeout_s = o->timeout_s};
+    struct comm_options c = {
+        .ranks = p->cp, .timeout_s = o->timeout_s, .sleeps = run_takes_turns(p->cp)};
     bool ok = o->comm->run(&c, rank_main, &j, e);
     r->rows = j.rows, r->union_share = j.union_share;
     *root = j.root;

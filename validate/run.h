@@ -37,6 +37,7 @@ struct run_place {
     int cores, ranks, threads;
 };
 struct run_place run_place_of(int ranks);
+bool run_takes_turns(int ranks); /* more threads than cores */
 
 /* Called on a rank: its kernels use this machine's cores divided by its ranks, unless
  * OMP_NUM_THREADS is set. */

@@ -415,6 +415,7 @@ static bool calibrate(const struct args *g, struct arena *a, struct err *e)
     if (!measured_solve(m, &fit, e) || (g->out && !measured_write(&fit, g->out, a, e)))
         return false;
     measured_print(&fit, g->format, stdout, a);
+    measured_warn(&fit, stderr);
     return true;
 }
 

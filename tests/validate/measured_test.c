@@ -140,6 +140,7 @@ static void a_fit_is_a_file_that_reads_back(void)
     gsl_test(!measured_save(&fit, prov, "fit.json", arena, &e) ||
                  !measured_load("fit.json", &again, arena, &e),
              "there and back: %s", e.text);
+    gsl_test_int(again.took_turns, fit.took_turns, "whether ranks took turns");
     gsl_test(memcmp(&fit.line, &again.line, sizeof fit.line) != 0, "every line");
     gsl_test_rel(again.kernels.sparse.forward_row_s, fit.kernels.sparse.forward_row_s, 0,
                  "sparse, a row, every bit");
