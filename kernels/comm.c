@@ -61,11 +61,21 @@ bool comm_fail(const struct comm *c, struct err *e, const char *format, ...)
     return err_set(e, ERR_DEVICE, err_at_name(at), "%s", text);
 }
 
-double comm_now_s(void)
+static double clock_s(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double comm_now_s(void)
+{
+    return clock_s(CLOCK_MONOTONIC);
+}
+
+double comm_cpu_s(void)
+{
+    return clock_s(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* Messages for and from all peers but the rank itself, nearest higher rank first so that not all
@@ -237,16 +247,25 @@ bool comm_shift_end(struct comm_hop *h, struct err *e)
     return ok;
 }
 
-bool comm_barrier(struct comm *c, struct err *e)
+bool comm_largest(struct comm *c, double mine, double *largest, struct err *e)
 {
-    char token = 0, *tokens = calloc((size_t)c->size, 1);
+    double *all = calloc((size_t)c->size, sizeof *all);
     int64_t *parts = malloc(2 * (size_t)c->size * sizeof *parts);
-    bool ok = tokens && parts;
+    bool ok = all && parts;
     for (int i = 0; ok && i < c->size; i++)
-        parts[i] = 1, parts[c->size + i] = i;
-    ok = ok ? spread(c, NULL, &token, 1, (struct comm_parts){tokens, parts, parts + c->size}, e)
-            : comm_fail(c, e, "out of memory");
-    free(tokens);
+        parts[i] = sizeof mine, parts[c->size + i] = i * (int64_t)sizeof mine;
+    struct comm_parts to = {all, parts, parts + c->size};
+    ok = ok ? spread(c, NULL, &mine, sizeof mine, to, e) : comm_fail(c, e, "out of memory");
+    *largest = mine;
+    for (int i = 0; ok && i < c->size; i++)
+        *largest = all[i] > *largest ? all[i] : *largest;
+    free(all);
     free(parts);
     return ok;
+}
+
+bool comm_barrier(struct comm *c, struct err *e)
+{
+    double ignored;
+    return comm_largest(c, 0, &ignored, e);
 }

@@ -120,9 +120,13 @@ bool comm_shift_end(struct comm_hop *hop, struct err *e);
 
 /* All ranks have come here. */
 bool comm_barrier(struct comm *c, struct err *e);
+/* The same, and the largest of their numbers. */
+bool comm_largest(struct comm *c, double mine, double *largest, struct err *e);
 
 /* Seconds of a clock that only goes forward. */
 double comm_now_s(void);
+/* Seconds that this thread was at work on a core. */
+double comm_cpu_s(void);
 
 #ifdef __cplusplus
 }

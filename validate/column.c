@@ -202,8 +202,9 @@ static int64_t requested_bytes(const struct exec *x, int s)
     return x->mine->kv_count * shard_words(x, x->l.seq_rank) * 4;
 }
 
-/* Bits of wanted rows to their owners; lists of rows to give. */
-static bool exchange_requests(struct exec *x, double *sent, double *received, struct err *e)
+/* Bits of wanted rows to their owners. */
+static bool exchange_requests(struct exec *x, double *sent, double *received,
+                              struct comm_parts *arrived, struct err *e)
 {
     struct comm_parts out = x->col.out, in = x->col.in;
     out.data = x->col.request_out, in.data = x->col.request_in;
@@ -211,6 +212,7 @@ static bool exchange_requests(struct exec *x, double *sent, double *received, st
         ARENA_ARRAY(x->scratch, struct kern_copy, x->mine->kv_count * x->l.seq_groups);
     *sent = (double)set_parts(x, &out, request_bytes, false);
     *received = (double)set_parts(x, &in, requested_bytes, false);
+    *arrived = in;
     int n = 0;
     for (int s = 0; s < x->l.seq_groups; s++)
         for (int kv = 0; kv < x->mine->kv_count && s != x->l.seq_rank; kv++) {
@@ -222,8 +224,12 @@ static bool exchange_requests(struct exec *x, double *sent, double *received, st
                                         bytes,
                                         bytes};
         }
-    if (!x->b->copy(c, n, e) || !comm_alltoallv(x->column, out, in, e))
-        return false;
+    return x->b->copy(c, n, e) && comm_alltoallv(x->column, out, in, e);
+}
+
+/* Lists of rows to give. */
+static bool list_requested(struct exec *x, struct comm_parts in, struct err *e)
+{
     int me = x->l.seq_rank;
     int64_t words = shard_words(x, me);
     for (int s = 0; s < x->l.seq_groups; s++)
@@ -252,12 +258,21 @@ static bool remap_pieces(struct exec *x, struct err *e)
     return x->b->remap(r, x->mine->piece_count, e);
 }
 
+/* The work on bitmaps has rows of its own: the model prices the message only. */
 bool column_index(struct exec *x, struct err *e)
 {
+    static const char work[] = "unite selections";
     double sent, received;
-    return exec_meet(x, "index exchange", x->column, e) && unite(x, e) && count_wanted(x, e) &&
-           exchange_requests(x, &sent, &received, e) && remap_pieces(x, e) &&
-           exec_end(x, PASS_FORWARD, CLASS_COLLECTIVE, sent, received, 0, e);
+    struct comm_parts arrived;
+    exec_begin(x, work);
+    if (!unite(x, e) || !count_wanted(x, e) || !exec_end(x, PASS_FORWARD, CLASS_COPY, 0, 0, 0, e) ||
+        !exec_meet(x, "index exchange", x->column, e) ||
+        !exchange_requests(x, &sent, &received, &arrived, e) ||
+        !exec_end(x, PASS_FORWARD, CLASS_COLLECTIVE, sent, received, 0, e))
+        return false;
+    exec_begin(x, work);
+    return list_requested(x, arrived, e) && remap_pieces(x, e) &&
+           exec_end(x, PASS_FORWARD, CLASS_COPY, 0, 0, 0, e);
 }
 
 /* ---- rows of K and V to who wants them ---- */

@@ -98,12 +98,13 @@ static void read_head(const char *line, struct rows_head *h, bool *schema, struc
     h->plan = h->plan ? h->plan : input_name(line, a);
     sscanf(line, "# plan signature: %" SCNx64, &h->signature);
     sscanf(line, "# ranks: %d", &h->ranks);
+    h->cpu_clock = h->cpu_clock || strncmp(line, ROWS_CLOCK "cpu", sizeof ROWS_CLOCK + 2) == 0;
     sscanf(line, ROWS_PLACE, &h->cores, &h->ranks_here, &h->threads);
 }
 
 bool rows_take_turns(const struct rows_head *h)
 {
-    return h->cores > 0 && (double)h->ranks_here * h->threads > h->cores;
+    return !h->cpu_clock && h->cores > 0 && (double)h->ranks_here * h->threads > h->cores;
 }
 
 bool rows_is_file(const char *path)

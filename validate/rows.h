@@ -13,6 +13,7 @@
 #define ROWS_PLACE                                                                                 \
     "# cores: %d, ranks on them: %d, threads of a rank: %d" /* of rank 0's machine                 \
                                                              */
+#define ROWS_CLOCK "# clock: "                              /* wall, or cpu: exec_case.cpu_clock */
 
 /* One phase of one rank in one repeat, as the file has it. */
 struct run_row {
@@ -38,9 +39,10 @@ struct rows_head {
     /* The machine of rank 0: its cores, the ranks on it, the threads of each; 0 where the file does
      * not say. More threads than cores take turns. */
     int cores, ranks_here, threads;
+    bool cpu_clock;
     const char *plan; /* the plan's path as the run was given it; NULL if the file does not say */
 };
-bool rows_take_turns(const struct rows_head *h);
+bool rows_take_turns(const struct rows_head *h); /* and that shows: not by the CPU clock */
 
 extern const char *const rows_pass_names[]; /* by enum cp_pass */
 extern const char rows_columns[];           /* the line of column names, without its end */

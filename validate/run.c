@@ -98,6 +98,7 @@ void run_write_header(FILE *out, uint64_t signature, int ranks, const struct run
     fprintf(out, "# schema: %s\n# plan signature: %016" PRIx64 "\n# ranks: %d\n", ROWS_SCHEMA,
             signature, ranks);
     fprintf(out, ROWS_PLACE "\n", p.cores, p.ranks, p.threads);
+    fprintf(out, ROWS_CLOCK "%s\n", o->cpu_clock ? "cpu" : "wall");
     fprintf(out, "# backend: %s, comm: %s, warm-up: %d, repeats: %d\n%s\n", o->backend->name,
             o->comm->name, o->warmup, o->repeats, rows_columns);
 }
@@ -231,6 +232,7 @@ static bool run_block(struct job *j, struct comm *world, int index, struct err *
 {
     int block = j->o->blocks[index];
     struct exec_case c = run_case(j->plan, block, j->o->seed);
+    c.cpu_clock = j->o->cpu_clock;
     struct exec *x = exec_new(&c, j->o->backend, world, e);
     bool ok = x != NULL;
     double most, mean = 1;
@@ -272,8 +274,9 @@ bool run_plan(const struct plan *p, const struct run_options *o, FILE *out, cons
     *r = (struct run_result){.blocks = o->block_count, .verified = o->verify};
     struct job j = {.plan = p, .o = o, .out = out, .out_name = out_name, .a = a, .r = r};
     j.union_share = ARENA_ARRAY(a, double, o->block_count + 1);
-    struct comm_options c = {
-        .ranks = p->cp, .timeout_s = o->timeout_s, .sleeps = run_takes_turns(p->cp)};
+    struct comm_options c = {.ranks = p->cp,
+                             .timeout_s = o->timeout_s,
+                             .sleeps = o->cpu_clock || run_takes_turns(p->cp)};
     bool ok = o->comm->run(&c, rank_main, &j, e);
     r->rows = j.rows, r->union_share = j.union_share;
     *root = j.root;

@@ -17,6 +17,7 @@ struct run_options {
     int warmup, repeats;
     uint64_t seed;
     bool verify;
+    bool cpu_clock; /* exec_case */
     int block_count;
     const int *blocks;  /* of the plan, ascending */
     const char **phase; /* not NULL: where rank 0 of this process says what it does now */
