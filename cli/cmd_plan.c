@@ -4,6 +4,7 @@
 
 #include "cli/plan_view.h"
 #include "cli/workload.h"
+#include "model/calib.h"
 #include "planner/explain.h"
 #include "sim/eval.h"
 #include "validate/measured.h"
@@ -100,6 +101,17 @@ static bool fit_measured(struct cli *c, struct measured_fit *fit, struct err *e)
     return true;
 }
 
+/* Kernels that no run had keep the GPU's curves. */
+static bool unmeasured_curves(struct cli *c, const struct hw_cluster *cluster,
+                              struct measured_fit *fit, struct err *e)
+{
+    const struct kern_profile *k =
+        calib_kernels(&fit->kernels, cluster, args_at(c->args, "measured"), c->a, e);
+    if (k)
+        fit->kernels = *k;
+    return k != NULL;
+}
+
 static bool run(struct cli *c, struct err *e)
 {
     struct plan_request r;
@@ -118,7 +130,7 @@ static bool run(struct cli *c, struct err *e)
     if (args_given(c->args, "measured") && eval != EVAL_MEASURED)
         return err_set(e, ERR_INPUT, err_at_name("--measured"), "goes with --eval measured");
     if (eval == EVAL_MEASURED) {
-        if (!fit_measured(c, &fit, e))
+        if (!fit_measured(c, &fit, e) || !unmeasured_curves(c, r.c.cluster, &fit, e))
             return false;
         measured = measured_eval(&fit);
         r.eval = &measured;

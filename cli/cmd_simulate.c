@@ -123,13 +123,17 @@ static const struct topo *read_topology(struct cli *c, const struct plan *p, boo
     return t;
 }
 
-/* The plan file holds the cluster; its GPU's calibrated profile is found by name, as for `plan`. */
+/* The plan file holds the cluster; its GPU's calibrated profiles are found by name, as for `plan`.
+ */
 static bool calibrate(struct cli *c, struct plan *p, struct err *e)
 {
     struct hw_cluster *own = ARENA_NEW(c->a, struct hw_cluster);
     *own = *p->c.cluster;
     p->c.cluster = own;
-    return calib_cluster(own, c->a, e);
+    if (!calib_cluster(own, c->a, e))
+        return false;
+    p->c.kernels = calib_kernels(p->c.kernels, own, err_at_name(args_operand(c->args, 0)), c->a, e);
+    return p->c.kernels != NULL;
 }
 
 /* A plan of attention or of blocks has no optimizer and no sharded weights around it. */

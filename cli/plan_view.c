@@ -275,12 +275,35 @@ static void break_even(const struct view *v)
 static void other_gpu(const struct view *v)
 {
     const struct cp_case *c = &v->r->c;
-    if (!kern_measured_on(c->kernels, &c->cluster->gpu))
+    const struct kern_profile *k = c->kernels;
+    if (!kern_assumed(k, &c->cluster->gpu))
+        return;
+    fprintf(v->out, "These kernels were measured on %s, not on %s: ", k->measured_on,
+            c->cluster->gpu.name);
+    if (k->dense.curve.of)
         fprintf(
             v->out,
-            "These kernels were measured on %s, not on %s: dense times assume the same share of "
-            "its peak, sparse times are taken as they are.\n",
-            c->kernels->measured_on, c->cluster->gpu.name);
+            "dense attention and linear layers are priced by the curves of %s (%s), sparse times "
+            "are taken as they are.\n",
+            c->cluster->gpu.name, prof_class_names[k->dense.curve.of->attention[0].origin]);
+    else
+        fputs("dense times assume the same share of its peak, sparse times are taken as they "
+              "are.\n",
+              v->out);
+}
+
+/* Nothing is extrapolated in silence. */
+static void beyond(const struct view *v)
+{
+    double outside = 0;
+    for (int b = 0; b < v->p->block_count; b++)
+        outside += v->p->blocks[b].time.outside_s;
+    if (outside > 0.005 * v->p->blocks_s)
+        fprintf(
+            v->out,
+            "%s of the blocks' time lies beyond what its kernels' curves were measured at (sizes, "
+            "or a backward from its forward): the interval is wider for it.\n",
+            RATIO(outside / v->p->blocks_s));
 }
 
 static void rests_on(const struct view *v)
@@ -293,6 +316,7 @@ static void rests_on(const struct view *v)
                 "Note: attention of %s is %s; this is priced as full attention, an upper bound.\n",
                 v->p->c.model->name, v->p->c.model->attention);
     other_gpu(v);
+    beyond(v);
     if (median_keep(s, v->a) >= 1) {
         fprintf(v->out, "Dense attention (no sparsity given), kernels %s.\n",
                 v->r->c.kernels->name);

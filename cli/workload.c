@@ -273,15 +273,40 @@ static bool read_degrees(const struct args *g, int *head_groups, int *seq_groups
                    "'%.80s' is not head groups x sequence groups, such as 4x2", text);
 }
 
+/* Curves other than the GPU's own, which workload_cluster has noted. */
+static bool curve_inputs(struct cli *c, const struct kern_profile *k, const struct hw_cluster *own,
+                         struct err *e)
+{
+    const struct prof_kernels *of[] = {k->dense.curve.of, k->best.curve.of, k->sparse.curve.of,
+                                       k->gemm_curve.of};
+    for (int i = 0; i < 4; i++) {
+        bool noted = !of[i] || of[i] == own->curves;
+        for (int j = 0; j < i && !noted; j++)
+            noted = of[j] && strcmp(of[j]->asked, of[i]->asked) == 0;
+        if (!noted && !cli_input(c, "curve", of[i]->asked, e))
+            return false;
+    }
+    return true;
+}
+
+static const struct kern_profile *read_kernels(struct cli *c, const struct hw_cluster *cluster,
+                                               struct err *e)
+{
+    struct err_at at = args_at(c->args, "kernels");
+    const char *name = args_given(c->args, "kernels") ? args_text(c->args, "kernels") : "fa3+dsv";
+    const struct kern_profile *k = kern_load(name, at, c->a, e);
+    if (!k || !cli_input(c, "kernel", name, e) || !(k = calib_kernels(k, cluster, at, c->a, e)))
+        return NULL;
+    return curve_inputs(c, k, cluster, e) ? k : NULL;
+}
+
 static bool read_case(struct cli *c, struct cp_case *out, struct err *e)
 {
     *out = (struct cp_case){.options = read_options(c->args)};
-    const char *kernels =
-        args_given(c->args, "kernels") ? args_text(c->args, "kernels") : "fa3+dsv";
     out->model = workload_model(c, e);
     out->cluster = out->model ? workload_cluster(c, e) : NULL;
-    out->kernels = out->cluster ? kern_load(kernels, args_at(c->args, "kernels"), c->a, e) : NULL;
-    return out->kernels && cli_input(c, "kernel", kernels, e) && read_tokens(c, out, e) &&
+    out->kernels = out->cluster ? read_kernels(c, out->cluster, e) : NULL;
+    return out->kernels && read_tokens(c, out, e) &&
            read_sparsity(c, out->model, &out->sparsity, e);
 }
 

@@ -420,6 +420,8 @@ struct program_time cost_program_time(const struct cp_program *p, const struct c
         t.phase[i].critical_s = share;
         t.pass_s[ph->pass] += share;
         t.class_s[ph->cost] += share;
+        t.doubt_s[ph->cost] += share * ph->half;
+        t.outside_s += ph->outside ? share : 0;
         t.total_s += share;
     }
     expose_host(p, &t);

@@ -43,8 +43,10 @@ struct program_time {
     int phase_count;
     double total_s;
     double pass_s[PASSES];
-    double class_s[COST_CLASSES];        /* critical_s by class, for intervals */
-    struct phase_time *phase;            /* [phase_count] */
+    double class_s[COST_CLASSES]; /* critical_s by class, for intervals */
+    double doubt_s[COST_CLASSES]; /* critical_s times half-width: calib_half */
+    double outside_s;             /* critical_s beyond what a kernel's curve was measured at */
+    struct phase_time *phase;     /* [phase_count] */
     double *compute_s, *comm_s, *wait_s; /* [ranks]: each rank's own sums */
 };
 

@@ -2,6 +2,9 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
+
+#include "model/calib.h"
 
 const char *const checkpointing_names[] = {"none", "selective", "full", NULL};
 
@@ -35,6 +38,7 @@ struct build {
                         heads */
     struct cp_phase *phases;
     int count;
+    double half[COST_CLASSES];
     struct arena *a;
 };
 
@@ -81,6 +85,7 @@ static struct cp_phase *add(struct build *b, const char *name, enum cp_pass pass
     struct cp_phase *p = &b->phases[b->count++];
     *p = (struct cp_phase){
         .name = name, .pass = pass, .kind = kind, .scope = scope, .cost = cost, .calls = 1};
+    p->half = b->half[cost];
     return p;
 }
 
@@ -106,6 +111,21 @@ static void add_compute(struct build *b, const char *name, enum cp_pass pass, en
                         double seconds)
 {
     add(b, name, pass, PHASE_COMPUTE, SCOPE_NONE, cost)->seconds = all_ranks(b, seconds);
+}
+
+/* What a kernel's curve says of the phase's time; without one the class's half-width stays. */
+static void know(struct cp_phase *p, struct kern_time t)
+{
+    p->half = t.half > 0 ? t.half : p->half;
+    p->outside = t.outside;
+}
+
+static void add_kernel(struct build *b, const char *name, enum cp_pass pass, enum cost_class cost,
+                       struct kern_time t)
+{
+    struct cp_phase *p = add(b, name, pass, PHASE_COMPUTE, SCOPE_NONE, cost);
+    p->seconds = all_ranks(b, t.s);
+    know(p, t);
 }
 
 /* q Q-like and kv K-like tensors from sequence shards to head shards: rank j gets its heads of
@@ -157,10 +177,10 @@ static void add_copy(struct build *b, const char *name, enum cp_pass pass, doubl
 static void add_select(struct build *b)
 {
     const struct cp_options *o = &b->c->options;
-    double r = o->predictor_rank, heads = (double)b->m->heads / cp_tensor(b->conf),
-           proj = 2 * b->local * b->m->width * 2 * r * heads * b->samples;
-    add_compute(b, "predictor", PASS_FORWARD, CLASS_GEMM,
-                kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, proj));
+    double r = o->predictor_rank, heads = (double)b->m->heads / cp_tensor(b->conf);
+    add_kernel(b, "predictor", PASS_FORWARD, CLASS_GEMM,
+               kern_gemm_time(b->c->kernels, &b->c->cluster->gpu, b->local * b->samples,
+                              2 * r * heads, b->m->width));
     add_to_heads(b, "q_lr, k_lr all-to-all", PASS_FORWARD, 1, 1, r, 2);
     if (b->conf->seq_groups > 1) {
         struct cp_phase *p = add(b, "k_lr all-gather", PASS_FORWARD, PHASE_ALLGATHER, SCOPE_COLUMN,
@@ -172,9 +192,13 @@ static void add_select(struct build *b)
     }
     struct cp_phase *p = add(b, "select", PASS_FORWARD, PHASE_COMPUTE, SCOPE_NONE, CLASS_SELECT);
     double *s = per_rank(b);
-    for (int i = 0; i < b->ranks; i++)
-        s[i] = kern_select_s(b->c->kernels, b->held.q[head_rank(b, i)] * b->shard /
+    for (int i = 0; i < b->ranks; i++) {
+        struct kern_time t =
+            kern_select_time(b->c->kernels, b->held.q[head_rank(b, i)] * b->shard /
                                                 b->conf->query_group * b->tokens * b->samples);
+        s[i] = t.s;
+        know(p, t);
+    }
     p->seconds = s;
 }
 
@@ -372,67 +396,157 @@ static void add_block_plan(struct build *b)
 }
 
 /* The first sequence shard has shard_skew times the mean work, the others share the rest. */
-static double shard_factor(const struct build *b, int rank)
+static double shard_factor(const struct build *b, bool first)
 {
     int n = b->conf->seq_groups;
     double skew = b->c->sparsity->shard_skew;
     if (n < 2 || !(skew > 1))
         return 1;
     skew = fmin(skew, permutes(b) ? LEVELLED_SKEW : n);
-    return cp_seq_rank(b->conf, rank) == 0 ? skew : (n - skew) / (n - 1);
+    return first ? skew : (n - skew) / (n - 1);
 }
 
-/* Seconds of attention on `keys_share` of the keys: all (1), or one ring step's (1 / g_s). */
-static double attention_s(const struct build *b, int rank, bool backward, double keys_share)
+/* Keys of one head that lie on a rank: what its gathers read from. */
+static double keys_held(const struct build *b, int h, double keys_share)
 {
-    int h = head_rank(b, rank);
-    double rows = b->held.q[h] * b->shard * b->samples;
+    if (cp_strategies[b->conf->strategy].move != MOVE_ROWS || b->conf->seq_groups < 2 ||
+        !(b->held.kv[h] > 0))
+        return b->tokens * keys_share;
+    return b->shard + (b->conf->seq_groups - 1) * b->fetched[h] / b->held.kv[h] / b->samples;
+}
+
+/* Attention of a head rank on `keys_share` of the keys: all (1), or one ring step's (1 / g_s). */
+static struct kern_time attention_time(const struct build *b, int h, bool first, bool backward,
+                                       double keys_share)
+{
+    const struct kern_profile *k = b->c->kernels;
     if (b->conf->sparse)
-        return kern_sparse_s(b->c->kernels, backward, rows,
-                             b->pairs[h] * keys_share * shard_factor(b, rank), b->m->head_dim);
-    return kern_dense_s(b->c->kernels, &b->c->cluster->gpu, backward, rows, b->tokens * keys_share,
-                        b->m->head_dim);
+        return kern_sparse_time(k, backward, b->held.q[h] * b->shard * b->samples,
+                                b->pairs[h] * keys_share * shard_factor(b, first),
+                                keys_held(b, h, keys_share), b->m->head_dim);
+    struct attention_query q = {.backward = backward,
+                                .batch = b->samples,
+                                .heads = b->held.q[h],
+                                .queries = b->shard,
+                                .keys = b->tokens * keys_share,
+                                .head_dim = b->m->head_dim};
+    return kern_dense_time(k, &k->dense, &b->c->cluster->gpu, &q);
+}
+
+/* Seconds of each rank: those of one head rank differ only in whether they hold the first sequence
+ * shard. The phase is known as well as its slowest rank's time. */
+static double *attention_seconds(const struct build *b, struct cp_phase *p, double keys_share)
+{
+    int groups = cp_head_ranks(b->conf);
+    double *s = ARENA_ARRAY(b->a, double, b->ranks), *of = ARENA_ARRAY(b->a, double, 2 * groups),
+           most = -1;
+    for (int i = 0; i < 2 * groups; i++) {
+        struct kern_time t =
+            attention_time(b, i / 2, i % 2 == 0, p->pass == PASS_BACKWARD, keys_share);
+        of[i] = t.s;
+        if (t.s > most)
+            know(p, t);
+        most = fmax(most, t.s);
+    }
+    for (int r = 0; r < b->ranks; r++)
+        s[r] = of[2 * head_rank(b, r) + (cp_seq_rank(b->conf, r) > 0)];
+    return s;
+}
+
+/* A ring step: the hop takes SMs from the attention above it, and partial results are merged after
+ * each step: O read and written in fp32. */
+static void add_hops(struct build *b, struct cp_phase *p, double *s)
+{
+    double *hop = per_rank(b), *hop_back = per_rank(b);
+    bool backward = p->pass == PASS_BACKWARD;
+    int grad = b->c->options.grad_fp32 ? FP32 : BF16;
+    for (int r = 0; r < b->ranks; r++) {
+        double merge =
+            3 * b->held.q[head_rank(b, r)] * b->shard * b->m->head_dim * FP32 * b->samples;
+        s[r] /= 1 - b->c->kernels->overlap_share;
+        s[r] += backward ? 0 : kern_copy_s(b->c->kernels, &b->c->cluster->gpu, merge);
+        hop[r] = kv_share_bytes(b, r, BF16);
+        hop_back[r] = hop[r] + kv_share_bytes(b, r, grad);
+    }
+    p->from = hop;
+    p->to = hop_back;
+    p->hop_home = backward && b->c->options.grad_fp32;
 }
 
 static void add_attention(struct build *b, enum cp_pass pass)
 {
-    bool backward = pass == PASS_BACKWARD,
-         ring = cp_strategies[b->conf->strategy].move == MOVE_RING;
-    ring = ring && b->conf->seq_groups > 1;
-    enum cost_class cost = b->conf->sparse ? CLASS_ATTENTION_SPARSE : CLASS_ATTENTION_DENSE;
-    struct cp_phase *p =
-        add(b, backward ? "attention backward" : "attention", pass,
-            ring ? PHASE_RING : PHASE_COMPUTE, ring ? SCOPE_COLUMN : SCOPE_NONE, cost);
-    double *s = per_rank(b), *hop = per_rank(b), *hop_back = per_rank(b);
-    int grad = b->c->options.grad_fp32 ? FP32 : BF16;
-    for (int r = 0; r < b->ranks; r++) {
-        s[r] = attention_s(b, r, backward, ring ? 1.0 / b->conf->seq_groups : 1);
-        if (ring) { /* the hop takes SMs; partial results are merged after each step: O read and
-                       written in fp32 */
-            double merge =
-                3 * b->held.q[head_rank(b, r)] * b->shard * b->m->head_dim * FP32 * b->samples;
-            s[r] /= 1 - b->c->kernels->overlap_share;
-            s[r] += backward ? 0 : kern_copy_s(b->c->kernels, &b->c->cluster->gpu, merge);
-            hop[r] = kv_share_bytes(b, r, BF16);
-            hop_back[r] = hop[r] + kv_share_bytes(b, r, grad);
-        }
-    }
+    bool ring = cp_strategies[b->conf->strategy].move == MOVE_RING && b->conf->seq_groups > 1;
+    struct cp_phase *p = add(b, pass == PASS_BACKWARD ? "attention backward" : "attention", pass,
+                             ring ? PHASE_RING : PHASE_COMPUTE, ring ? SCOPE_COLUMN : SCOPE_NONE,
+                             b->conf->sparse ? CLASS_ATTENTION_SPARSE : CLASS_ATTENTION_DENSE);
+    double *s = attention_seconds(b, p, ring ? 1.0 / b->conf->seq_groups : 1);
     p->seconds = s;
-    if (ring) {
-        p->from = hop;
-        p->to = hop_back;
-        p->hop_home = backward && b->c->options.grad_fp32;
-    }
+    if (ring)
+        add_hops(b, p, s);
 }
 
-static void add_linear(struct build *b, const char *name, enum cp_pass pass, double times)
+/* ---- linear layers ---- */
+
+/* Rows of a rank: tensor ranks share out the layers, not the tokens. */
+static double layer_rows(const struct build *b, double tokens)
 {
-    if (!b->c->linear)
-        return;
+    return tokens * cp_tensor(b->conf) / b->ranks * b->samples;
+}
+
+/* y = x W forward; dx = dy W^T and dW = x^T dy backward. */
+static struct kern_time layer_time(const struct build *b, const struct dit_layer *l, bool backward)
+{
+    const struct kern_profile *k = b->c->kernels;
+    const struct hw_gpu *g = &b->c->cluster->gpu;
+    double rows = layer_rows(b, l->text ? b->m->text_tokens : (double)b->c->video_tokens),
+           split = cp_tensor(b->conf), in = l->in / (l->ends ? split : 1),
+           out = l->out / (l->ends ? 1 : split);
+    if (!backward)
+        return kern_gemm_time(k, g, rows, out, in);
+    return kern_then(kern_gemm_time(k, g, rows, in, out), kern_gemm_time(k, g, in, out, rows));
+}
+
+/* Cross-attention's core: every query on the text. */
+static struct kern_time cross_time(const struct build *b, bool backward)
+{
+    struct attention_query q = {.backward = backward,
+                                .batch = 1,
+                                .heads = (double)b->m->heads / cp_tensor(b->conf),
+                                .queries = layer_rows(b, (double)b->c->video_tokens),
+                                .keys = b->m->text_tokens,
+                                .head_dim = b->m->head_dim};
+    return kern_dense_time(b->c->kernels, &b->c->kernels->dense, &b->c->cluster->gpu, &q);
+}
+
+/* Layer by layer on the GPU's GEMM curve. A model whose file gives params_per_token has layers that
+ * its shape does not tell: its own stand for them in proportion. */
+static struct kern_time layers_time(const struct build *b, bool backward)
+{
+    struct dit_layer layer[DIT_LAYERS_MOST];
+    struct kern_time t = {0};
+    int n = dit_layers(b->m, b->block, layer);
+    for (int i = 0; i < n; i++)
+        t = kern_then(t, layer_time(b, &layer[i], backward));
+    t.s *= b->m->params_per_token / dit_params_per_token(b->m);
+    return dit_is_cross(b->m, b->block) ? kern_then(t, cross_time(b, backward)) : t;
+}
+
+/* All FLOPs at one share of the peak. */
+static struct kern_time flops_time(const struct build *b, bool backward)
+{
     double flop = dit_linear_flop(b->m, b->c->video_tokens) / dit_blocks(b->m) +
                   dit_cross_flop(b->m, b->block, b->c->video_tokens);
-    flop *= times / b->ranks * b->samples;
-    add_compute(b, name, pass, CLASS_GEMM, kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, flop));
+    flop *= (backward ? 2.0 : 1.0) / b->ranks * b->samples;
+    return (struct kern_time){.s = kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, flop)};
+}
+
+static void add_linear(struct build *b, const char *name, enum cp_pass pass)
+{
+    bool backward = pass == PASS_BACKWARD;
+    if (b->c->linear)
+        add_kernel(b, name, pass, CLASS_GEMM,
+                   b->c->kernels->gemm_curve.of ? layers_time(b, backward)
+                                                : flops_time(b, backward));
 }
 
 /* ---- tensor parallelism ---- */
@@ -492,7 +606,7 @@ static void forward(struct build *b)
     add_copy(b, "unpack o", PASS_FORWARD, 1);
     add_tensor_out(b, "attention reduce-scatter", "attention all-reduce", PASS_FORWARD, 1);
     add_tensor_in(b, "ffn all-gather", PASS_FORWARD, after_attention(b));
-    add_linear(b, "linear", PASS_FORWARD, 1);
+    add_linear(b, "linear", PASS_FORWARD);
     add_tensor_out(b, "ffn reduce-scatter", "ffn all-reduce", PASS_FORWARD, after_attention(b));
 }
 
@@ -506,7 +620,7 @@ static void recompute(struct build *b)
         return;
     add_tensor_in(b, "hidden all-gather again", PASS_RECOMPUTE, 1);
     add_tensor_in(b, "ffn all-gather again", PASS_RECOMPUTE, after_attention(b));
-    add_linear(b, "linear again", PASS_RECOMPUTE, 1);
+    add_linear(b, "linear again", PASS_RECOMPUTE);
     add_tensor_out(b, "attention reduce-scatter again", "attention all-reduce again",
                    PASS_RECOMPUTE, 1);
     add_tensor_out(b, "ffn reduce-scatter again", "ffn all-reduce again", PASS_RECOMPUTE,
@@ -528,7 +642,7 @@ static void recompute(struct build *b)
 static void backward(struct build *b)
 {
     add_tensor_in(b, "ffn gradient all-gather", PASS_BACKWARD, 2 * after_attention(b));
-    add_linear(b, "linear backward", PASS_BACKWARD, 2);
+    add_linear(b, "linear backward", PASS_BACKWARD);
     add_tensor_out(b, "ffn gradient reduce-scatter", "ffn gradient all-reduce", PASS_BACKWARD,
                    after_attention(b));
     add_tensor_in(b, "attention gradient all-gather", PASS_BACKWARD, 2);
@@ -562,6 +676,7 @@ struct cp_program cp_program_of(const struct cp_case *c, int block, const struct
     b.pairs = ARENA_ARRAY(a, double, cp_head_ranks(conf));
     b.fetched = ARENA_ARRAY(a, double, cp_head_ranks(conf));
     b.phases = ARENA_ARRAY(a, struct cp_phase, CP_PHASES_MOST);
+    calib_half_widths(c->cluster, b.half);
     if (conf->sparse)
         count_pairs(&b);
     if (conf->seq_groups > 1)
@@ -571,5 +686,7 @@ struct cp_program cp_program_of(const struct cp_case *c, int block, const struct
         recompute(&b);
         backward(&b);
     }
-    return (struct cp_program){.ranks = b.ranks, .phase_count = b.count, .phases = b.phases};
+    struct cp_program p = {.ranks = b.ranks, .phase_count = b.count, .phases = b.phases};
+    memcpy(p.half, b.half, sizeof p.half);
+    return p;
 }

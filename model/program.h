@@ -76,6 +76,8 @@ struct cp_phase {
     bool host;     /* PHASE_COMPUTE: on the host, the GPU waits */
     bool hop_home; /* PHASE_RING, backward: gradients take one more hop, of to - from bytes */
     int calls;     /* collective calls it stands for: each pays the latency */
+    double half;   /* 90% half-width of its time (natural log): its curve's, else its class's */
+    bool outside;  /* beyond what its curve was measured at */
 };
 
 enum checkpointing { CHECKPOINT_NONE, CHECKPOINT_SELECTIVE, CHECKPOINT_FULL };
@@ -122,6 +124,7 @@ enum { CP_PHASES_MOST = 96 };
 struct cp_program {
     int ranks, phase_count;
     const struct cp_phase *phases; /* in order; forward, recompute, backward */
+    double half[COST_CLASSES];     /* calib_half_widths of the cluster */
 };
 
 /* The phases of `block` under `conf`; all memory in `a`. */

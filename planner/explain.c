@@ -91,12 +91,16 @@ static void explain_degrees(const struct explain *x)
 /* What the two share cancels; what they do not is known as well as its classes are. */
 static void explain_doubt(const struct explain *x, const struct plan_compared *c)
 {
-    double half[COST_CLASSES];
+    double half[COST_CLASSES], other[COST_CLASSES];
     int widest;
     const struct plan_candidate *best = &c->best[0], *next = c->count > 1 ? &c->best[1] : NULL;
-    calib_half_widths(x->r->c.cluster, half);
+    calib_half(best->time.class_s, best->time.doubt_s, half);
     struct interval t = interval_sum(best->time.class_s, half, COST_CLASSES);
     fprintf(x->out, "  90%% interval: %s to %s.", TIME(t.low_s), TIME(t.high_s));
+    if (next) {
+        calib_half(next->time.class_s, next->time.doubt_s, other);
+        calib_half_wider(half, other, half);
+    }
     if (next && interval_tie(best->time.class_s, next->time.class_s, half, COST_CLASSES, &widest)) {
         fputs(" The runner-up is a tie", x->out);
         if (widest >= 0)

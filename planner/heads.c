@@ -24,6 +24,20 @@ static struct trips trips_of(const struct cp_options *o)
                           .backwards = 1};
 }
 
+/* One head's part of a rank that holds its even share of heads: they run side by side. */
+static double dense_head_s(const struct cp_case *c, double tokens, const struct cp_conf *conf,
+                           bool backward)
+{
+    const struct kern_profile *k = c->kernels;
+    struct attention_query q = {.backward = backward,
+                                .batch = c->samples,
+                                .heads = fmax((double)c->model->heads / cp_head_ranks(conf), 1),
+                                .queries = tokens / conf->seq_groups,
+                                .keys = tokens,
+                                .head_dim = c->model->head_dim};
+    return kern_dense_time(k, &k->dense, &c->cluster->gpu, &q).s / q.heads;
+}
+
 /* Seconds of one head on one rank: its share of the sequence as queries, all keys. */
 static double head_work_s(const struct cp_case *c, int block, int head, const struct cp_conf *conf)
 {
@@ -31,15 +45,14 @@ static double head_work_s(const struct cp_case *c, int block, int head, const st
     double tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
     double rows = tokens / conf->seq_groups * c->samples;
     if (!conf->sparse)
-        return t.forwards * kern_dense_s(c->kernels, &c->cluster->gpu, false, rows, tokens,
-                                         c->model->head_dim) +
-               t.backwards * kern_dense_s(c->kernels, &c->cluster->gpu, true, rows, tokens,
-                                          c->model->head_dim);
+        return t.forwards * dense_head_s(c, tokens, conf, false) +
+               t.backwards * dense_head_s(c, tokens, conf, true);
     double keys =
         fmin(kern_tiled(c->kernels, sparsity_keep(c->sparsity, block, head) * tokens), tokens);
-    return kern_select_s(c->kernels, rows / conf->query_group * tokens) +
-           t.forwards * kern_sparse_s(c->kernels, false, rows, rows * keys, c->model->head_dim) +
-           t.backwards * kern_sparse_s(c->kernels, true, rows, rows * keys, c->model->head_dim);
+    int dim = c->model->head_dim;
+    return kern_select_time(c->kernels, rows / conf->query_group * tokens).s +
+           t.forwards * kern_sparse_time(c->kernels, false, rows, rows * keys, tokens, dim).s +
+           t.backwards * kern_sparse_time(c->kernels, true, rows, rows * keys, tokens, dim).s;
 }
 
 /* Ranks of a row that share a node. */

@@ -285,6 +285,7 @@ static int same_block_before(const struct cp_case *c, int block)
     size_t row = (size_t)s->heads;
     for (int b = 0; b < block; b++)
         if (dit_is_joint(c->model, b) == dit_is_joint(c->model, block) &&
+            dit_is_cross(c->model, b) == dit_is_cross(c->model, block) &&
             s->model.kind != UNION_MEASURED &&
             memcmp(&s->keep[(size_t)b * row], &s->keep[(size_t)block * row],
                    row * sizeof *s->keep) == 0)
@@ -505,24 +506,29 @@ static bool degree_possible(const struct plan_request *r, int cp)
 static void degree_classes(struct degree_row *row, const struct plan_found *f,
                            const struct plan_request *r)
 {
-    double half[COST_CLASSES], known = 0;
-    for (int b = 0; b < f->plan->block_count; b++)
+    double fixed[COST_CLASSES], doubt[COST_CLASSES] = {0}, known = 0;
+    for (int b = 0; b < f->plan->block_count; b++) {
+        const struct program_time *t = &f->compared[b].best[0].time;
         for (int k = 0; k < COST_CLASSES; k++) {
-            row->class_s[k] += f->compared[b].best[0].time.class_s[k];
-            known += f->compared[b].best[0].time.class_s[k];
+            row->class_s[k] += t->class_s[k];
+            doubt[k] += t->doubt_s[k];
+            known += t->class_s[k];
         }
-    row->class_s[CLASS_FSDP] += fmax(row->step_s - known, 0);
-    calib_half_widths(r->c.cluster, half);
-    row->step = interval_sum(row->class_s, half, COST_CLASSES);
+    }
+    calib_half_widths(r->c.cluster, fixed);
+    double rest = fmax(row->step_s - known, 0);
+    row->class_s[CLASS_FSDP] += rest;
+    doubt[CLASS_FSDP] += rest * fixed[CLASS_FSDP];
+    calib_half(row->class_s, doubt, row->half);
+    row->step = interval_sum(row->class_s, row->half, COST_CLASSES);
     row->step = interval_of(row->step_s, log(row->step.high_s / row->step.value_s));
 }
 
 /* Compares what a sample takes: degrees differ in how many samples a step makes. */
-static void mark_ties(struct plan_found *out, const struct plan_request *r)
+static void mark_ties(struct plan_found *out)
 {
     double half[COST_CLASSES], chosen[COST_CLASSES], other[COST_CLASSES];
     const struct degree_row *best = NULL;
-    calib_half_widths(r->c.cluster, half);
     for (int i = 0; i < out->degree_count; i++)
         if (out->degrees[i].fits && out->degrees[i].cp == out->plan->cp)
             best = &out->degrees[i];
@@ -535,6 +541,7 @@ static void mark_ties(struct plan_found *out, const struct plan_request *r)
             chosen[k] = best->class_s[k] / best->replicas;
             other[k] = d->class_s[k] / d->replicas;
         }
+        calib_half_wider(best->half, d->half, half);
         d->tie = interval_tie(chosen, other, half, COST_CLASSES, &d->doubt);
     }
 }
@@ -587,7 +594,7 @@ static bool search_degrees(const struct plan_request *r, struct plan_found *out,
     if (!out->plan)
         *e = last;
     else
-        mark_ties(out, r);
+        mark_ties(out);
     return out->plan != NULL;
 }
 

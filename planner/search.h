@@ -52,6 +52,7 @@ struct plan_found {
         bool fits;
         double step_s, samples_per_s;
         double class_s[COST_CLASSES]; /* what step_s is made of; the rest of it counts as weights */
+        double half[COST_CLASSES];    /* 90% half-widths of class_s (model/calib.h) */
         struct interval step;         /* 90% interval of step_s (model/calib.h) */
         bool tie;  /* its time a sample and the chosen degree's cannot be told apart */
         int doubt; /* enum cost_class that would tell them apart if measured; -1 */

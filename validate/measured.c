@@ -311,6 +311,11 @@ static void apply(const struct measured_line *line, struct kern_profile *k, stru
     peak = forward > 0 && 1 / forward > peak ? 1 / forward : peak;
     peak = backward > 0 && 1 / backward > peak ? 1 / backward : peak;
     c->gpu.bf16_flop_per_s = peak;
+    if (forward > 0 || backward > 0) /* what was measured rules, no curve of other runs */
+        k->dense.curve = (struct kern_curve){0};
+    if (l[MEASURED_SPARSE_FORWARD].points || l[MEASURED_SPARSE_BACKWARD].points ||
+        l[MEASURED_SELECT].points)
+        k->sparse.curve = (struct kern_curve){0};
     k->dense.forward_share = forward > 0 ? 1 / forward / peak : k->dense.forward_share;
     k->dense.backward_share = backward > 0 ? 1 / backward / peak : k->dense.backward_share;
     if (l[MEASURED_SPARSE_FORWARD].points)
