@@ -82,6 +82,10 @@ struct step_report {
 };
 struct step_report step_report(const struct step *s, const struct play_result *r, struct arena *a);
 
+/* All edges that carried anything, in the topology's order; `count` of them, in `a`. */
+const struct step_link *step_links(const struct step *s, const struct play_result *r, int *count,
+                                   struct arena *a);
+
 /* Many runs with jitter, in parallel with OpenMP; seconds[run] does not depend on the threads.
  * False if a run fails. */
 bool step_runs(const struct step *s, const struct play_what *what, int runs, double *seconds,
