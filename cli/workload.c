@@ -7,7 +7,7 @@
 
 #include "model/calib.h"
 
-enum { TOKENS_MOST = 1 << 30, SAMPLES_MOST = 4096, GPUS_MOST = 1 << 20, QUERY_GROUP = 32 };
+enum { GPUS_MOST = 1 << 20 };
 
 static const char *const index_names[] = {"list", "bitmap", NULL};
 static const char *const grad_names[] = {"bf16", "fp32", NULL};
@@ -18,8 +18,8 @@ const struct arg_group workload_clip = {
         OPTION_TEXT("model", "NAME", "models", "a preset (`shardwise show models`) or a YAML file"),
         OPTION_TEXT("clip", "HxWxF", NULL, "height and width in pixels, frames: 720x1280x129"),
         OPTION_TEXT("grid", "TxHxW", NULL, "the grid of tokens instead: 33x45x80"),
-        OPTION_INT("tokens", 1, TOKENS_MOST, "S", "the number of video tokens instead: 128k"),
-        OPTION_INT("samples", 1, SAMPLES_MOST, "N", "samples of each replica in a step (1)"),
+        OPTION_INT("tokens", 1, WORKLOAD_TOKENS_MOST, "S", "the number of video tokens instead: 128k"),
+        OPTION_INT("samples", 1, WORKLOAD_SAMPLES_MOST, "N", "samples of each replica in a step (1)"),
         OPTION_END}};
 
 const struct arg_group workload_place = {
@@ -38,7 +38,7 @@ const struct arg_group workload_place = {
         OPTION_TEXT("degrees", "HxS", NULL, "only H head groups times S sequence groups: 4x2"),
         OPTION_CHOICES("strategies", cp_strategy_names, "A,B,..", "only these (all)"),
         OPTION_CHOICE("dispatch", dispatch_names, "KIND", "attention kernels of a block (auto)"),
-        OPTION_INT("group", 1, TOKENS_MOST, "Q",
+        OPTION_INT("group", 1, WORKLOAD_TOKENS_MOST, "Q",
                    "adjacent queries that share one list of critical KV (32)"),
         OPTION_FLAG("whole-heads", "never split a head over ranks"), OPTION_END}};
 
@@ -156,9 +156,9 @@ static bool read_tokens(struct cli *c, struct cp_case *out, struct err *e)
     if (!form || !read_clip(c, out->model, form, out, e))
         return false;
     out->samples = (int)args_int_or(c->args, "samples", 1);
-    if (out->video_tokens > TOKENS_MOST)
+    if (out->video_tokens > WORKLOAD_TOKENS_MOST)
         return err_set(e, ERR_INPUT, args_at(c->args, form), "%lld tokens are too many; at most %d",
-                       (long long)out->video_tokens, TOKENS_MOST);
+                       (long long)out->video_tokens, WORKLOAD_TOKENS_MOST);
     return true;
 }
 
@@ -319,7 +319,7 @@ bool workload_request(struct cli *c, struct plan_request *r, struct err *e)
         .cp = (int)args_int_or(g, "cp", 0),
         .strategies = args_choices(g, "strategies"),
         .dispatch = (enum dispatch)args_choice_or(g, "dispatch", DISPATCH_AUTO),
-        .query_group = (int)args_int_or(g, "group", QUERY_GROUP),
+        .query_group = (int)args_int_or(g, "group", WORKLOAD_QUERY_GROUP),
         .eval = &eval_cost,
         .keep_candidates = 5,
     };
