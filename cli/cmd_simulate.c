@@ -26,6 +26,10 @@ static const struct arg_group network = {
         OPTION_QTY("hop", QTY_SECONDS, "TIME", "latency of a hop between switches (0 s)"),
         OPTION_TEXT("net", "NAME", NULL,
                     "a calibrated profile of collectives (that of the GPU, if there is one)"),
+        OPTION_FLAG(
+            "two-level",
+            "all-gathers, rings and gathers of rows between servers in two levels; rows that "
+            "several GPUs of a server want travel there once"),
         OPTION_FLAG("nccl", "latency and protocol by NCCL's own model instead of a profile"),
         OPTION_END}};
 
@@ -93,6 +97,7 @@ static bool read_options(struct cli *c, struct job *j, struct err *e)
     j->o.sync_s = args_qty_or(g, "sync", j->o.sync_s);
     j->o.merge = args_qty_or(g, "merge", 0);
     j->o.nccl = args_given(g, "nccl");
+    j->o.two_level = args_given(g, "two-level");
     if (!(j->o.sm_share < 1))
         return err_set(e, ERR_INPUT, args_at(g, "sm-share"), "'%s': want less than 1",
                        args_text(g, "sm-share"));

@@ -54,26 +54,37 @@ static void count_pairs(struct build *b)
     }
 }
 
-/* Query heads that share a KV head (GQA) choose their keys independently: a row stays behind only
- * if none wants it. */
-static void count_fetched(struct build *b)
+/* Rows of each other shard that a holder of one of `shards` shards fetches, by head rank. Query
+ * heads that share a KV head (GQA) choose their keys independently: a row stays behind only if none
+ * wants it. */
+static double *count_fetched(const struct build *b, int shards)
 {
     int kv_heads = b->m->kv_heads, per_kv = b->m->heads / kv_heads;
     bool all = cp_strategies[b->conf->strategy].move != MOVE_ROWS || !b->conf->sparse;
     int head_ranks = cp_head_ranks(b->conf);
-    double *unwanted = ARENA_ARRAY(b->a, double, (size_t)head_ranks *(size_t)kv_heads);
+    double *unwanted = ARENA_ARRAY(b->a, double, (size_t)head_ranks *(size_t)kv_heads),
+           *fetched = ARENA_ARRAY(b->a, double, head_ranks);
     for (int i = 0; i < head_ranks * kv_heads; i++)
         unwanted[i] = 1;
     for (int i = 0; i < b->conf->piece_count; i++) {
         const struct cp_piece *p = &b->conf->pieces[i];
         double u = all ? 1
                        : sparsity_union(b->c->sparsity, b->block, p->head, (int64_t)b->tokens,
-                                        b->c->grid, b->conf->seq_groups, b->conf->query_group);
+                                        b->c->grid, shards, b->conf->query_group);
         unwanted[p->head_rank * kv_heads + p->head / per_kv] *= 1 - u;
     }
     for (int g = 0; g < head_ranks; g++)
         for (int k = 0; k < kv_heads; k++)
-            b->fetched[g] += (1 - unwanted[g * kv_heads + k]) * b->shard * b->samples;
+            fetched[g] += (1 - unwanted[g * kv_heads + k]) * b->shard * b->samples;
+    return fetched;
+}
+
+/* Members of a column that share a node. */
+static int column_in_node(const struct build *b)
+{
+    int node = b->c->cluster->gpus_per_node / cp_tensor(b->conf), n = b->conf->seq_groups;
+    int near = b->conf->heads_inside ? node / b->conf->head_groups : node;
+    return near < 1 ? 1 : near < n ? near : n;
 }
 
 /* ---- phases ---- */
@@ -214,6 +225,14 @@ static void add_rows(struct build *b, const char *name, enum cp_pass pass, doubl
     p->from = back ? rows : all_ranks(b, 1);
     p->to = back ? all_ranks(b, 1) : rows;
     p->calls = 2;
+    int near = column_in_node(b);
+    if (back || !b->c->server_unions || near < 2 || b->conf->seq_groups % near != 0)
+        return;
+    const double *wanted = count_fetched(b, b->conf->seq_groups / near);
+    double *server = per_rank(b);
+    for (int r = 0; r < b->ranks; r++)
+        server[r] = wanted[head_rank(b, r)] * row_bytes;
+    p->server = server;
 }
 
 /* Packing at the owner and unpacking at the reader, per fetched row: random 256-byte accesses, not
@@ -674,13 +693,12 @@ struct cp_program cp_program_of(const struct cp_case *c, int block, const struct
     b.shard = b.tokens / conf->seq_groups;
     b.local = b.tokens * cp_tensor(conf) / b.ranks;
     b.pairs = ARENA_ARRAY(a, double, cp_head_ranks(conf));
-    b.fetched = ARENA_ARRAY(a, double, cp_head_ranks(conf));
     b.phases = ARENA_ARRAY(a, struct cp_phase, CP_PHASES_MOST);
     calib_half_widths(c->cluster, b.half);
     if (conf->sparse)
         count_pairs(&b);
     if (conf->seq_groups > 1)
-        count_fetched(&b);
+        b.fetched = count_fetched(&b, conf->seq_groups);
     forward(&b);
     if (!c->options.inference) {
         recompute(&b);

@@ -73,6 +73,9 @@ struct cp_phase {
      * middle steps. */
     const double *from, *to;
     const double *matrix;
+    /* Gathers of rows, if the case asks for them: bytes that server[j], the ranks of j's server in
+     * its column together, want of each rank of another server. NULL: not known. */
+    const double *server;
     bool host;     /* PHASE_COMPUTE: on the host, the GPU waits */
     bool hop_home; /* PHASE_RING, backward: gradients take one more hop, of to - from bytes */
     int calls;     /* collective calls it stands for: each pays the latency */
@@ -114,9 +117,10 @@ struct cp_case { /* one block on one replica */
     const struct sparsity *sparsity;
     struct cp_options options;
     int64_t video_tokens;
-    struct grid grid; /* t == 0: unknown */
-    int samples;      /* per replica and step */
-    bool linear;      /* the block's linear layers are phases too */
+    struct grid grid;   /* t == 0: unknown */
+    int samples;        /* per replica and step */
+    bool server_unions; /* programs say what whole servers want (cp_phase.server) */
+    bool linear;        /* the block's linear layers are phases too */
 };
 
 enum { CP_PHASES_MOST = 96 };

@@ -198,6 +198,41 @@ static double most_matrix(const double *v, int n)
     return most;
 }
 
+/* Members of each server when two levels are asked for and possible: several servers with as many
+ * members each, more than one, neighbours in the group; else 0. */
+static int level_of(const struct build *b, const struct members *m)
+{
+    int w = 1;
+    while (w < m->n && m->hosts[w] == m->hosts[0])
+        w++;
+    if (!b->o->two_level || w < 2 || w == m->n || m->n % w != 0)
+        return 0;
+    for (int i = 0; i < m->n; i++)
+        if (m->hosts[i] != m->hosts[i / w * w] ||
+            (i % w == 0 && i > 0 && m->hosts[i] == m->hosts[i - 1]))
+            return 0;
+    return w;
+}
+
+/* Rows that several GPUs of a server want go there once. */
+static struct coll_tasks add_groupcast(struct build *b, const struct cp_phase *p,
+                                       const struct members *m, int label)
+{
+    size_t n = (size_t)m->n;
+    double *need = ARENA_ARRAY(b->scratch, double, n *n),
+           *unions = ARENA_ARRAY(b->scratch, double, n *n);
+    const double *from = pick(b, p->from, m), *to = pick(b, p->to, m),
+                 *server = pick(b, p->server, m);
+    for (size_t i = 0; i < n * n; i++) {
+        need[i] = i / n == i % n ? 0 : from[i / n] * to[i % n];
+        unions[i] = i / n == i % n ? 0 : from[i / n] * server[i % n];
+    }
+    struct coll c = coll_groupcast(m->n, need, unions, m->hosts, b->scratch);
+    struct regime r =
+        regime(b, COLL_ALLTOALL, &c, m->hosts, most_product(from, to, m->n), p->calls);
+    return coll_add(b->g, &c, m->gpus, label, r.calls, r.extra_s, r.scale);
+}
+
 static int add_alltoall(struct build *b, const struct cp_phase *p, const struct members *m,
                         int label)
 {
@@ -232,7 +267,8 @@ static struct coll_tasks add_gather(struct build *b, const struct cp_phase *p,
     enum coll_op op;
     if (p->kind == PHASE_ALLGATHER) {
         op = COLL_ALL_GATHER;
-        c = coll_allgather(m->n, share, m->hosts, b->scratch);
+        c = level_of(b, m) ? coll_allgather_levels(m->n, share, m->hosts, b->scratch)
+                           : coll_allgather(m->n, share, m->hosts, b->scratch);
     } else if (p->kind == PHASE_REDUCESCATTER) {
         op = COLL_REDUCE_SCATTER;
         c = coll_reduce_scatter(m->n, share, m->hosts, b->scratch);
@@ -261,8 +297,18 @@ static void add_ring(struct build *b, int place, const struct members *m, struct
     }
     struct coll shape = coll_shift(n, hops, m->hosts, b->scratch);
     struct regime w = regime(b, COLL_SEND_RECV, &shape, m->hosts, hops[0], p->calls);
+    int inner = level_of(b, m);
+    double outer = back ? p->to[m->ranks[0]] : p->from[m->ranks[0]];
+    outer *= w.scale;
+    if (inner) { /* hops stay inside the server, but for one that has the time of a whole inner ring
+                  */
+        struct coll near = coll_shift(inner, hops, m->hosts, b->scratch);
+        w = regime(b, COLL_SEND_RECV, &near, m->hosts, hops[0], p->calls);
+    }
     scaled(hops, n, w.scale);
     struct ring r = {.n = n,
+                     .inner = inner,
+                     .outer_bytes = outer,
                      .gpus = m->gpus,
                      .compute_s = compute,
                      .hop_bytes = hops,
@@ -292,7 +338,9 @@ static void add_group(struct build *b, int place, int rank, struct labels l)
     if (m.n < 2)
         return;
     struct coll_tasks t;
-    if (p->kind == PHASE_ALLTOALL)
+    if (p->kind == PHASE_ALLTOALL && p->server && level_of(b, &m))
+        t = add_groupcast(b, p, &m, l.own);
+    else if (p->kind == PHASE_ALLTOALL)
         t.first = t.last = add_alltoall(b, p, &m, l.own);
     else
         t = add_gather(b, p, &m, l.own);
@@ -692,8 +740,10 @@ bool step_of_plan(const struct plan *p, const struct sim_options *o, int runs, b
     out->folded = p->gpus / unit;
     struct cp_program *programs = ARENA_ARRAY(a, struct cp_program, p->block_count);
     struct topo_fabric fabric = o->fabric;
+    struct cp_case c = p->c;
+    c.server_unions = o->two_level;
     for (int i = 0; i < p->block_count; i++) {
-        programs[i] = cp_program_of(&p->c, i, &p->blocks[i].conf, a);
+        programs[i] = cp_program_of(&c, i, &p->blocks[i].conf, a);
         fabric.host |= uses_host(&programs[i]);
     }
     out->topo = topo ? topo : topo_of_cluster(&used, &fabric, a, at, e);

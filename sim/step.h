@@ -20,6 +20,10 @@ struct sim_options {
     const struct prof_net *net; /* calibrated collectives instead of the cluster's own profile */
     bool nccl;    /* NCCL's protocols instead of a profile; neither: the preset (sim/regime.h) */
     double merge; /* net_merge; 0 is exact */
+    /* Between servers in two levels: all-gathers by place, then inside; rings of rings; rows that
+     * several GPUs of a server want travel there once and are copied on over NVLink (sim/coll.h).
+     */
+    bool two_level;
 };
 struct sim_options sim_options_default(void); /* ideal fabric, 8 of 132 SMs, 15 us sync, exact */
 

@@ -291,6 +291,42 @@ static void sharding_groups_all_reduce_their_gradients(void)
     world_free(&w);
 }
 
+/* Forward of one block, all KV rows of 16 shards on 2 servers fetched: flat, a rank's shard leaves
+ * its server 8 times, in two levels once (KA25's rule); ring and all-gather carry the same bytes as
+ * before but over all NICs at once. */
+static void in_two_levels_rows_travel_to_a_server_once(void)
+{
+    const enum cp_strategy how[] = {CP_SCP_DENSE, CP_RING, CP_ALLGATHER};
+    double seconds[3][2];
+    for (int i = 0; i < 6; i++) {
+        struct sim_options o = sim_options_default();
+        struct world w = world_new("2x8-h100-400g", "dsv-2.7b");
+        struct err_at at = err_at_name("test");
+        struct play_what what = {.sm_share = o.sm_share};
+        struct step s;
+        struct play_result r;
+        double least, most;
+        o.two_level = i % 2;
+        struct cp_conf conf = conf_of(&w, how[i / 2], 1, 16, false);
+        w.c.options.inference = true;
+        struct plan p = plan_of(&w, conf, 1);
+        p.memory.shard_ranks = 1;
+        bool ok = step_of_plan(&p, &o, 1, true, NULL, &s, w.a, at, &w.e) &&
+                  play_run(s.graph, s.topo, &what, &r, w.a, at, &w.e);
+        gsl_test(!ok, "runs %s", w.e.text);
+        nic_bytes(&s, &r, &least, &most);
+        seconds[i / 2][i % 2] = sim_seconds(r.end);
+        double shard = 2.0 * 16 * 4000 * 128 * 2; /* 64000 tokens, 16 heads */
+        if (i < 2)
+            gsl_test_rel(most, shard * (i ? 1 : 8), 1e-9, "%s", i ? "once" : "eight times");
+        if (i == 3)
+            gsl_test_rel(least, shard, 1e-9, "every NIC carries one outer hop");
+        world_free(&w);
+    }
+    gsl_test(seconds[0][1] > seconds[0][0], "rows: %g s, flat %g s", seconds[0][1], seconds[0][0]);
+    gsl_test(seconds[1][1] > seconds[1][0], "ring: %g s, flat %g s", seconds[1][1], seconds[1][0]);
+}
+
 static void slow_nics_expose_the_weights(void)
 {
     struct sim_options o = sim_options_default();
@@ -407,6 +443,7 @@ int main(void)
     identical_replicas_are_simulated_once_with_the_same_result();
     tensor_ranks_and_sharding_groups_fold_too();
     sharding_groups_all_reduce_their_gradients();
+    in_two_levels_rows_travel_to_a_server_once();
     slow_nics_expose_the_weights();
     twice_as_fast_everything_takes_half_the_time();
     inference_runs_forward_only_and_scales_with_its_steps();
