@@ -39,6 +39,8 @@ static const struct arg_group machine = {
         OPTION_QTY("sm-share", QTY_RATIO, "S", "SMs that a running collective takes (8 of 132)"),
         OPTION_FLAG("comm-waits", "kernels fill the GPU: collectives begin between them"),
         OPTION_QTY("sync", QTY_SECONDS, "TIME", "host wait after an index exchange (15 us)"),
+        OPTION_QTY("launch", QTY_SECONDS, "TIME",
+                   "host time to issue a phase or a collective call; it runs ahead (0 s)"),
         OPTION_INT("steps", 1, STEPS_MOST, "N", "denoising steps of an inference plan (1)"),
         OPTION_FLAG(
             "links",
@@ -94,6 +96,7 @@ static bool read_options(struct cli *c, struct job *j, struct err *e)
                                        .hop_s = args_qty_or(g, "hop", 0)};
     j->o.sm_share = args_qty_or(g, "sm-share", j->o.sm_share);
     j->o.comm_waits = args_given(g, "comm-waits");
+    j->o.launch_s = args_qty_or(g, "launch", 0);
     j->o.sync_s = args_qty_or(g, "sync", j->o.sync_s);
     j->o.merge = args_qty_or(g, "merge", 0);
     j->o.nccl = args_given(g, "nccl");

@@ -23,6 +23,7 @@ struct build {
     const struct cp_program *p;
     int base;                /* GPU of rank 0 of the replica at hand */
     int *tail;               /* [gpu]: last task, -1 none */
+    int *host_tail;          /* [gpu]: last that the host did */
     int *out_tail, *in_tail; /* [gpu]: last copy to and from the host */
     int *begun,
         *begun_before; /* [gpu]: where the backward of this block and of the last one began */
@@ -102,9 +103,27 @@ static void chain(struct build *b, int gpu, int first, int last)
     b->tail[gpu] = last;
 }
 
+/* `task` begins when the host has issued it: `calls` launches after what it did before. */
+static void launched(struct build *b, int gpu, int task, int calls)
+{
+    if (b->o->launch_s <= 0)
+        return;
+    int label = b->by_place ? 2 * b->p->phase_count
+                            : label_of(b, "host launch", PASS_FORWARD, CLASS_SELECT, false);
+    int launch = play_work(b->g, gpu, PLAY_HOST, calls * b->o->launch_s, label);
+    if (b->host_tail[gpu] >= 0)
+        play_after(b->g, launch, b->host_tail[gpu]);
+    b->host_tail[gpu] = launch;
+    play_after(b->g, task, launch);
+}
+
 static void add_work(struct build *b, int gpu, enum play_lane lane, double seconds, int label)
 {
     int task = play_work(b->g, gpu, lane, seconds, label);
+    if (lane == PLAY_HOST)
+        b->host_tail[gpu] = task;
+    else
+        launched(b, gpu, task, 1);
     chain(b, gpu, task, task);
 }
 
@@ -318,6 +337,7 @@ static void add_ring(struct build *b, int place, const struct members *m, struct
                      .hop_phase = l.hops};
     ring_add(b->g, &r, begin, end, b->scratch);
     for (int i = 0; i < n; i++) {
+        launched(b, m->gpus[i], begin[i], 2 * n - 1); /* steps and hops */
         chain(b, m->gpus[i], begin[i], end[i]);
         span(b, place, m->ranks[i], begin[i], end[i]);
     }
@@ -345,6 +365,7 @@ static void add_group(struct build *b, int place, int rank, struct labels l)
     else
         t = add_gather(b, p, &m, l.own);
     for (int i = 0; i < m.n; i++) {
+        launched(b, m.gpus[i], t.first + i, p->calls);
         chain(b, m.gpus[i], t.first + i, t.last + i);
         span(b, place, m.ranks[i], t.first + i, t.last + i);
         if (strcmp(p->name, "index exchange") == 0 && b->o->sync_s > 0)
@@ -429,6 +450,7 @@ static struct build build_new(struct step *s, const struct hw_cluster *cluster,
                       .a = a,
                       .scratch = arena_new(),
                       .tail = minus_ones(a, gpus),
+                      .host_tail = minus_ones(a, gpus),
                       .out_tail = minus_ones(a, gpus),
                       .in_tail = minus_ones(a, gpus),
                       .begun = minus_ones(a, gpus),

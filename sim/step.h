@@ -17,6 +17,8 @@ struct sim_options {
     double sm_share; /* of the SMs, taken by a running collective (NCCL: 4 to 24 of 132) */
     bool comm_waits; /* kernels fill the GPU: collectives begin only between them */
     double sync_s;   /* host reads the counts of an index exchange before it can post the gather */
+    double launch_s; /* host time to issue what one phase, or one collective call, takes on the GPU;
+                      * the host runs ahead of the GPU until it must wait for it (a sync) */
     const struct prof_net *net; /* calibrated collectives instead of the cluster's own profile */
     bool nccl;    /* NCCL's protocols instead of a profile; neither: the preset (sim/regime.h) */
     double merge; /* net_merge; 0 is exact */

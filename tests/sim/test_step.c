@@ -369,6 +369,30 @@ static void twice_as_fast_everything_takes_half_the_time(void)
     world_free(&w);
 }
 
+/* The host runs ahead of the GPU: while it is faster nothing changes but the first launch; when it
+ * is far slower, the run takes what the launches take, and the last phase. */
+static void a_slow_host_sets_the_pace(void)
+{
+    struct sim_options o = {0};
+    struct world w = world_new("1x8-h100-400g", "dsv-2.7b");
+    struct cp_conf conf = conf_of(&w, CP_ULYSSES, 8, 1, false);
+    w.c.options.inference = true;
+    struct plan p = plan_of(&w, conf, 2);
+    p.memory.shard_ranks = 1;
+    struct cp_program one = cp_program_of(&w.c, 0, &conf, w.a);
+    int calls = 0;
+    for (int i = 0; i < one.phase_count; i++)
+        calls += one.phases[i].calls;
+    double free = step_s(&w, &p, &o, false, NULL);
+    o.launch_s = 1e-6;
+    gsl_test_rel(step_s(&w, &p, &o, false, NULL), free + 1e-6, 1e-6, "a fast host");
+    o.launch_s = 1;
+    double slow = step_s(&w, &p, &o, false, NULL), issued = 4.0 * calls; /* 2 blocks, 2 runs */
+    gsl_test(slow < issued || slow > issued + free, "%g s, %g s of launches", slow, issued);
+    w.c.options.inference = false;
+    world_free(&w);
+}
+
 static void inference_runs_forward_only_and_scales_with_its_steps(void)
 {
     struct sim_options o = sim_options_default();
@@ -446,6 +470,7 @@ int main(void)
     in_two_levels_rows_travel_to_a_server_once();
     slow_nics_expose_the_weights();
     twice_as_fast_everything_takes_half_the_time();
+    a_slow_host_sets_the_pace();
     inference_runs_forward_only_and_scales_with_its_steps();
     runs_give_the_same_bytes_on_one_and_on_eight_threads();
     quantiles_are_those_of_r();
