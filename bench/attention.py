@@ -2,11 +2,13 @@
 """Shardwise's CPU attention beside implementations that others wrote, in one run on one machine.
 
 Usage: bench/attention.sh (fetches what the package registry has, then runs this), or
-       attention.py build/release/bench/bench_attention [rounds]
+       attention.py build/release/bench/bench_attention [rounds [folder of libggml-base.so and libggml-cpu.so]]
 
 Each round runs every implementation once, in turn, so that a busy machine hurts all alike; the best round counts.
 S = 4096, H = 4, D = 128; FLOP = 4 S S D H forward and 10 S S D H backward.
 """
+import ctypes
+import os
 import subprocess
 import sys
 import time
@@ -62,16 +64,71 @@ def onnx_runs():
     return {name: run}
 
 
+class GgmlParams(ctypes.Structure):
+    _fields_ = [("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool)]
+
+
+def ggml_load(folder):
+    base, cpu = (ctypes.CDLL(os.path.join(folder, f"libggml-{part}.so"), mode=ctypes.RTLD_GLOBAL) for part in ("base", "cpu"))
+    pointer, number, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+    for function, result, *arguments in (
+        (base.ggml_init, pointer, GgmlParams),
+        (base.ggml_new_tensor_4d, pointer, pointer, ctypes.c_int, *[number] * 4),
+        (base.ggml_get_data, pointer, pointer),
+        (base.ggml_flash_attn_ext, pointer, *[pointer] * 5, *[real] * 3),
+        (base.ggml_new_graph, pointer, pointer),
+        (base.ggml_build_forward_expand, None, pointer, pointer),
+        (base.ggml_version, ctypes.c_char_p),
+        (cpu.ggml_graph_compute_with_ctx, ctypes.c_int, pointer, pointer, ctypes.c_int),
+    ):
+        function.restype, function.argtypes = result, arguments
+    return base, cpu
+
+
+def ggml_runs(folder):
+    """flash_attn_ext with keys and values in float32 and in float16 (ggml's usual KV cache)."""
+    import numpy as np
+
+    base, cpu = ggml_load(folder)
+    q, k, v = (np.random.randn(H, S, D).astype(np.float32) for _ in range(3))
+    scores = q[1, :4] @ k[1].T / D**0.5
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    expected = weights / weights.sum(1, keepdims=True) @ v[1]
+    runs = {}
+    for dtype, code in ((np.float32, 0), (np.float16, 1)):
+        context = base.ggml_init(GgmlParams(1 << 28, None, False))
+        tensors = []
+        for array, kind in ((q, 0), (k.astype(dtype), code), (v.astype(dtype), code)):
+            tensors.append(base.ggml_new_tensor_4d(context, kind, D, S, H, 1))
+            ctypes.memmove(base.ggml_get_data(tensors[-1]), array.ctypes.data, array.nbytes)
+        out = base.ggml_flash_attn_ext(context, *tensors, None, D**-0.5, 0, 0)
+        graph = base.ggml_new_graph(context)
+        base.ggml_build_forward_expand(graph, out)
+        name = f"ggml {base.ggml_version().decode()} flash_attn_ext, {np.dtype(dtype).name} keys"
+
+        def run(context=context, graph=graph, out=out, name=name):
+            start = time.perf_counter()
+            cpu.ggml_graph_compute_with_ctx(context, graph, THREADS)
+            seconds = time.perf_counter() - start
+            got = np.ctypeslib.as_array(ctypes.cast(base.ggml_get_data(out), ctypes.POINTER(ctypes.c_float)), (S, H, D))
+            assert np.allclose(got[:4, 1], expected, atol=2e-3), f"{name} is not attention"
+            return {f"{name} forward": FORWARD / seconds}
+
+        runs[name] = run
+    return runs
+
+
 def shardwise_run(program):
     lines = subprocess.run([program, "1"], check=True, capture_output=True, text=True,
-                           env={"OMP_NUM_THREADS": str(THREADS)}).stdout.splitlines()
+                           env={**os.environ, "OMP_NUM_THREADS": str(THREADS)}).stdout.splitlines()
     return {f"Shardwise {name}": 1e9 * float(rate) for name, rate in (line.split("\t") for line in lines)}
 
 
 def main():
     program, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    ggml = sys.argv[3] if len(sys.argv) > 3 else "."
     runs = {"Shardwise": lambda: shardwise_run(program)}
-    for library, make in (("PyTorch", torch_runs), ("ONNX Runtime", onnx_runs)):
+    for library, make in (("PyTorch", torch_runs), ("ONNX Runtime", onnx_runs), ("ggml", lambda: ggml_runs(ggml))):
         try:
             runs.update(make())
         except Exception as problem:  # any way in which a library is not there is worth a line, none an abort
@@ -94,7 +151,7 @@ def main():
         if name.startswith("Shardwise sparse") and name.endswith("forward"):
             print(f"{name[10:]}: {rate / ours:.0%} of dense")
     print(f"dense backward: {best['Shardwise dense backward'] / ours:.0%} of the forward's rate")
-    for line in missing + ["ggml: not in the package registry as a library with an attention entry point"]:
+    for line in missing:
         print(f"not compared: {line}")
 
 

@@ -1,9 +1,10 @@
 /* All-to-alls on the network: CPU time (topology and routes included), flow events a second and
  * memory; and the same exchange in SimGrid in the same run, if it was found at build time.
  * SimGrid's own time counts from the end of platform loading. Usage: bench_sim_alltoall [ranks for
- * SimGrid, default 64]. One line a case. */
+ * SimGrid, default 64] [GPUs a server, 8] [equal | heads | differ]. One line a case. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "sim/topo.h"
@@ -110,20 +111,22 @@ static void chains(int pairs, int hops)
 }
 
 /* `per` GPUs a server: 8, or all in one (a single crossbar, one component of flows). */
-static void against_simgrid(const char *program, int ranks, int per)
+static void against_simgrid(const char *program, int ranks, int per, const char *name,
+                            size_rule size)
 {
 #ifdef WITH_SIMGRID
-    struct result best = ours(ranks, per, equal, 0);
+    struct result best = ours(ranks, per, size, 0);
     for (int i = 0; i < 9; i++) {
-        struct result r = ours(ranks, per, equal, 0);
+        struct result r = ours(ranks, per, size, 0);
         best = r.cpu_s < best.cpu_s ? r : best;
     }
-    double cpu, end = sg_run_alltoall(program, ranks, per, 450e9, 50e9, equal, &cpu);
-    printf("SimGrid, equal, %d ranks in servers of %d: %.2f ms CPU, end %.6f ms; ours %.2f ms, end "
+    double cpu, end = sg_run_alltoall(program, ranks, per, 450e9, 50e9, size, &cpu);
+    printf("SimGrid, %s, %d ranks in servers of %d: %.2f ms CPU, end %.6f ms; ours %.2f ms, end "
            "%.6f ms: %.0f times faster\n",
-           ranks, per, cpu * 1e3, end * 1e3, best.cpu_s * 1e3, best.end_s * 1e3, cpu / best.cpu_s);
+           name, ranks, per, cpu * 1e3, end * 1e3, best.cpu_s * 1e3, best.end_s * 1e3,
+           cpu / best.cpu_s);
 #else
-    (void)program, (void)ranks, (void)per;
+    (void)program, (void)ranks, (void)per, (void)name, (void)size;
     puts("SimGrid was not found when this was built: no comparison");
 #endif
 }
@@ -131,12 +134,18 @@ static void against_simgrid(const char *program, int ranks, int per)
 int main(int argc, char **argv)
 {
     int ranks = argc > 1 ? atoi(argv[1]) : 64, per = argc > 2 ? atoi(argv[2]) : 8;
+    const char *name = argc > 3 ? argv[3] : "equal";
+    size_rule size = strcmp(name, "heads") == 0    ? by_heads
+                     : strcmp(name, "differ") == 0 ? all_differ
+                                                   : equal;
     if (ranks < 2 || per < 1 || ranks % per) {
-        fputs("usage: bench_sim_alltoall [ranks for SimGrid, 64] [GPUs a server, 8]\n", stderr);
+        fputs("usage: bench_sim_alltoall [ranks for SimGrid, 64] [GPUs a server, 8] [equal | heads "
+              "| differ]\n",
+              stderr);
         return 2;
     }
     chains(1000, 300);
-    against_simgrid(argv[0], ranks, per);
+    against_simgrid(argv[0], ranks, per, name, size);
     for (int n = 64; n <= 512; n *= 2)
         line("equal", n, ours(n, 8, equal, 0));
     line("equal, one crossbar", 512, ours(512, 512, equal, 0));

@@ -210,6 +210,33 @@ struct args *args_parse(const char *command, const struct arg_group *const *grou
     return g;
 }
 
+static bool set_value(const struct args *g, const char *name, const char *text, struct err *e)
+{
+    struct given *v = find_name(g, name, strlen(name));
+    if (!v)
+        return unknown(g, arena_printf(g->arena, "--%s", name), e);
+    const struct arg_option *o = v->option;
+    *v = (struct given){.option = o, .text = text && o->kind == ARG_FLAG ? "" : text};
+    return !text || o->kind == ARG_FLAG || read_value(g, v, e);
+}
+
+struct args *args_over(const struct args *base, const char *command,
+                       const struct arg_group *const *groups, const struct arg_setting *set,
+                       int count, struct arena *a, struct err *e)
+{
+    struct args *g = args_new(command, groups, 0, a);
+    for (int i = 0; base && i < g->count; i++) {
+        const char *name = g->given[i].option->name;
+        const struct given *v = find_name(base, name, strlen(name));
+        if (v && v->text && !set_value(g, name, v->text, e))
+            return NULL;
+    }
+    for (int i = 0; i < count; i++)
+        if (!set_value(g, set[i].name, set[i].text, e))
+            return NULL;
+    return g;
+}
+
 /* ---- reading what was given ---- */
 
 bool args_known(const struct args *g, const char *name)

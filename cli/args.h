@@ -62,6 +62,16 @@ struct args; /* what was given; read-only */
 struct args *args_parse(const char *command, const struct arg_group *const *groups, int argc,
                         char *const *argv, struct arena *a, struct err *e);
 
+/* The same arguments with other values: options of `groups` that `base` has been given (NULL: none),
+ * then `set` over them, by name without dashes. A NULL text takes the option away; flags take any
+ * text. Values are checked as args_parse does. */
+struct arg_setting {
+    const char *name, *text;
+};
+struct args *args_over(const struct args *base, const char *command,
+                       const struct arg_group *const *groups, const struct arg_setting *set,
+                       int count, struct arena *a, struct err *e);
+
 /* The command's tables have this option. */
 bool args_known(const struct args *g, const char *name);
 

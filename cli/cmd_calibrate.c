@@ -3,7 +3,9 @@
 
 #include "cli/cli.h"
 #include "validate/calibrate.h"
+#include "validate/measured.h"
 #include "validate/profile_write.h"
+#include "validate/rows.h"
 
 static const char *stem(const char *path, struct arena *a)
 {
@@ -66,13 +68,77 @@ static bool shipped(struct cli *c, struct err *e)
         data, to, arena_printf(c->a, "shardwise calibrate --shipped %s -o %s", data, to), c->a, e);
 }
 
-static bool run(struct cli *c, struct err *e)
+/* ---- rows of shardwise-run ---- */
+
+static int count_rows_files(const struct cli *c)
 {
-    if (args_given(c->args, "shipped"))
-        return shipped(c, e);
-    if (!args_operands(c->args))
-        return err_set(e, ERR_INPUT, err_at_name(NULL),
-                       "no file: name tables (.csv) or nccl-tests logs");
+    int n = 0;
+    for (int i = 0; i < args_operands(c->args); i++)
+        n += rows_is_file(args_operand(c->args, i));
+    return n;
+}
+
+/* The files of --plan, NULL-terminated. */
+static const char *const *plans(struct cli *c)
+{
+    const char *rest = args_given(c->args, "plan") ? args_text(c->args, "plan") : "";
+    const char **list = ARENA_ARRAY(c->a, const char *, strlen(rest) + 1);
+    for (int n = 0; *rest; rest += *rest == ',') {
+        size_t length = strcspn(rest, ",");
+        if (length)
+            list[n++] = arena_strndup(c->a, rest, length);
+        rest += length;
+    }
+    return list;
+}
+
+/* Rows bring their own GPU, sizes and links with the plan. */
+static bool only_rows(const struct cli *c, int files, struct err *e)
+{
+    static const char *const others[] = {"relative", "gpu", "op",   "gpus", "nodes",
+                                         "nic",      "sms", "nvls", "plot", NULL};
+    if (files < args_operands(c->args))
+        return err_set(
+            e, ERR_INPUT, err_at_name("calibrate"),
+            "rows of shardwise-run and other files: want them fitted one kind at a time");
+    for (int i = 0; others[i]; i++)
+        if (args_given(c->args, others[i]))
+            return err_set(e, ERR_INPUT, args_at(c->args, others[i]),
+                           "does not go with rows of shardwise-run");
+    return true;
+}
+
+static bool from_rows(struct cli *c, int files, struct err *e)
+{
+    struct measured *m = measured_new(c->a);
+    struct measured_fit fit;
+    const char *plan;
+    if (!only_rows(c, files, e))
+        return false;
+    for (int i = 0; i < files; i++) {
+        const char *rows = args_operand(c->args, i);
+        if (!measured_add_rows(m, plans(c), rows, &plan, e) || !prov_input(c->prov, plan, e) ||
+            !prov_input(c->prov, rows, e))
+            return false;
+    }
+    if (!measured_solve(m, &fit, e))
+        return false;
+    if (args_given(c->args, "name"))
+        fit.kernels.name = fit.cluster.name = args_text(c->args, "name");
+    if (args_given(c->args, "output") &&
+        !measured_save(&fit, c->prov, args_text(c->args, "output"), c->a, e))
+        return false;
+    cli_table(c, measured_points(m, c->a), "points", stdout);
+    if (c->format == TABLE_TEXT)
+        fputc('\n', stdout), measured_print(&fit, c->format, stdout, c->a);
+    measured_warn(&fit, stderr);
+    return true;
+}
+
+/* ---- tables and logs ---- */
+
+static bool from_tables(struct cli *c, struct err *e)
+{
     const char *path = args_text(c->args, "output");
     struct calibrate_options o = {
         .files = operands(c),
@@ -106,12 +172,30 @@ static bool run(struct cli *c, struct err *e)
     return true;
 }
 
+static bool run(struct cli *c, struct err *e)
+{
+    if (args_given(c->args, "shipped"))
+        return shipped(c, e);
+    if (!args_operands(c->args))
+        return err_set(e, ERR_INPUT, err_at_name(NULL),
+                       "no file: name rows of shardwise-run, tables (.csv) or nccl-tests logs");
+    int rows = count_rows_files(c);
+    if (rows)
+        return from_rows(c, rows, e);
+    if (args_given(c->args, "plan"))
+        return err_set(e, ERR_INPUT, args_at(c->args, "plan"),
+                       "goes with rows of shardwise-run (shardwise-measured/1), and none is given");
+    return from_tables(c, e);
+}
+
 static const char *const formats[] = {"text", "csv", "json", NULL};
 
 static const struct arg_group options = {
     "Calibration",
     (const struct arg_option[]){
-        OPTION_OUTPUT("write the profile to FILE (YAML)"),
+        OPTION_OUTPUT("write the profile to FILE (YAML; of rows: JSON)"),
+        OPTION_TEXT("plan", "PLAN[,PLAN..]", "file",
+                    "plans of the rows, if they are not where they were when run"),
         OPTION_TEXT("name", "NAME", NULL, "name of the profile (that of the file)"),
         OPTION_TEXT("relative", "NAME", "file", "profile that lends what was not measured: h100"),
         OPTION_TEXT("gpu", "NAME", NULL, "rows of this GPU (the only one)"),
@@ -130,12 +214,20 @@ static const struct arg_group options = {
 
 const struct command cmd_calibrate = {
     .name = "calibrate",
-    .brief = "fit a profile on measurements: nccl-tests logs and tables",
-    .usage = "FILE... [-o PROFILE.yaml] [options]\n--shipped DIR -o DIR",
+    .brief = "fit a profile on measurements: rows of shardwise-run, nccl-tests logs, tables",
+    .usage = "ROWS... [--plan PLAN,..] [-o FIT.json]\nFILE... [-o PROFILE.yaml] "
+             "[options]\n--shipped DIR -o DIR",
     .example =
+        "shardwise calibrate measured.tsv -o fit.json\n"
         "shardwise calibrate presets/data/collectives_intranode.csv --gpu h100_sxm\n"
         "shardwise calibrate all_reduce.log alltoall.log --relative h100 --nvls -o ours.yaml",
-    .about = "Logs of nccl-tests and rccl-tests: all programs, old and new columns, one process or "
+    .about = "Rows that shardwise-run wrote of a plan: kernels and links are fitted to the median "
+             "over repeats of each rank's phases. Each point is printed with the error of the fit "
+             "and of a fit without its block and run, then a line for each fit. `plan --eval "
+             "measured --measured FIT.json` plans with them. The plan of the rows is found where "
+             "it was when they were run, or beside the rows, or by --plan; its signature must be "
+             "theirs.\n\nLogs of nccl-tests and rccl-tests: all programs, old and new columns, one "
+             "process or "
              "MPI, warnings between lines; cut lines "
              "are counted and left out. Tables: docs/formats.md. Each point is printed with the "
              "fitted time's error and with the error of a "

@@ -17,6 +17,8 @@ static bool run(struct cli *c, struct err *e)
     cli_table(c, compare_table(&r, c->a), "phases", out);
     if (c->format == TABLE_TEXT)
         compare_words(&r, out);
+    else
+        compare_turns(&r, stderr);
     /* Outside the tolerance is an answer with a table. */
     return cli_finish(c, e) &&
            compare_judge(&r, args_qty_or(c->args, "tolerance", (double)INFINITY), e);
@@ -38,7 +40,8 @@ const struct command cmd_compare = {
         "time is the longest over ranks, the median over repeats; the last line of a block is "
         "the block as a whole, waits included, of the phases that were run. Then, in "
         "sentences: which phase explains most of the difference, and what is faster than the "
-        "plan's hardware allows.\n\n"
+        "plan's hardware allows. Rows of more ranks than cores say so and no tolerance judges "
+        "them: ranks that take turns hold up each other.\n\n"
         "Exit status 5: a whole block is off by more than --tolerance, or something is faster "
         "than it can be. The results appear all the same.",
     .groups = (const struct arg_group *const[]){&options, &cli_output_options, NULL},

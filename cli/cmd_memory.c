@@ -54,7 +54,7 @@ static bool look_at(const struct plan_request *r, int cp, struct degree *d, stru
 
 static bool possible(const struct plan_request *r, int cp)
 {
-    int gpus = hw_gpus(r->c.cluster), node = r->c.cluster->gpus_per_node;
+    int gpus = hw_gpus(r->c.cluster) / r->tensor, node = r->c.cluster->gpus_per_node / r->tensor;
     return r->cp ? cp == r->cp : gpus % cp == 0 && (node % cp == 0 || cp % node == 0);
 }
 
@@ -104,7 +104,7 @@ static struct table *degrees_table(struct cli *c, const struct plan_request *r,
     struct table *t = table_new(c->a, cols, sizeof cols / sizeof *cols);
     char conf[96];
     for (int i = 0; i < count; i++) {
-        int replicas = hw_gpus(r->c.cluster) / d[i].cp;
+        int replicas = hw_gpus(r->c.cluster) / r->tensor / d[i].cp;
         table_int(t, d[i].cp);
         table_int(t, replicas);
         table_num(t, d[i].memory.total);
@@ -139,8 +139,9 @@ static void print_text(struct cli *c, const struct plan_request *r, const struct
     double limit = r->c.cluster->gpu.memory_bytes;
     const struct mem_use *m = &best->memory;
     prov_comment(c->prov, out);
-    fprintf(out, "%s, %s tokens on %s: CP %d needs %s of %s a GPU", r->c.model->name,
-            qty_text((double)r->c.video_tokens, QTY_NUMBER, QTY_BUF), r->c.cluster->name, best->cp,
+    fprintf(out, "%s, %s tokens on %s: %sCP %d needs %s of %s a GPU", r->c.model->name,
+            qty_text((double)r->c.video_tokens, QTY_NUMBER, QTY_BUF), r->c.cluster->name,
+            r->tensor > 1 ? arena_printf(c->a, "TP %d, ", r->tensor) : "", best->cp,
             qty_text(m->total, QTY_BYTES, QTY_BUF), qty_text(limit, QTY_BYTES, QTY_BUF));
     if (best->fits)
         fprintf(out, " and takes %s a step.\n", qty_text(best->step_s, QTY_SECONDS, QTY_BUF));

@@ -4,6 +4,7 @@
 
 #include "cli/plan_view.h"
 #include "cli/workload.h"
+#include "model/calib.h"
 #include "planner/explain.h"
 #include "sim/eval.h"
 #include "validate/measured.h"
@@ -22,8 +23,9 @@ static const struct arg_group plan_options = {
             "eval", eval_names, "WHO",
             "closed forms; simulation as the last word on the K best; or closed forms with "
             "kernels and links fitted to --measured (cost)"),
-        OPTION_TEXT("measured", "PLAN,ROWS[,PLAN,ROWS..]", NULL,
-                    "with --eval measured: plans that were run, each with shardwise-run's rows"),
+        OPTION_TEXT("measured", "FIT", "file",
+                    "with --eval measured: what `calibrate` fitted to shardwise-run's rows; or "
+                    "PLAN,ROWS[,PLAN,ROWS..] to fit now"),
         OPTION_FLAG(
             "explain",
             "say why: the runner-up, heads, unions, and where DSV's released solver differs"),
@@ -69,29 +71,21 @@ static const char *next_name(struct cli *c, const char **rest)
     return name;
 }
 
-/* What no run had stays as the profile says: that must not go unnoticed. */
-static void warn_unmeasured(const struct measured_fit *fit)
-{
-    const char *comma = "";
-    for (int k = 0; k < MEASURED_KINDS; k++)
-        if (fit->line[k].points == 0) {
-            fprintf(stderr, "%s%s",
-                    *comma ? comma : "shardwise: not measured, so as the profile says: ",
-                    measured_names[k]);
-            comma = ", ";
-        }
-    if (*comma)
-        fputc('\n', stderr);
-}
-
-/* Fits kernels and links to the runs named by --measured. */
+/* Fits kernels and links to the runs named by --measured, or reads such a fit. */
 static bool fit_measured(struct cli *c, struct measured_fit *fit, struct err *e)
 {
     const char *rest = args_text(c->args, "measured");
     struct measured *m = measured_new(c->a);
     if (!rest)
         return err_set(e, ERR_INPUT, err_at_name("--eval"),
-                       "measured needs --measured PLAN,ROWS: a plan and the rows of its run");
+                       "measured needs --measured FIT.json of `shardwise calibrate`, or PLAN,ROWS: "
+                       "a plan and the rows of its run");
+    if (!strchr(rest, ',')) {
+        if (!measured_load(rest, fit, c->a, e) || !prov_input(c->prov, rest, e))
+            return false;
+        measured_warn(fit, stderr);
+        return true;
+    }
     while (*rest) {
         const char *plan = next_name(c, &rest), *rows = next_name(c, &rest);
         if (!plan || !rows)
@@ -103,8 +97,19 @@ static bool fit_measured(struct cli *c, struct measured_fit *fit, struct err *e)
     }
     if (!measured_solve(m, fit, e))
         return false;
-    warn_unmeasured(fit);
+    measured_warn(fit, stderr);
     return true;
+}
+
+/* Kernels that no run had keep the GPU's curves. */
+static bool unmeasured_curves(struct cli *c, const struct hw_cluster *cluster,
+                              struct measured_fit *fit, struct err *e)
+{
+    const struct kern_profile *k =
+        calib_kernels(&fit->kernels, cluster, args_at(c->args, "measured"), c->a, e);
+    if (k)
+        fit->kernels = *k;
+    return k != NULL;
 }
 
 static bool run(struct cli *c, struct err *e)
@@ -125,7 +130,7 @@ static bool run(struct cli *c, struct err *e)
     if (args_given(c->args, "measured") && eval != EVAL_MEASURED)
         return err_set(e, ERR_INPUT, err_at_name("--measured"), "goes with --eval measured");
     if (eval == EVAL_MEASURED) {
-        if (!fit_measured(c, &fit, e))
+        if (!fit_measured(c, &fit, e) || !unmeasured_curves(c, r.c.cluster, &fit, e))
             return false;
         measured = measured_eval(&fit);
         r.eval = &measured;

@@ -9,6 +9,7 @@
 #include "model/dit.h"
 #include "model/hw.h"
 #include "model/kernel.h"
+#include "model/prof.h"
 #include "model/sparsity.h"
 
 #define QTY(value, dim) qty_text((value), (dim), QTY_BUF)
@@ -287,6 +288,40 @@ static bool sparsity_facts(struct cli *c, const char *name, struct table *t, str
     return true;
 }
 
+/* ---- calibrated collectives ---- */
+
+static const struct table_col net_cols[] = {{"name", "net", TABLE_STR, 0},
+                                            {"curves", "curves", TABLE_INT, 0},
+                                            {"source", "source", TABLE_STR, 0}};
+
+static bool net_row(struct cli *c, const char *name, struct table *t, struct err *e)
+{
+    const struct prof_net *p = prof_net_load(name, err_at_name(NULL), c->a, e);
+    if (!p)
+        return false;
+    table_str(t, name);
+    table_int(t, p->curve_count);
+    table_str(t, p->source);
+    return true;
+}
+
+static bool net_facts(struct cli *c, const char *name, struct table *t, struct err *e)
+{
+    const struct prof_net *p = prof_net_load(name, err_at_name(NULL), c->a, e);
+    if (!p)
+        return false;
+    fact(t, "name", name);
+    for (int i = 0; i < p->curve_count; i++) {
+        const struct prof_curve *k = &p->curves[i];
+        fact(t,
+             arena_printf(c->a, "%s, %d GPUs, %d nodes", coll_op_names[k->op], k->gpus, k->nodes),
+             arena_printf(c->a, "%d points, %s to %s", k->count, QTY(k->bytes[0], QTY_BYTES),
+                          QTY(k->bytes[k->count - 1], QTY_BYTES)));
+    }
+    fact(t, "source", p->source);
+    return true;
+}
+
 /* ---- strategies ---- */
 
 static const struct table_col strategy_cols[] = {{"name", "strategy", TABLE_STR, 0},
@@ -320,7 +355,11 @@ static bool strategy_facts(struct cli *c, const char *name, struct table *t, str
     const struct cp_strategy_info *i = &cp_strategies[s];
     fact(t, "name", i->name);
     fact(t, "what it does", i->what);
-    fact(t, "head groups", i->rows ? i->balanced ? "balanced by work" : "equal counts" : "none");
+    fact(t, "head groups",
+         i->rows ? i->balanced   ? "balanced by work"
+                   : i->permutes ? "equal counts by work"
+                                 : "equal counts"
+                 : "none");
     fact(t, "sequence groups", i->columns ? "yes" : "none");
     fact(t, "KV between sequence groups", moves[i->move]);
     return true;
@@ -336,12 +375,13 @@ static const struct shown shown[] = {
     {"gpus", "gpu", "gpu", NULL, COLS(gpu_cols), gpu_row, gpu_facts},
     {"kernels", "kernel", "kernel", NULL, COLS(kernel_cols), kernel_row, kernel_facts},
     {"sparsities", "sparsity", "sparsity", NULL, COLS(sparsity_cols), sparsity_row, sparsity_facts},
+    {"nets", "net", "net", NULL, COLS(net_cols), net_row, net_facts},
     {"strategies", "strategy", NULL, cp_strategy_names, COLS(strategy_cols), strategy_row,
      strategy_facts},
 };
 enum { SHOWN = sizeof shown / sizeof *shown };
-static const char *const plurals[] = {"models",     "clusters",   "gpus", "kernels",
-                                      "sparsities", "strategies", NULL};
+static const char *const plurals[] = {"models",     "clusters", "gpus",       "kernels",
+                                      "sparsities", "nets",     "strategies", NULL};
 
 static const struct shown *shown_find(const char *name, struct err *e)
 {
@@ -350,8 +390,8 @@ static const struct shown *shown_find(const char *name, struct err *e)
             return &shown[i];
     const char *near = nearest_name(name, plurals);
     err_set(e, ERR_INPUT, err_at_name(NULL),
-            "'%.80s' cannot be shown%s%s%s there are models, clusters, gpus, kernels, sparsities "
-            "and strategies",
+            "'%.80s' cannot be shown%s%s%s there are models, clusters, gpus, kernels, "
+            "sparsities, nets and strategies",
             name, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : ";");
     return NULL;
 }
@@ -405,8 +445,8 @@ static const struct arg_group show_options = {
 
 const struct command cmd_show = {
     .name = "show",
-    .brief = "list models, clusters, GPUs, kernels, sparsities, strategies; or one in detail",
-    .usage = "models|clusters|gpus|kernels|sparsities|strategies [NAME]",
+    .brief = "list models, clusters, GPUs, kernels, sparsities, nets, strategies; or one in detail",
+    .usage = "models|clusters|gpus|kernels|sparsities|nets|strategies [NAME]",
     .example = "shardwise show models\nshardwise show cluster 2x8-h100-400g",
     .about = "Presets are files: a folder named by the environment variable SHARDWISE_PRESETS is "
              "looked into first. Each number's "

@@ -26,6 +26,10 @@ static const struct arg_group network = {
         OPTION_QTY("hop", QTY_SECONDS, "TIME", "latency of a hop between switches (0 s)"),
         OPTION_TEXT("net", "NAME", NULL,
                     "a calibrated profile of collectives (that of the GPU, if there is one)"),
+        OPTION_FLAG(
+            "two-level",
+            "all-gathers, rings and gathers of rows between servers in two levels; rows that "
+            "several GPUs of a server want travel there once"),
         OPTION_FLAG("nccl", "latency and protocol by NCCL's own model instead of a profile"),
         OPTION_END}};
 
@@ -35,7 +39,13 @@ static const struct arg_group machine = {
         OPTION_QTY("sm-share", QTY_RATIO, "S", "SMs that a running collective takes (8 of 132)"),
         OPTION_FLAG("comm-waits", "kernels fill the GPU: collectives begin between them"),
         OPTION_QTY("sync", QTY_SECONDS, "TIME", "host wait after an index exchange (15 us)"),
+        OPTION_QTY("launch", QTY_SECONDS, "TIME",
+                   "host time to issue a phase or a collective call; it runs ahead (0 s)"),
         OPTION_INT("steps", 1, STEPS_MOST, "N", "denoising steps of an inference plan (1)"),
+        OPTION_FLAG(
+            "links",
+            "every link that carried anything, not the fullest of each kind (csv: instead of "
+            "phases)"),
         OPTION_QTY("merge", QTY_RATIO, "S",
                    "end flows together that end within this share of their time (0: exact)"),
         OPTION_END}};
@@ -44,7 +54,9 @@ static const struct arg_group whatif = {
     "What if",
     (const struct arg_option[]){
         OPTION_TEXT("fault", "LIST", NULL,
-                    "gpu5=0.8, nic3=0.5, nvlink2=0.25, nic3=0@10ms-12ms, separated by commas"),
+                    "gpu5=0.8, nic3=0.5, nvlink2=0.25, nic3=0@10ms-12ms, nic3=0@10ms-12ms/50ms "
+                    "(every 50 ms), "
+                    "separated by commas"),
         OPTION_QTY("jitter", QTY_RATIO, "S",
                    "every kernel takes exp(S x normal) times as long (0)"),
         OPTION_INT("runs", 1, RUNS_MOST, "N", "runs with jitter, whose quantiles are shown (100)"),
@@ -65,6 +77,7 @@ struct job { /* what is asked, and what came out */
     struct step step;
     struct play_result result;
     struct step_report report;
+    int steps; /* of an inference run; 1 of a training plan */
     int runs;
     double *seconds; /* [runs], sorted */
 };
@@ -83,12 +96,17 @@ static bool read_options(struct cli *c, struct job *j, struct err *e)
                                        .hop_s = args_qty_or(g, "hop", 0)};
     j->o.sm_share = args_qty_or(g, "sm-share", j->o.sm_share);
     j->o.comm_waits = args_given(g, "comm-waits");
+    j->o.launch_s = args_qty_or(g, "launch", 0);
     j->o.sync_s = args_qty_or(g, "sync", j->o.sync_s);
     j->o.merge = args_qty_or(g, "merge", 0);
     j->o.nccl = args_given(g, "nccl");
+    j->o.two_level = args_given(g, "two-level");
     if (!(j->o.sm_share < 1))
         return err_set(e, ERR_INPUT, args_at(g, "sm-share"), "'%s': want less than 1",
                        args_text(g, "sm-share"));
+    if (j->o.fabric.oversubscription < 1 && args_given(g, "oversubscription"))
+        return err_set(e, ERR_INPUT, args_at(g, "oversubscription"),
+                       "'%s': want 1 (full bisection) or more", args_text(g, "oversubscription"));
     if (!(j->o.merge < 1))
         return err_set(e, ERR_INPUT, args_at(g, "merge"), "'%s': want less than 1",
                        args_text(g, "merge"));
@@ -123,13 +141,17 @@ static const struct topo *read_topology(struct cli *c, const struct plan *p, boo
     return t;
 }
 
-/* The plan file holds the cluster; its GPU's calibrated profile is found by name, as for `plan`. */
+/* The plan file holds the cluster; its GPU's calibrated profiles are found by name, as for `plan`.
+ */
 static bool calibrate(struct cli *c, struct plan *p, struct err *e)
 {
     struct hw_cluster *own = ARENA_NEW(c->a, struct hw_cluster);
     *own = *p->c.cluster;
     p->c.cluster = own;
-    return calib_cluster(own, c->a, e);
+    if (!calib_cluster(own, c->a, e))
+        return false;
+    p->c.kernels = calib_kernels(p->c.kernels, own, err_at_name(args_operand(c->args, 0)), c->a, e);
+    return p->c.kernels != NULL;
 }
 
 /* A plan of attention or of blocks has no optimizer and no sharded weights around it. */
@@ -153,11 +175,14 @@ static bool build(struct cli *c, struct job *j, struct err *e)
     const struct topo *t = read_topology(c, j->plan, &ok, e);
     if (!ok)
         return false;
+    if (args_given(c->args, "steps") && !j->plan->c.options.inference)
+        return err_set(e, ERR_INPUT, args_at(c->args, "steps"),
+                       "denoising steps are of an inference plan; this plan trains");
     without_step(j->plan);
     bool all = faults || j->what.jitter > 0; /* replicas are no longer alike */
     struct err_at at = err_at_name(t ? args_text(c->args, "topology") : args_operand(c->args, 0));
-    if (!step_of_plan(j->plan, &j->o, (int)args_int_or(c->args, "steps", 1), all, t, &j->step, c->a,
-                      at, e))
+    j->steps = (int)args_int_or(c->args, "steps", 1);
+    if (!step_of_plan(j->plan, &j->o, j->steps, all, t, &j->step, c->a, at, e))
         return false;
     return !faults ||
            fault_apply(f, count, j->step.topo, &j->what, c->a, args_at(c->args, "fault"), e);
@@ -241,23 +266,33 @@ static struct table *phases_table(struct cli *c, const struct job *j)
     return t;
 }
 
+#define LINK_COLS(from)                                                                            \
+    {                                                                                              \
+        {"from", from, TABLE_STR, 0}, {"to", "to", TABLE_STR, 0},                                  \
+            {"rate_bytes_per_s", "rate", TABLE_QTY, QTY_BYTES_PER_S},                              \
+            {"bytes", "carried", TABLE_QTY, QTY_BYTES},                                            \
+        {                                                                                          \
+            "busy_share", "in use", TABLE_QTY, QTY_RATIO                                           \
+        }                                                                                          \
+    }
+
 static struct table *links_table(struct cli *c, const struct job *j)
 {
-    static const struct table_col cols[] = {
-        {"from", "fullest link of its kind", TABLE_STR, 0},
-        {"to", "to", TABLE_STR, 0},
-        {"rate_bytes_per_s", "rate", TABLE_QTY, QTY_BYTES_PER_S},
-        {"bytes", "carried", TABLE_QTY, QTY_BYTES},
-        {"busy_share", "in use", TABLE_BAR, 0}};
-    struct table *t = table_new(c->a, cols, sizeof cols / sizeof *cols);
-    for (int i = 0; i < j->report.link_count; i++) {
-        const struct step_link *l = &j->report.links[i];
-        const struct topo_edge *g = &j->step.topo->edges[l->edge];
+    enum { COLS = 5 };
+    static const struct table_col fullest[COLS] = LINK_COLS("fullest link of its kind"),
+                                  every[COLS] = LINK_COLS("link from");
+    bool all = args_given(c->args, "links");
+    struct table *t = table_new(c->a, all ? every : fullest, COLS);
+    int count = j->report.link_count;
+    const struct step_link *links =
+        all ? step_links(&j->step, &j->result, &count, c->a) : j->report.links;
+    for (int i = 0; i < count; i++) {
+        const struct topo_edge *g = &j->step.topo->edges[links[i].edge];
         table_str(t, j->step.topo->nodes[g->from].name);
         table_str(t, j->step.topo->nodes[g->to].name);
         table_num(t, g->bytes_per_s);
-        table_num(t, l->bytes);
-        table_num(t, l->busy_share);
+        table_num(t, links[i].bytes);
+        table_num(t, links[i].busy_share);
     }
     return t;
 }
@@ -277,9 +312,20 @@ static struct table *runs_table(struct cli *c, const struct job *j)
 
 #define TIME(s) qty_text((s), QTY_SECONDS, QTY_BUF)
 
-static double planned_s(const struct plan *p)
+/* Of all denoising steps of an inference run. */
+static double planned_s(const struct job *j)
 {
-    return p->phase == PLAN_STEP ? p->step_s : p->blocks_s;
+    const struct plan *p = j->plan;
+    return j->steps * (p->phase == PLAN_STEP ? p->step_s : p->blocks_s);
+}
+
+/* What the times cover. */
+static const char *covered(const struct cli *c, const struct job *j)
+{
+    if (j->plan->c.options.inference)
+        return j->steps == 1 ? "A denoising step takes"
+                             : arena_printf(c->a, "A run of %d denoising steps takes", j->steps);
+    return j->plan->phase == PLAN_STEP ? "A step takes" : "All blocks take";
 }
 
 static void print_text(struct cli *c, const struct job *j, FILE *out)
@@ -287,9 +333,8 @@ static void print_text(struct cli *c, const struct job *j, FILE *out)
     const struct step_report *r = &j->report;
     const struct plan *p = j->plan;
     prov_comment(c->prov, out);
-    fprintf(out, "%s takes %s in simulation; the plan said %s (%s).\n",
-            p->phase == PLAN_STEP ? "A step" : "All blocks", TIME(r->total_s), TIME(planned_s(p)),
-            p->evaluator);
+    fprintf(out, "%s %s in simulation; the plan said %s (%s).\n", covered(c, j), TIME(r->total_s),
+            TIME(planned_s(j)), p->evaluator);
     fprintf(
         out,
         "On the critical path: work %s, exchanges that nothing hides %s; most of all %s (%s).\n",
@@ -314,7 +359,7 @@ static void print_json(struct cli *c, const struct job *j, FILE *out)
     json_object(&w, NULL);
     prov_json(c->prov, &w);
     json_num(&w, "total_s", j->report.total_s);
-    json_num(&w, "planned_s", planned_s(j->plan));
+    json_num(&w, "planned_s", planned_s(j));
     json_num(&w, "work_critical_s", j->report.compute_critical_s);
     json_num(&w, "exposed_exchange_s", j->report.exposed_s);
     json_int(&w, "gpus", j->plan->gpus);
@@ -342,7 +387,8 @@ static bool run(struct cli *c, struct err *e)
     if (c->format == TABLE_JSON)
         print_json(c, &j, out);
     else if (c->format == TABLE_CSV)
-        cli_table(c, phases_table(c, &j), "phases", out);
+        cli_table(c, args_given(c->args, "links") ? links_table(c, &j) : phases_table(c, &j),
+                  args_given(c->args, "links") ? "links" : "phases", out);
     else
         print_text(c, &j, out);
     return true;

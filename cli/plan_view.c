@@ -49,10 +49,11 @@ static void headline(const struct view *v)
     const struct mem_use *m = &p->memory_peak;
     enum mem_part part = mem_limiting(m);
     fprintf(v->out,
-            "%s, %s tokens on %s: CP %d, %d replica%s; %s %s%s, %s samples/s; %s of %s a GPU.\n",
-            p->c.model->name, NUMBER((double)p->c.video_tokens), p->c.cluster->name, p->cp,
-            p->replicas, p->replicas == 1 ? "" : "s", covers[p->phase], TIME(p->step_s),
-            step_range(v), NUMBER(p->replicas * p->c.samples / p->step_s), BYTES(m->total),
+            "%s, %s tokens on %s: %sCP %d, %d replica%s; %s %s%s, %s samples/s; %s of %s a GPU.\n",
+            p->c.model->name, NUMBER((double)p->c.video_tokens), p->c.cluster->name,
+            p->tensor > 1 ? arena_printf(v->a, "TP %d, ", p->tensor) : "", p->cp, p->replicas,
+            p->replicas == 1 ? "" : "s", covers[p->phase], TIME(p->step_s), step_range(v),
+            NUMBER(p->replicas * p->c.samples / p->step_s), BYTES(m->total),
             BYTES(p->c.cluster->gpu.memory_bytes));
     if (p->phase == PLAN_STEP)
         fprintf(v->out, "Step: blocks %s, weights not hidden %s, optimizer %s. ", TIME(p->blocks_s),
@@ -178,8 +179,8 @@ static void candidates(const struct view *v, int block, int top)
         table_str(t, cp_conf_text(&k->conf, text, sizeof text));
         table_num(t, k->time.total_s);
         table_num(t, k->time.total_s / c->best[0].time.total_s - 1);
-        table_num(t, most_of(k->time.compute_s, v->p->cp));
-        table_num(t, most_of(k->time.comm_s, v->p->cp));
+        table_num(t, most_of(k->time.compute_s, plan_ranks(v->p)));
+        table_num(t, most_of(k->time.comm_s, plan_ranks(v->p)));
         table_num(t, k->memory.total);
     }
     fprintf(v->out, "\nSlowest block %d: best of %d configurations", block, c->tried);
@@ -205,9 +206,9 @@ struct rank_sum {
 
 static struct rank_sum *sum_ranks(const struct plan *p, struct arena *a)
 {
-    struct rank_sum *sum = ARENA_ARRAY(a, struct rank_sum, p->cp);
+    struct rank_sum *sum = ARENA_ARRAY(a, struct rank_sum, plan_ranks(p));
     for (int b = 0; b < p->block_count; b++)
-        for (int r = 0; r < p->cp; r++) {
+        for (int r = 0; r < plan_ranks(p); r++) {
             sum[r].compute_s += p->blocks[b].time.compute_s[r];
             sum[r].exchange_s += p->blocks[b].time.comm_s[r];
         }
@@ -218,7 +219,7 @@ static struct rank_sum *sum_ranks(const struct plan *p, struct arena *a)
 static void bars(const struct view *v)
 {
     struct rank_sum *sum = sum_ranks(v->p, v->a);
-    int ranks = v->p->cp, each = (ranks + BARS_MOST - 1) / BARS_MOST;
+    int ranks = plan_ranks(v->p), each = (ranks + BARS_MOST - 1) / BARS_MOST;
     double scale = BAR / v->p->blocks_s;
     fprintf(v->out, "\nRanks over all blocks%s: # compute, = exchange, . waiting for others\n",
             each > 1 ? " (the busiest of each run)" : "");
@@ -274,12 +275,35 @@ static void break_even(const struct view *v)
 static void other_gpu(const struct view *v)
 {
     const struct cp_case *c = &v->r->c;
-    if (!kern_measured_on(c->kernels, &c->cluster->gpu))
+    const struct kern_profile *k = c->kernels;
+    if (!kern_assumed(k, &c->cluster->gpu))
+        return;
+    fprintf(v->out, "These kernels were measured on %s, not on %s: ", k->measured_on,
+            c->cluster->gpu.name);
+    if (k->dense.curve.of)
         fprintf(
             v->out,
-            "These kernels were measured on %s, not on %s: dense times assume the same share of "
-            "its peak, sparse times are taken as they are.\n",
-            c->kernels->measured_on, c->cluster->gpu.name);
+            "dense attention and linear layers are priced by the curves of %s (%s), sparse times "
+            "are taken as they are.\n",
+            c->cluster->gpu.name, prof_class_names[k->dense.curve.of->attention[0].origin]);
+    else
+        fputs("dense times assume the same share of its peak, sparse times are taken as they "
+              "are.\n",
+              v->out);
+}
+
+/* Nothing is extrapolated in silence. */
+static void beyond(const struct view *v)
+{
+    double outside = 0;
+    for (int b = 0; b < v->p->block_count; b++)
+        outside += v->p->blocks[b].time.outside_s;
+    if (outside > 0.005 * v->p->blocks_s)
+        fprintf(
+            v->out,
+            "%s of the blocks' time lies beyond what its kernels' curves were measured at (sizes, "
+            "or a backward from its forward): the interval is wider for it.\n",
+            RATIO(outside / v->p->blocks_s));
 }
 
 static void rests_on(const struct view *v)
@@ -292,6 +316,7 @@ static void rests_on(const struct view *v)
                 "Note: attention of %s is %s; this is priced as full attention, an upper bound.\n",
                 v->p->c.model->name, v->p->c.model->attention);
     other_gpu(v);
+    beyond(v);
     if (median_keep(s, v->a) >= 1) {
         fprintf(v->out, "Dense attention (no sparsity given), kernels %s.\n",
                 v->r->c.kernels->name);
@@ -317,7 +342,7 @@ void plan_view(const struct plan_request *r, const struct plan_found *f, int top
     if (f->degree_count > 1)
         degrees(&v);
     candidates(&v, block, top);
-    if (f->plan->cp > 1)
+    if (plan_ranks(f->plan) > 1)
         bars(&v);
     rests_on(&v);
 }
@@ -349,9 +374,9 @@ struct table *plan_view_rows(const struct plan *p, struct arena *a)
         table_str(t, k->conf.heads_inside ? "heads" : "sequence");
         table_str(t, k->conf.sparse ? "sparse" : "dense");
         table_num(t, k->time.total_s);
-        table_num(t, most_of(k->time.compute_s, p->cp));
-        table_num(t, most_of(k->time.comm_s, p->cp));
-        table_num(t, most_of(k->time.wait_s, p->cp));
+        table_num(t, most_of(k->time.compute_s, plan_ranks(p)));
+        table_num(t, most_of(k->time.comm_s, plan_ranks(p)));
+        table_num(t, most_of(k->time.wait_s, plan_ranks(p)));
         table_num(t, k->memory.total);
         table_str(t, mem_part_names[mem_limiting(&k->memory)]);
         table_int(t, k->candidates);

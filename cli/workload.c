@@ -7,7 +7,7 @@
 
 #include "model/calib.h"
 
-enum { TOKENS_MOST = 1 << 30, SAMPLES_MOST = 4096, GPUS_MOST = 1 << 20, QUERY_GROUP = 32 };
+enum { GPUS_MOST = 1 << 20 };
 
 static const char *const index_names[] = {"list", "bitmap", NULL};
 static const char *const grad_names[] = {"bf16", "fp32", NULL};
@@ -18,8 +18,8 @@ const struct arg_group workload_clip = {
         OPTION_TEXT("model", "NAME", "models", "a preset (`shardwise show models`) or a YAML file"),
         OPTION_TEXT("clip", "HxWxF", NULL, "height and width in pixels, frames: 720x1280x129"),
         OPTION_TEXT("grid", "TxHxW", NULL, "the grid of tokens instead: 33x45x80"),
-        OPTION_INT("tokens", 1, TOKENS_MOST, "S", "the number of video tokens instead: 128k"),
-        OPTION_INT("samples", 1, SAMPLES_MOST, "N", "samples of each replica in a step (1)"),
+        OPTION_INT("tokens", 1, WORKLOAD_TOKENS_MOST, "S", "the number of video tokens instead: 128k"),
+        OPTION_INT("samples", 1, WORKLOAD_SAMPLES_MOST, "N", "samples of each replica in a step (1)"),
         OPTION_END}};
 
 const struct arg_group workload_place = {
@@ -30,10 +30,15 @@ const struct arg_group workload_place = {
         OPTION_INT("gpus", 1, GPUS_MOST, "N", "use only N GPUs of the cluster (all)"),
         OPTION_INT("cp", 1, GPUS_MOST, "N",
                    "the degree of context parallelism (every possible one, best throughput)"),
+        OPTION_INT(
+            "tp", 1, GPUS_MOST, "N",
+            "the degree of tensor parallelism, inside a node, with sequence parallelism (1)"),
+        OPTION_FLAG("tp-all-reduce",
+                    "without sequence parallelism: all-reduces instead of gathers and scatters"),
         OPTION_TEXT("degrees", "HxS", NULL, "only H head groups times S sequence groups: 4x2"),
         OPTION_CHOICES("strategies", cp_strategy_names, "A,B,..", "only these (all)"),
         OPTION_CHOICE("dispatch", dispatch_names, "KIND", "attention kernels of a block (auto)"),
-        OPTION_INT("group", 1, TOKENS_MOST, "Q",
+        OPTION_INT("group", 1, WORKLOAD_TOKENS_MOST, "Q",
                    "adjacent queries that share one list of critical KV (32)"),
         OPTION_FLAG("whole-heads", "never split a head over ranks"), OPTION_END}};
 
@@ -48,6 +53,10 @@ const struct arg_group workload_sparsity = {
         OPTION_QTY("sparsity", QTY_RATIO, "S", "the same as 1 - keep: 90%"),
         OPTION_LIST("head-sparsity", QTY_RATIO, "A,B,..",
                     "the sparsity of each head, in all blocks"),
+        OPTION_QTY("shard-skew", QTY_NUMBER, "R",
+                   "work of the busiest sequence shard over the mean, sparse attention (1)"),
+        OPTION_QTY("moved-blocks", QTY_RATIO, "S",
+                   "db-sp: share of a rank's blocks that go to other ranks (all that may)"),
         OPTION_TEXT("union", "MODEL", NULL,
                     "what a rank must fetch: field:length=5.5, field:share=0.34, "
                     "markov:rho=0.8,omega=0.4, independent, fixed:0.3, full"),
@@ -63,13 +72,18 @@ const struct arg_group workload_training = {
                       "activation checkpointing (full)"),
         OPTION_CHOICE("sharding", sharding_names, "KIND",
                       "of weights, gradients and optimizer (fsdp)"),
-        OPTION_INT("shard-ranks", 1, GPUS_MOST, "N", "GPUs that share them (all)"),
+        OPTION_INT(
+            "shard-ranks", 1, GPUS_MOST, "N",
+            "GPUs that share them (all); groups of fewer all-reduce gradients between them (HSDP)"),
         OPTION_INT("fsdp-units", 0, 100000, "N",
                    "blocks of one FSDP unit (1); 0: the whole model is one"),
         OPTION_FLAG("ema", "keep an fp32 running average of the weights"),
         OPTION_FLAG("keep-kv", "keep gathered KV for the backward instead of fetching it again"),
         OPTION_CHOICE("grads", grad_names, "TYPE", "type that gradients of KV travel in (fp32)"),
         OPTION_CHOICE("indices", index_names, "FORM", "how lists of critical KV are kept (list)"),
+        OPTION_CHOICE("offload", offload_names, "WHAT",
+                      "to the host for the backward: lists of critical KV, with kv gathered KV as "
+                      "well (indices)"),
         OPTION_INT("predictor-rank", 1, 4096, "R", "width of the low-rank Q and K of a head (16)"),
         OPTION_QTY("resident", QTY_BYTES, "BYTES",
                    "other memory of each GPU: CUDA context, NCCL, VAE, text encoder (6 GB)"),
@@ -142,9 +156,9 @@ static bool read_tokens(struct cli *c, struct cp_case *out, struct err *e)
     if (!form || !read_clip(c, out->model, form, out, e))
         return false;
     out->samples = (int)args_int_or(c->args, "samples", 1);
-    if (out->video_tokens > TOKENS_MOST)
+    if (out->video_tokens > WORKLOAD_TOKENS_MOST)
         return err_set(e, ERR_INPUT, args_at(c->args, form), "%lld tokens are too many; at most %d",
-                       (long long)out->video_tokens, TOKENS_MOST);
+                       (long long)out->video_tokens, WORKLOAD_TOKENS_MOST);
     return true;
 }
 
@@ -178,7 +192,8 @@ static bool read_sparsity_form(struct cli *c, const char *form, int blocks, int 
     const char *name = args_text(c->args, form);
 #ifdef SHARDWISE_TRACES
     if (measured_is_trace(name)) /* keep and measured unions of an HDF5 trace */
-        return measured_sparsity(name, args_int_or(c->args, "step", -1), blocks, heads, LAYOUT_SLABS, c->a, s, e) &&
+        return measured_sparsity(name, args_int_or(c->args, "step", -1), blocks, heads,
+                                 LAYOUT_SLABS, c->a, s, e) &&
                prov_input(c->prov, name, e);
 #endif
     return sparsity_load(name, args_int_or(c->args, "step", -1), blocks, heads, at, c->a, s, e) &&
@@ -196,6 +211,14 @@ static bool read_sparsity(struct cli *c, const struct dit_model *m, const struct
     if (args_given(c->args, "union") &&
         !union_parse(args_text(c->args, "union"), args_at(c->args, "union"), &s->model, e))
         return false;
+    if (args_qty_or(c->args, "moved-blocks", 0) > 1)
+        return err_set(e, ERR_INPUT, args_at(c->args, "moved-blocks"),
+                       "'%s' is out of range; want a share up to 1",
+                       args_text(c->args, "moved-blocks"));
+    s->shard_skew = args_qty_or(c->args, "shard-skew", 1);
+    if (!(s->shard_skew >= 1))
+        return err_set(e, ERR_INPUT, args_at(c->args, "shard-skew"),
+                       "'%s' is out of range; want 1 or more", args_text(c->args, "shard-skew"));
     *out = s;
     return true;
 }
@@ -211,18 +234,25 @@ static struct cp_options read_options(const struct args *g)
     o.split_heads = !args_given(g, "whole-heads");
     o.predictor_rank = (int)args_int_or(g, "predictor-rank", o.predictor_rank);
     o.inference = args_given(g, "inference");
+    o.moved_blocks = args_qty_or(g, "moved-blocks", o.moved_blocks);
+    o.offload = (enum offload)args_choice_or(g, "offload", (int)o.offload);
+    o.index_bitmap = args_choice_or(g, "indices", o.index_bitmap);
+    o.tensor_allreduce = args_given(g, "tp-all-reduce");
     return o;
 }
 
 static bool read_memory(const struct args *g, int gpus, struct mem_options *out, struct err *e)
 {
-    struct mem_options o = mem_options_default(gpus);
+    struct mem_options o = mem_options_default(gpus); /* those of a tensor rank */
     o.sharding = (enum sharding)args_choice_or(g, "sharding", (int)o.sharding);
     o.shard_ranks = (int)args_int_or(g, "shard-ranks", o.shard_ranks);
     o.fsdp_units = (int)args_int_or(g, "fsdp-units", o.fsdp_units);
     o.ema = args_given(g, "ema");
     o.index_bitmap = args_choice_or(g, "indices", o.index_bitmap);
     o.aux_bytes = args_qty_or(g, "resident", o.aux_bytes);
+    if (o.sharding == SHARD_DDP && o.shard_ranks != gpus)
+        return err_set(e, ERR_INPUT, args_at(g, "shard-ranks"),
+                       "ddp shares nothing out; want another --sharding");
     if (gpus % o.shard_ranks != 0)
         return err_set(e, ERR_INPUT, args_at(g, "shard-ranks"), "%d does not divide the %d GPUs",
                        o.shard_ranks, gpus);
@@ -243,15 +273,40 @@ static bool read_degrees(const struct args *g, int *head_groups, int *seq_groups
                    "'%.80s' is not head groups x sequence groups, such as 4x2", text);
 }
 
+/* Curves other than the GPU's own, which workload_cluster has noted. */
+static bool curve_inputs(struct cli *c, const struct kern_profile *k, const struct hw_cluster *own,
+                         struct err *e)
+{
+    const struct prof_kernels *of[] = {k->dense.curve.of, k->best.curve.of, k->sparse.curve.of,
+                                       k->gemm_curve.of};
+    for (int i = 0; i < 4; i++) {
+        bool noted = !of[i] || of[i] == own->curves;
+        for (int j = 0; j < i && !noted; j++)
+            noted = of[j] && strcmp(of[j]->asked, of[i]->asked) == 0;
+        if (!noted && !cli_input(c, "curve", of[i]->asked, e))
+            return false;
+    }
+    return true;
+}
+
+static const struct kern_profile *read_kernels(struct cli *c, const struct hw_cluster *cluster,
+                                               struct err *e)
+{
+    struct err_at at = args_at(c->args, "kernels");
+    const char *name = args_given(c->args, "kernels") ? args_text(c->args, "kernels") : "fa3+dsv";
+    const struct kern_profile *k = kern_load(name, at, c->a, e);
+    if (!k || !cli_input(c, "kernel", name, e) || !(k = calib_kernels(k, cluster, at, c->a, e)))
+        return NULL;
+    return curve_inputs(c, k, cluster, e) ? k : NULL;
+}
+
 static bool read_case(struct cli *c, struct cp_case *out, struct err *e)
 {
     *out = (struct cp_case){.options = read_options(c->args)};
-    const char *kernels =
-        args_given(c->args, "kernels") ? args_text(c->args, "kernels") : "fa3+dsv";
     out->model = workload_model(c, e);
     out->cluster = out->model ? workload_cluster(c, e) : NULL;
-    out->kernels = out->cluster ? kern_load(kernels, args_at(c->args, "kernels"), c->a, e) : NULL;
-    return out->kernels && cli_input(c, "kernel", kernels, e) && read_tokens(c, out, e) &&
+    out->kernels = out->cluster ? read_kernels(c, out->cluster, e) : NULL;
+    return out->kernels && read_tokens(c, out, e) &&
            read_sparsity(c, out->model, &out->sparsity, e);
 }
 
@@ -260,13 +315,20 @@ bool workload_request(struct cli *c, struct plan_request *r, struct err *e)
     const struct args *g = c->args;
     *r = (struct plan_request){
         .phase = (enum plan_phase)args_choice_or(g, "phase", PLAN_STEP),
+        .tensor = (int)args_int_or(g, "tp", 1),
         .cp = (int)args_int_or(g, "cp", 0),
         .strategies = args_choices(g, "strategies"),
         .dispatch = (enum dispatch)args_choice_or(g, "dispatch", DISPATCH_AUTO),
-        .query_group = (int)args_int_or(g, "group", QUERY_GROUP),
+        .query_group = (int)args_int_or(g, "group", WORKLOAD_QUERY_GROUP),
         .eval = &eval_cost,
         .keep_candidates = 5,
     };
-    return read_degrees(g, &r->head_groups, &r->seq_groups, e) && read_case(c, &r->c, e) &&
-           read_memory(g, hw_gpus(r->c.cluster), &r->memory, e);
+    if (!read_degrees(g, &r->head_groups, &r->seq_groups, e) || !read_case(c, &r->c, e))
+        return false;
+    int node = r->c.cluster->gpus_per_node;
+    if (node % r->tensor != 0)
+        return err_set(e, ERR_INPUT, args_at(g, "tp"),
+                       "%d does not divide the %d GPUs of a node; tensor ranks share a node",
+                       r->tensor, node);
+    return read_memory(g, hw_gpus(r->c.cluster) / r->tensor, &r->memory, e);
 }

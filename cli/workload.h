@@ -6,6 +6,12 @@
 #include "cli/cli.h"
 #include "planner/search.h"
 
+enum {
+    WORKLOAD_TOKENS_MOST = 1 << 30, /* video tokens of a sample */
+    WORKLOAD_SAMPLES_MOST = 4096,
+    WORKLOAD_QUERY_GROUP = 32 /* default of --group */
+};
+
 extern const struct arg_group workload_clip; /* --model, --clip, --grid, --tokens, --samples */
 extern const struct arg_group
     workload_place; /* --cluster, --gpus, --cp, --degrees, --strategies, --dispatch, --group */

@@ -1,6 +1,7 @@
 /* Collectives from groups of messages, and the list of backends. */
 #include "kernels/comm.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,11 +67,21 @@ bool comm_fail(const struct comm *c, struct err *e, const char *format, ...)
     return err_set(e, ERR_DEVICE, err_at_name(at), "%s", text);
 }
 
-double comm_now_s(void)
+static double clock_s(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double comm_now_s(void)
+{
+    return clock_s(CLOCK_MONOTONIC);
+}
+
+double comm_cpu_s(void)
+{
+    return clock_s(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* Messages for and from all peers but the rank itself, nearest higher rank first so that not all
@@ -190,16 +201,77 @@ bool comm_shift(struct comm *c, const void *send, void *receive, int64_t bytes, 
     return c->backend->messages(c, c->memory, &out, 1, &in, 1, e);
 }
 
-bool comm_barrier(struct comm *c, struct err *e)
+/* ---- a hop beneath the computing ---- */
+
+struct comm_hop {
+    struct comm *c;
+    struct comm_message out, in;
+    pthread_t thread;
+    bool running, slept, ok;
+    struct err e;
+};
+
+static void *carry_out(void *arg)
 {
-    char token = 0, *tokens = calloc((size_t)c->size, 1);
+    struct comm_hop *h = arg;
+    h->ok = h->c->backend->messages(h->c, NULL, &h->out, 1, &h->in, 1, &h->e);
+    return NULL;
+}
+
+struct comm_hop *comm_shift_begin(struct comm *c, const void *send, void *receive, int64_t bytes,
+                                  struct err *e)
+{
+    bool beneath = c->overlaps && c->size > 1 && (!c->memory || c->memory->host);
+    struct comm_hop *h = calloc(1, sizeof *h);
+    if (!h) {
+        comm_fail(c, e, "out of memory");
+        return NULL;
+    }
+    *h = (struct comm_hop){.c = c, .slept = c->sleeps, .ok = true};
+    h->out = (struct comm_message){(c->rank + 1) % c->size, (void *)(uintptr_t)send, bytes};
+    h->in = (struct comm_message){(c->rank + c->size - 1) % c->size, receive, bytes};
+    c->sleeps = c->sleeps || beneath; /* its core is at work on something else */
+    h->running = beneath && pthread_create(&h->thread, NULL, carry_out, h) == 0;
+    if (!h->running && !comm_shift(c, send, receive, bytes, e)) {
+        free(h);
+        return NULL;
+    }
+    return h;
+}
+
+bool comm_shift_end(struct comm_hop *h, struct err *e)
+{
+    if (!h)
+        return true;
+    if (h->running)
+        pthread_join(h->thread, NULL);
+    h->c->sleeps = h->slept;
+    bool ok = h->ok;
+    if (!ok && e->code == ERR_NONE)
+        *e = h->e;
+    free(h);
+    return ok;
+}
+
+bool comm_largest(struct comm *c, double mine, double *largest, struct err *e)
+{
+    double *all = calloc((size_t)c->size, sizeof *all);
     int64_t *parts = malloc(2 * (size_t)c->size * sizeof *parts);
-    bool ok = tokens && parts;
+    bool ok = all && parts;
     for (int i = 0; ok && i < c->size; i++)
-        parts[i] = 1, parts[c->size + i] = i;
-    ok = ok ? spread(c, NULL, &token, 1, (struct comm_parts){tokens, parts, parts + c->size}, e)
-            : comm_fail(c, e, "out of memory");
-    free(tokens);
+        parts[i] = sizeof mine, parts[c->size + i] = i * (int64_t)sizeof mine;
+    struct comm_parts to = {all, parts, parts + c->size};
+    ok = ok ? spread(c, NULL, &mine, sizeof mine, to, e) : comm_fail(c, e, "out of memory");
+    *largest = mine;
+    for (int i = 0; ok && i < c->size; i++)
+        *largest = all[i] > *largest ? all[i] : *largest;
+    free(all);
     free(parts);
     return ok;
+}
+
+bool comm_barrier(struct comm *c, struct err *e)
+{
+    double ignored;
+    return comm_largest(c, 0, &ignored, e);
 }

@@ -32,6 +32,7 @@ struct comm_message {
 struct comm_options {
     int ranks;
     double timeout_s; /* of one call; 0 means 20 s */
+    bool sleeps;      /* ranks outnumber cores: who waits leaves its core to the others */
 };
 
 /* What a rank does; `arg` is shared by the virtual ranks of one process. False ends the whole run.
@@ -71,6 +72,8 @@ struct comm {
     /* Where the buffers of the collectives are; NULL: in host memory. Its owner sets it after run
      * or split gave the communicator; a split of it starts with NULL. */
     const struct kern_backend *memory;
+    bool sleeps;   /* as in comm_options */
+    bool overlaps; /* another thread of the rank may send while this one computes */
 };
 
 /* `bytes` bytes within `memory` (NULL: the host's); in the order of what it was asked to do. For
@@ -105,11 +108,25 @@ bool comm_reduce_scatter(struct comm *c, const float *send, float *out, int64_t 
 /* One ring hop: to rank+1, from rank-1 (modulo size). */
 bool comm_shift(struct comm *c, const void *send, void *receive, int64_t bytes, struct err *e);
 
+/* The same while the rank computes: a thread of its own sends and receives. Until comm_shift_end,
+ * which waits for it, the rank makes no other call on any communicator and leaves both buffers
+ * alone (`send` may be read). Where that cannot be (device memory, an MPI for one thread only) the
+ * hop is over when comm_shift_begin returns. comm_shift_end frees `hop` and takes NULL, so that it
+ * can always be called. The bytes are moved by this machine's cores: what is hidden is the waiting,
+ * and the copying as far as cores are free. */
+struct comm_hop *comm_shift_begin(struct comm *c, const void *send, void *receive, int64_t bytes,
+                                  struct err *e);
+bool comm_shift_end(struct comm_hop *hop, struct err *e);
+
 /* All ranks have come here. */
 bool comm_barrier(struct comm *c, struct err *e);
+/* The same, and the largest of their numbers. */
+bool comm_largest(struct comm *c, double mine, double *largest, struct err *e);
 
 /* Seconds of a clock that only goes forward. */
 double comm_now_s(void);
+/* Seconds that this thread was at work on a core. */
+double comm_cpu_s(void);
 
 #ifdef __cplusplus
 }

@@ -263,7 +263,9 @@ static int start_threads(struct world *w, struct thread *t, const struct comm_op
                                        .rank = r,
                                        .size = o->ranks,
                                        .world_rank = r,
-                                       .timeout_s = o->timeout_s > 0 ? o->timeout_s : 20},
+                                       .timeout_s = o->timeout_s > 0 ? o->timeout_s : 20,
+                                       .sleeps = o->sleeps,
+                                       .overlaps = true},
                                  .room = &w->all};
         t[r].m.c.phase = &t[r].m.phase_now;
         if (pthread_create(&t[r].id, NULL, thread_main, &t[r]) != 0)

@@ -29,6 +29,50 @@ bool calib_cluster(struct hw_cluster *c, struct arena *a, struct err *e)
     return !curves || (c->curves = prof_kernels_load(c->gpu.name, at, a, e)) != NULL;
 }
 
+/* ---- kernels ---- */
+
+/* "GPU-cudnn" for an h200 is "h200-cudnn". NULL when the name does not hold GPU. */
+static const char *name_for(const char *name, const char *gpu, struct arena *a)
+{
+    const char *at = strstr(name, "GPU");
+    return at ? arena_printf(a, "%.*s%s%s", (int)(at - name), name, gpu, at + 3) : NULL;
+}
+
+/* Sets curve->of, or leaves it NULL where this GPU has none. */
+static bool find_curve(struct kern_curve *curve, const struct hw_cluster *c, struct err_at at,
+                       struct arena *a, struct err *e)
+{
+    bool found = true;
+    curve->of = NULL;
+    if (!curve->name)
+        return true;
+    const char *own = name_for(curve->name, c->gpu.name, a), *name = own ? own : curve->name;
+    if (own && !has("curve", name, &found, a, e))
+        return false;
+    if (!found)
+        return true;
+    curve->of =
+        c->curves && strcmp(name, c->gpu.name) == 0 ? c->curves : prof_kernels_load(name, at, a, e);
+    return curve->of != NULL;
+}
+
+const struct kern_profile *calib_kernels(const struct kern_profile *k, const struct hw_cluster *c,
+                                         struct err_at at, struct arena *a, struct err *e)
+{
+    struct kern_profile *own = ARENA_NEW(a, struct kern_profile);
+    *own = *k;
+    if (!find_curve(&own->dense.curve, c, at, a, e) || !find_curve(&own->best.curve, c, at, a, e) ||
+        !find_curve(&own->sparse.curve, c, at, a, e) || !find_curve(&own->gemm_curve, c, at, a, e))
+        return NULL;
+    if (own->sparse.curve.of && !(own->sparse.curve.of->sparse.pair_s[0] > 0))
+        own->sparse.curve.of = NULL;
+    if (own->gemm_curve.of && !(own->gemm_curve.of->gemm.rate > 0))
+        own->gemm_curve.of = NULL;
+    return own;
+}
+
+/* ---- half-widths ---- */
+
 static double kernel_half(const struct prof_kernels *k, enum prof_kind kind, enum prof_class origin)
 {
     return hypot(k->half[kind][origin == PROF_BORROWED ? PROF_BORROWED : PROF_INSIDE], share_model);
@@ -53,4 +97,16 @@ void calib_half_widths(const struct hw_cluster *c, double half[COST_CLASSES])
     double near = c->net->half[borrowed ? PROF_BORROWED : PROF_INSIDE][1];
     half[CLASS_COLLECTIVE] = half[CLASS_FSDP] = far ? c->net->between.half[1] : near;
     half[CLASS_P2P] = far ? c->net->between.half[1] : hypot(near, c->net->half[PROF_COUNT][1]);
+}
+
+void calib_half(const double *class_s, const double *doubt_s, double half[COST_CLASSES])
+{
+    for (int i = 0; i < COST_CLASSES; i++)
+        half[i] = class_s[i] > 0 ? doubt_s[i] / class_s[i] : 0;
+}
+
+void calib_half_wider(const double *half_a, const double *half_b, double half[COST_CLASSES])
+{
+    for (int i = 0; i < COST_CLASSES; i++)
+        half[i] = fmax(half_a[i], half_b[i]);
 }

@@ -12,10 +12,23 @@
  */
 bool calib_cluster(struct hw_cluster *c, struct arena *a, struct err *e);
 
-/* 90% half-widths (natural log) of the classes of cost, for interval_sum and interval_tie. Without
- * a calibrated curve: 0.4, about the spread of data-sheet models against measurements in peers' reports.
- * Kernels: what was measured, and 5% in squares because the planner's kernel profile is a straight
- * share of the peak. Exchanges: from 1 MB on, between nodes the pooled class. */
+/* The profile with the fitted curves that its parts name for this GPU (struct kern_curve); a part
+ * whose name holds GPU keeps its own numbers where no preset bears that name, any other name must
+ * be there: NULL with ERR_INPUT at `at` if not. Lives in `a`. */
+const struct kern_profile *calib_kernels(const struct kern_profile *k, const struct hw_cluster *c,
+                                         struct err_at at, struct arena *a, struct err *e);
+
+/* 90% half-widths (natural log) of the classes of cost where a phase has none of its own (struct
+ * cp_phase). Without a calibrated curve: 0.4, about the spread of data-sheet models against
+ * measurements in peers' reports. Kernels by a profile's own numbers: what was measured on the GPU,
+ * and 5% in squares because they are a straight share of the peak. Exchanges: from 1 MB on, between
+ * nodes the pooled class. */
 void calib_half_widths(const struct hw_cluster *c, double half[COST_CLASSES]);
+
+/* What is known of each class of a time made of several phases (struct program_time): doubt over
+ * seconds, 0 where the time has none of the class. Two times are compared with the wider one's.
+ */
+void calib_half(const double *class_s, const double *doubt_s, double half[COST_CLASSES]);
+void calib_half_wider(const double *half_a, const double *half_b, double half[COST_CLASSES]);
 
 #endif

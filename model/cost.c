@@ -7,18 +7,21 @@
 
 /* ---- bytes ---- */
 
-/* Ranks of one row or column: start + i * stride, i = 0..count-1 (both placements are strided). */
+/* Ranks of one row, column or tensor group: start + i * stride, i = 0..count-1. */
 struct group {
     int start, stride, count;
 };
 
 static struct group group_of(const struct cp_conf *c, enum phase_scope scope, int rank)
 {
-    int h = cp_head_rank(c, rank), s = cp_seq_rank(c, rank);
+    int h = cp_head_rank(c, rank), s = cp_seq_rank(c, rank), tensor = cp_tensor(c);
+    if (scope == SCOPE_TENSOR)
+        return (struct group){rank - rank % tensor, 1, tensor};
     if (scope == SCOPE_ROW)
-        return (struct group){cp_rank_at(c, 0, s), c->heads_inside ? 1 : c->seq_groups,
-                              c->head_groups};
-    return (struct group){cp_rank_at(c, h, 0), c->heads_inside ? c->head_groups : 1, c->seq_groups};
+        return (struct group){cp_rank_at(c, h - h % c->head_groups, s),
+                              tensor * (c->heads_inside ? 1 : c->seq_groups), c->head_groups};
+    return (struct group){cp_rank_at(c, h, 0), tensor * (c->heads_inside ? c->head_groups : 1),
+                          c->seq_groups};
 }
 
 static bool group_first(const struct cp_conf *c, enum phase_scope scope, int rank)
@@ -111,7 +114,8 @@ void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int 
         if (p->kind == PHASE_RING)
             ring_bytes(g, ring_total(p, r, g.count), 1, gpus_per_node, bytes);
         else if (p->kind != PHASE_ALLTOALL)
-            ring_bytes(g, p->from[r], g.count - 1, gpus_per_node, bytes);
+            ring_bytes(g, p->from[r], (p->kind == PHASE_ALLREDUCE ? 2 : 1) * (g.count - 1),
+                       gpus_per_node, bytes);
         else if (p->matrix)
             matrix_bytes(p, g, ranks, gpus_per_node, bytes);
         else
@@ -223,12 +227,14 @@ static double collective_s(const struct walk *w, const struct cp_phase *p, struc
 {
     static const enum coll_op ops[] = {[PHASE_ALLTOALL] = COLL_ALLTOALL,
                                        [PHASE_ALLGATHER] = COLL_ALL_GATHER,
-                                       [PHASE_REDUCESCATTER] = COLL_REDUCE_SCATTER};
+                                       [PHASE_REDUCESCATTER] = COLL_REDUCE_SCATTER,
+                                       [PHASE_ALLREDUCE] = COLL_ALL_REDUCE};
     int nodes = w->cluster->net ? group_nodes(g, w->cluster->gpus_per_node) : 0;
     if (nodes < 1)
         return cost_exchange_s(w->cluster, b, p->calls);
     double n = g.count, far = fmax(b.send_far, b.recv_far);
     double bytes = fmax(b.send_near + b.send_far, b.recv_near + b.recv_far) * n / (n - 1);
+    bytes /= p->kind == PHASE_ALLREDUCE ? 2 : 1; /* a ring goes round twice */
     if (p->kind == PHASE_ALLTOALL && nodes > 1)
         bytes = fmax(bytes, far * n / (n - n / nodes));
     struct coll_query q = {.op = ops[p->kind], .bytes = bytes, .gpus = g.count, .nodes = nodes};
@@ -252,12 +258,40 @@ static double hop_s(const struct walk *w, const struct cp_phase *p, struct group
     return cost_exchange_s(w->cluster, node == end_node ? near : far, p->calls);
 }
 
-/* All ranks of a column are alike in a ring phase: same compute each step, so the recurrence
- * collapses to (n-1) max(step, hop) + step once they start together (KA09b). The backward carries
- * gradients: its hops weigh `to`. */
+static bool members_alike(const double *v, struct group g)
+{
+    for (int i = 1; i < g.count; i++)
+        if (fabs(v[g.start + i * g.stride] - v[g.start]) > 1e-12 * v[g.start])
+            return false;
+    return true;
+}
+
+/* Ranks of unequal work: the recurrence itself. */
+static void walk_uneven_ring(struct walk *w, const struct cp_phase *p, struct group g, double start,
+                             double hop)
+{
+    int n = g.count;
+    double *compute = ARENA_ARRAY(w->scratch, double, n *n),
+           *end = ARENA_ARRAY(w->scratch, double, n);
+    for (int i = 0; i < n * n; i++)
+        compute[i] = p->seconds[g.start + i / n * g.stride];
+    cost_ring_s(compute, n, hop, end, w->scratch);
+    for (int i = 0; i < n; i++) {
+        int r = g.start + i * g.stride;
+        w->wait[r] = start - w->clock[r];
+        w->busy[r] = end[i];
+    }
+}
+
+/* Where all ranks of a column are alike the recurrence collapses to (n-1) max(step, hop) + step
+ * once they start together (KA09b). The backward carries gradients: its hops weigh `to`. */
 static void walk_ring(struct walk *w, const struct cp_phase *p, struct group g, double start)
 {
     double hop = hop_s(w, p, g, p->pass == PASS_BACKWARD ? p->to[g.start] : p->from[g.start]);
+    if (!members_alike(p->seconds, g)) {
+        walk_uneven_ring(w, p, g, start, hop);
+        return;
+    }
     for (int i = 0; i < g.count; i++) {
         int r = g.start + i * g.stride;
         double busy = (g.count - 1) * fmax(p->seconds[r], hop) + p->seconds[r];
@@ -288,6 +322,36 @@ static void walk_collective(struct walk *w, const struct cp_phase *p)
     }
 }
 
+/* Copies to and from the host run beside all else. */
+static void walk_host(struct walk *w, const struct cp_phase *p, struct phase_time *out)
+{
+    for (int r = 0; r < w->p->ranks; r++) {
+        double busy = (p->from ? p->from[r] : p->to[r]) / w->cluster->pcie_bytes_per_s;
+        out->busy_max_s = fmax(out->busy_max_s, busy);
+        out->busy_mean_s += busy / w->p->ranks;
+    }
+}
+
+/* What the copies of a direction take beyond the passes they run beside: blocks follow each other,
+ * so that one block's copies have the time of one block. */
+static void expose_host(const struct cp_program *p, struct program_time *t)
+{
+    double room[2] = {t->pass_s[PASS_FORWARD],
+                      t->pass_s[PASS_RECOMPUTE] + t->pass_s[PASS_BACKWARD]};
+    for (int i = 0; i < p->phase_count; i++) {
+        const struct cp_phase *ph = &p->phases[i];
+        if (ph->kind != PHASE_HOST)
+            continue;
+        double *left = &room[ph->pass != PASS_FORWARD];
+        double exposed = fmax(0, t->phase[i].busy_max_s - *left);
+        *left = fmax(0, *left - t->phase[i].busy_max_s);
+        t->phase[i].critical_s = exposed;
+        t->pass_s[ph->pass] += exposed;
+        t->class_s[ph->cost] += exposed;
+        t->total_s += exposed;
+    }
+}
+
 /* What of a phase is computing; the rest of its time is exchange that nothing hides. */
 static double phase_compute_s(const struct cp_phase *p, const struct cp_conf *conf, int rank)
 {
@@ -300,6 +364,10 @@ static void walk_phase(struct walk *w, const struct cp_phase *p, struct phase_ti
                        struct program_time *t)
 {
     int ranks = w->p->ranks;
+    if (p->kind == PHASE_HOST) {
+        walk_host(w, p, out);
+        return;
+    }
     if (p->kind == PHASE_COMPUTE)
         for (int r = 0; r < ranks; r++) {
             w->busy[r] = p->seconds[r];
@@ -352,8 +420,11 @@ struct program_time cost_program_time(const struct cp_program *p, const struct c
         t.phase[i].critical_s = share;
         t.pass_s[ph->pass] += share;
         t.class_s[ph->cost] += share;
+        t.doubt_s[ph->cost] += share * ph->half;
+        t.outside_s += ph->outside ? share : 0;
         t.total_s += share;
     }
+    expose_host(p, &t);
     return t;
 }
 

@@ -11,9 +11,9 @@ struct cp_bytes {
     double send_far, recv_far;   /* peers in other nodes */
 };
 
-/* bytes[r] for all ranks of a phase: an all-to-all, an all-gather or reduce-scatter on the ring
- * schedule, all hops of a ring. Rank 0 sits at the start of a node. The sum of sends equals the sum
- * of receives. */
+/* bytes[r] for all ranks of a phase: an all-to-all, an all-gather, reduce-scatter or all-reduce
+ * on the ring schedule, all hops of a ring. Rank 0 sits at the start of a node. The sum of sends
+ * equals the sum of receives. */
 void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node,
                       struct cp_bytes *bytes);
 
@@ -43,8 +43,10 @@ struct program_time {
     int phase_count;
     double total_s;
     double pass_s[PASSES];
-    double class_s[COST_CLASSES];        /* critical_s by class, for intervals */
-    struct phase_time *phase;            /* [phase_count] */
+    double class_s[COST_CLASSES]; /* critical_s by class, for intervals */
+    double doubt_s[COST_CLASSES]; /* critical_s times half-width: calib_half */
+    double outside_s;             /* critical_s beyond what a kernel's curve was measured at */
+    struct phase_time *phase;     /* [phase_count] */
     double *compute_s, *comm_s, *wait_s; /* [ranks]: each rank's own sums */
 };
 

@@ -1,5 +1,6 @@
 #include "model/dit.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "model/read.h"
@@ -59,6 +60,25 @@ double dit_params_per_token(const struct dit_model *m)
            inner_kv = (double)m->kv_heads * m->head_dim;
     double block = 2 * d * inner + 2 * d * inner_kv + m->ffn_mats * d * m->ffn;
     return dit_blocks(m) * block + m->cross_blocks * 2 * d * inner;
+}
+
+int dit_layers(const struct dit_model *m, int block, struct dit_layer out[DIT_LAYERS_MOST])
+{
+    double d = m->width, inner = (double)m->heads * m->head_dim,
+           inner_kv = (double)m->kv_heads * m->head_dim;
+    int n = 0;
+    out[n++] = (struct dit_layer){.in = d, .out = inner + 2 * inner_kv};
+    out[n++] = (struct dit_layer){.in = inner, .out = d, .ends = true};
+    out[n++] = (struct dit_layer){.in = d, .out = m->ffn * fmax(m->ffn_mats - 1, 1)};
+    if (m->ffn_mats > 1)
+        out[n++] = (struct dit_layer){.in = m->ffn, .out = d, .ends = true};
+    if (!dit_is_cross(m, block))
+        return n;
+    out[n++] = (struct dit_layer){.in = d, .out = inner};
+    out[n++] = (struct dit_layer){.in = inner, .out = d, .ends = true};
+    if (m->text_tokens > 0)
+        out[n++] = (struct dit_layer){.in = m->cross_dim, .out = 2 * inner_kv, .text = true};
+    return n;
 }
 
 double dit_block_params(const struct dit_model *m)

@@ -90,6 +90,21 @@ double dit_linear_flop(const struct dit_model *m, int64_t video_tokens);
  * cross_dim H_kv D; 0 in blocks without. */
 double dit_cross_flop(const struct dit_model *m, int block, int64_t video_tokens);
 
+/* A linear layer: y[rows, out] = x[rows, in] W[in, out], rows = video tokens (text: text tokens).
+ */
+struct dit_layer {
+    double in, out;
+    bool ends; /* takes what the layer before gave: tensor parallelism splits `in`, else `out` */
+    bool text;
+};
+enum { DIT_LAYERS_MOST = 8 };
+
+/* The linear layers of a block: Q, K, V in one, O, the feed-forward network (a gated one's two
+ * inputs in one), and with cross-attention its Q and O, and K, V of the text. Returns how many;
+ * their FLOPs are those of dit_linear_flop and dit_cross_flop without its core, unless the model's
+ * file gives params_per_token. */
+int dit_layers(const struct dit_model *m, int block, struct dit_layer out[DIT_LAYERS_MOST]);
+
 /* Weights that multiply each video token, from the shape: per block 2 d H D + 2 d H_kv D + mats d
  * ffn, and 2 d H D more with cross-attention. params_per_token is this unless the file gives
  * another number. */

@@ -40,7 +40,8 @@ struct hw_cluster {
     double pcie_bytes_per_s; /* GPU to host, one direction */
     double usd_per_gpu_hour; /* 0 = not given */
     const char *source;
-    /* Calibrated curves of its GPU (model/calib.h), or NULL: the rates above rule. Not part of files. */
+    /* Calibrated curves of its GPU (model/calib.h), or NULL: the rates above rule. Not part of
+     * files. */
     const struct prof_net *net;
     const struct prof_kernels *curves;
 };

@@ -5,12 +5,12 @@
 
 #include "model/read.h"
 
-static const char *const profile_keys[] = {"name",    "source", "dense",       "best",
-                                           "sparse",  "gemm",   "copy",        "gathered_row",
-                                           "overlap", "launch", "measured_on", NULL};
-static const char *const dense_keys[] = {"name", "forward", "backward", NULL};
+static const char *const profile_keys[] = {
+    "name",         "source",  "dense",  "best",        "sparse",     "gemm", "copy",
+    "gathered_row", "overlap", "launch", "measured_on", "gemm_curve", NULL};
+static const char *const dense_keys[] = {"name", "forward", "backward", "curve", NULL};
 static const char *const sparse_keys[] = {"name", "forward", "backward", "select",
-                                          "tile", "group",   NULL};
+                                          "tile", "group",   "curve",    NULL};
 static const char *const line_keys[] = {"row", "pair", NULL};
 
 /* Without the launch. */
@@ -53,9 +53,87 @@ double kern_copy_s(const struct kern_profile *k, const struct hw_gpu *g, double 
     return bytes > 0 ? k->launch_s + bytes / (g->hbm_bytes_per_s * k->hbm_share) : 0;
 }
 
+/* ---- curve or numbers ---- */
+
+static struct kern_time of_curve(struct prediction p)
+{
+    return (struct kern_time){
+        .s = p.time.value_s, .half = log(p.time.high_s / p.time.value_s), .outside = !p.in_range};
+}
+
+static struct kern_time of_numbers(double s)
+{
+    return (struct kern_time){.s = s};
+}
+
+struct kern_time kern_dense_time(const struct kern_profile *k, const struct kern_dense *d,
+                                 const struct hw_gpu *g, const struct attention_query *q)
+{
+    double rows = q->batch * q->heads * q->queries;
+    if (!(rows > 0 && q->keys > 0))
+        return of_numbers(0);
+    if (d->curve.of)
+        return of_curve(prof_attention(d->curve.of, q));
+    return of_numbers(k->launch_s + dense_s(d, g, q->backward, rows, q->keys, q->head_dim));
+}
+
+struct kern_time kern_sparse_time(const struct kern_profile *k, bool backward, double rows,
+                                  double pairs, double keys_held, int head_dim)
+{
+    const struct prof_kernels *p = k->sparse.curve.of;
+    if (p && rows + pairs > 0)
+        return of_curve(prof_sparse(p, backward, rows, pairs, keys_held, head_dim));
+    return of_numbers(kern_sparse_s(k, backward, rows, pairs, head_dim));
+}
+
+struct kern_time kern_select_time(const struct kern_profile *k, double scores)
+{
+    const struct prof_kernels *p = k->sparse.curve.of;
+    return p && scores > 0 ? of_curve(prof_select(p, scores))
+                           : of_numbers(kern_select_s(k, scores));
+}
+
+struct kern_time kern_gemm_time(const struct kern_profile *k, const struct hw_gpu *g, double m,
+                                double n, double kk)
+{
+    double flop = 2 * m * n * kk;
+    return k->gemm_curve.of && flop > 0 ? of_curve(prof_gemm(k->gemm_curve.of, m, n, kk))
+                                        : of_numbers(kern_gemm_s(k, g, flop));
+}
+
+struct kern_time kern_then(struct kern_time a, struct kern_time b)
+{
+    double s = a.s + b.s;
+    return (struct kern_time){.s = s,
+                              .half = s > 0 ? (a.s * a.half + b.s * b.half) / s : 0,
+                              .outside = a.outside || b.outside};
+}
+
 double kern_tiled(const struct kern_profile *k, double keys)
 {
-    return ceil(keys / k->sparse.tile) * k->sparse.tile;
+    int tile = k->sparse.curve.of ? k->sparse.curve.of->sparse.tile : k->sparse.tile;
+    return ceil(keys / tile) * tile;
+}
+
+/* Seconds of one head of `tokens` queries and keys on a machine that is full. */
+static double head_s(const struct kern_dense *d, const struct hw_gpu *g, bool backward,
+                     double tokens, int head_dim)
+{
+    if (!d->curve.of)
+        return dense_s(d, g, backward, tokens, tokens, head_dim);
+    struct attention_query q = {.backward = backward,
+                                .batch = 1,
+                                .heads = d->curve.of->sms, /* whole waves */
+                                .queries = tokens,
+                                .keys = tokens,
+                                .head_dim = head_dim};
+    return prof_attention(d->curve.of, &q).time.value_s / q.heads;
+}
+
+static double sparse_head_s(const struct kern_profile *k, bool backward, double rows, double pairs,
+                            double keys_held, int head_dim)
+{
+    return kern_sparse_time(k, backward, rows, pairs, keys_held, head_dim).s;
 }
 
 /* Per head, the sparse kernels take fixed + keys x slope: solve for the keys that cost as much as
@@ -65,17 +143,23 @@ double kern_breakeven(const struct kern_profile *k, const struct kern_dense *d,
                       bool recompute)
 {
     int forwards = recompute ? 2 : 1;
-    double dense = forwards * dense_s(d, g, false, tokens, tokens, head_dim) +
-                   dense_s(d, g, true, tokens, tokens, head_dim);
-    double fixed = forwards * kern_sparse_s(k, false, tokens, 0, head_dim) +
-                   kern_sparse_s(k, true, tokens, 0, head_dim) +
-                   kern_select_s(k, tokens / query_group * tokens);
-    double slope = forwards * kern_sparse_s(k, false, 0, tokens, head_dim) +
-                   kern_sparse_s(k, true, 0, tokens, head_dim);
-    double keys = floor((dense - fixed) / slope / k->sparse.tile) * k->sparse.tile;
+    double dense =
+        forwards * head_s(d, g, false, tokens, head_dim) + head_s(d, g, true, tokens, head_dim);
+    double fixed = forwards * sparse_head_s(k, false, tokens, 0, tokens, head_dim) +
+                   sparse_head_s(k, true, tokens, 0, tokens, head_dim) +
+                   kern_select_time(k, tokens / query_group * tokens).s;
+    double slope = forwards * sparse_head_s(k, false, 0, tokens, tokens, head_dim) +
+                   sparse_head_s(k, true, 0, tokens, tokens, head_dim);
+    double keys = floor((dense - fixed) / slope / kern_tiled(k, 1)) * kern_tiled(k, 1);
     if (!(keys > 0))
         return 2;
     return keys < tokens ? 1 - keys / tokens : 0;
+}
+
+static bool curve_read(const struct cfg *map, const char *key, struct kern_curve *c, struct err *e)
+{
+    *c = (struct kern_curve){0};
+    return !cfg_get(map, key) || cfg_text(map, key, &c->name, e);
 }
 
 static bool dense_read(const struct cfg *map, const char *key, struct kern_dense *d, struct err *e)
@@ -83,7 +167,7 @@ static bool dense_read(const struct cfg *map, const char *key, struct kern_dense
     const struct cfg *m = read_map(map, key, dense_keys, e);
     return m && cfg_text(m, "name", &d->name, e) &&
            read_share(m, "forward", &d->forward_share, e) &&
-           read_share(m, "backward", &d->backward_share, e);
+           read_share(m, "backward", &d->backward_share, e) && curve_read(m, "curve", &d->curve, e);
 }
 
 static bool line_read(const struct cfg *map, const char *key, double *row_s, double *pair_s,
@@ -102,7 +186,7 @@ static bool sparse_read(const struct cfg *map, struct kern_sparse *s, struct err
            line_read(m, "backward", &s->backward_row_s, &s->backward_pair_s, e) &&
            cfg_qty(m, "select", QTY_SECONDS, &s->select_score_s, e) &&
            read_int(m, "tile", 1, 65536, &s->tile, e) &&
-           read_int(m, "group", 1, 65536, &s->group, e);
+           read_int(m, "group", 1, 65536, &s->group, e) && curve_read(m, "curve", &s->curve, e);
 }
 
 static const struct kern_profile *profile_read(const struct cfg *map, struct arena *a,
@@ -114,6 +198,7 @@ static const struct kern_profile *profile_read(const struct cfg *map, struct are
     bool ok = cfg_text(map, "source", &k->source, e) && dense_read(map, "dense", &k->dense, e) &&
               dense_read(map, "best", &k->best, e) && sparse_read(map, &k->sparse, e) &&
               read_share(map, "gemm", &k->gemm_share, e) &&
+              curve_read(map, "gemm_curve", &k->gemm_curve, e) &&
               read_share(map, "copy", &k->hbm_share, e) &&
               cfg_qty(map, "gathered_row", QTY_SECONDS, &k->gathered_row_s, e) &&
               cfg_qty_or(map, "overlap", QTY_RATIO, 0, &k->overlap_share, e) &&
@@ -150,12 +235,25 @@ bool kern_measured_on(const struct kern_profile *k, const struct hw_gpu *g)
     return false;
 }
 
+bool kern_assumed(const struct kern_profile *k, const struct hw_gpu *g)
+{
+    return !(k->dense.curve.of && k->gemm_curve.of && k->sparse.curve.of) &&
+           !kern_measured_on(k, g);
+}
+
+static void json_curve(struct json *j, const char *key, const struct kern_curve *c)
+{
+    if (c->name)
+        json_text(j, key, c->name);
+}
+
 static void json_dense(struct json *j, const char *key, const struct kern_dense *d)
 {
     json_object(j, key);
     json_text(j, "name", d->name);
     json_num(j, "forward", d->forward_share);
     json_num(j, "backward", d->backward_share);
+    json_curve(j, "curve", &d->curve);
     json_end(j);
 }
 
@@ -176,6 +274,7 @@ static void json_sparse(struct json *j, const struct kern_sparse *s)
     write_qty(j, "select", s->select_score_s, "s");
     json_int(j, "tile", s->tile);
     json_int(j, "group", s->group);
+    json_curve(j, "curve", &s->curve);
     json_end(j);
 }
 
@@ -189,6 +288,7 @@ void kern_json(const struct kern_profile *k, struct json *j, const char *key)
     json_dense(j, "best", &k->best);
     json_sparse(j, &k->sparse);
     json_num(j, "gemm", k->gemm_share);
+    json_curve(j, "gemm_curve", &k->gemm_curve);
     json_num(j, "copy", k->hbm_share);
     write_qty(j, "gathered_row", k->gathered_row_s, "s");
     json_num(j, "overlap", k->overlap_share);

@@ -1,4 +1,7 @@
-/* What a GPU's kernels cost: a few numbers per direction, from a profile file (presets/kernel/). */
+/* What a GPU's kernels cost: the curve that was fitted to them on that GPU (model/prof.h) where the
+ * profile names one and there is one, else a few numbers per direction from the profile's file
+ * (presets/kernel/). kern_*_time make that choice, and nobody else: `plan` asks them and `predict
+ * kernel` the curve itself, so the two cannot disagree. */
 #ifndef MODEL_KERNEL_H
 #define MODEL_KERNEL_H
 
@@ -9,12 +12,21 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "model/hw.h"
+#include "model/prof.h"
+
+/* The fitted curve that a part of a profile asks for. */
+struct kern_curve {
+    const char *name; /* a preset of kind "curve" or a path, in which GPU stands for the GPU's name:
+                         "GPU", "GPU-cudnn"; NULL: none */
+    const struct prof_kernels *of; /* set by calib_kernels (model/calib.h); NULL: the shares rule */
+};
 
 /* Dense attention: launch + FLOP / (share of the GPU's bf16 peak). FLOP: 4 s_q s_k D forward, 10
  * backward per head. */
 struct kern_dense {
     const char *name; /* "fa3" */
     double forward_share, backward_share;
+    struct kern_curve curve;
 };
 
 /* Query-grouped sparse attention: row_s per (query, head) + pair_s per kept (query, key, head) at
@@ -27,6 +39,7 @@ struct kern_sparse {
     double select_score_s; /* per (group, key, head) score, top-k included */
     int tile;              /* kept keys are rounded up to this */
     int group;             /* queries that shared a list when it was measured */
+    struct kern_curve curve;
 };
 
 struct kern_profile {
@@ -36,15 +49,38 @@ struct kern_profile {
     struct kern_dense dense; /* the baseline that is run */
     struct kern_dense best;  /* best dense kernel known: break-even is stated against it */
     struct kern_sparse sparse;
-    double gemm_share;     /* of bf16 peak, large GEMMs */
+    double gemm_share; /* of bf16 peak, large GEMMs */
+    struct kern_curve gemm_curve;
     double hbm_share;      /* of HBM bandwidth, copies */
     double gathered_row_s; /* packing and unpacking a gathered K+V row of 512 B, beyond the wire */
     double overlap_share;  /* of the SMs, taken by a hop that runs under attention */
     double launch_s;       /* one kernel */
 };
 
-/* Seconds; 0 for no work at all. dense: rows = queries x heads, keys each. sparse: rows and pairs
- * summed over heads, launches are in row_s. copy: bytes read plus bytes written. */
+/* A kernel's seconds, and how well they are known. */
+struct kern_time {
+    double s;
+    double half;  /* 90% half-width (natural log) from the curve; 0: no curve, see the cost class */
+    bool outside; /* beyond what the curve was measured at */
+};
+
+/* By the part's curve, else by its numbers. 0 s for no work at all. sparse: rows = queries x heads,
+ * pairs = kept (query, key, head), keys_held = keys of one head on this rank. gemm: C[m,n] = A[m,k]
+ * B[k,n]. */
+struct kern_time kern_dense_time(const struct kern_profile *k, const struct kern_dense *d,
+                                 const struct hw_gpu *g, const struct attention_query *q);
+struct kern_time kern_sparse_time(const struct kern_profile *k, bool backward, double rows,
+                                  double pairs, double keys_held, int head_dim);
+struct kern_time kern_select_time(const struct kern_profile *k, double scores);
+struct kern_time kern_gemm_time(const struct kern_profile *k, const struct hw_gpu *g, double m,
+                                double n, double kk);
+
+/* One kernel after another: errors of one class have one sign, so half-widths average by time. */
+struct kern_time kern_then(struct kern_time a, struct kern_time b);
+
+/* The profile's own numbers, without curves. Seconds; 0 for no work at all. dense: rows = queries x
+ * heads, keys each. sparse: rows and pairs summed over heads, launches are in row_s. copy: bytes
+ * read plus bytes written. */
 double kern_dense_s(const struct kern_profile *k, const struct hw_gpu *g, bool backward,
                     double rows, double keys, int head_dim);
 double kern_sparse_s(const struct kern_profile *k, bool backward, double rows, double pairs,
@@ -57,13 +93,16 @@ double kern_copy_s(const struct kern_profile *k, const struct hw_gpu *g, double 
  * assumptions. */
 bool kern_measured_on(const struct kern_profile *k, const struct hw_gpu *g);
 
+/* Is any part neither on a fitted curve of this GPU nor measured on it? */
+bool kern_assumed(const struct kern_profile *k, const struct hw_gpu *g);
+
 /* Kept keys rounded up to the kernel's tile. */
 double kern_tiled(const struct kern_profile *k, double keys);
 
 /* Sparsity above which the sparse kernels, selection included, beat the dense kernel `d` on forward
  * + backward (full recompute counts the forward twice, the selection once: its indices are kept); 0
- * when they always do, 2 when they never do. Without launches, so it is the same for any number of
- * heads. */
+ * when they always do, 2 when they never do. Without launches (a curve: with every SM busy), so it
+ * is the same for any number of heads. */
 double kern_breakeven(const struct kern_profile *k, const struct kern_dense *d,
                       const struct hw_gpu *g, double tokens, int head_dim, int query_group,
                       bool recompute);

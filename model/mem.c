@@ -28,9 +28,9 @@ static const struct {
     [SHARD_FSDP] = {0, 16},
 };
 
-static void states(const struct cp_case *c, const struct mem_options *o, double *part)
+static void states(const struct cp_case *c, const struct mem_options *o, int tensor, double *part)
 {
-    double params = c->model->params, n = o->shard_ranks;
+    double params = c->model->params / tensor, n = o->shard_ranks;
     if (c->options.inference) {
         part[MEM_STATES] = o->sharding == SHARD_FSDP ? BF16 * params / n : BF16 * params;
     } else {
@@ -39,7 +39,8 @@ static void states(const struct cp_case *c, const struct mem_options *o, double 
         part[MEM_STATES] += o->ema ? FP32 * params / n : 0;
     }
     if (o->sharding == SHARD_FSDP && n > 1) { /* one unit in use, the next on its way */
-        double unit = o->fsdp_units > 0 ? o->fsdp_units * dit_block_params(c->model) : params;
+        double unit =
+            o->fsdp_units > 0 ? o->fsdp_units * dit_block_params(c->model) / tensor : params;
         part[MEM_GATHERED] = BF16 * fmin(2 * unit, params);
     }
 }
@@ -53,10 +54,18 @@ static double activation_bytes(const struct dit_model *m)
     return 44 + 2.0 * m->ffn_mats * m->ffn / m->width;
 }
 
-static void activations(const struct cp_case *c, double local, double *part)
+/* Of these 20 are norms, their inputs and residuals, which tensor parallelism shares out only with
+ * sequence parallelism (Korthikanti et al., arXiv 2205.05198: 10, and 10 for norms in fp32). What a
+ * tensor rank gathers is on it whole, once. */
+static void activations(const struct cp_case *c, double local, int tensor, double *part)
 {
     const struct dit_model *m = c->model;
-    double stream = local * m->width * BF16, block = activation_bytes(m) * local * m->width;
+    double whole = c->options.tensor_allreduce ? 20 : 0,
+           parts = c->options.tensor_allreduce ? 1 : tensor;
+    double stream = local * m->width * BF16 / parts;
+    double block = ((activation_bytes(m) - whole) / tensor + whole) * local * m->width;
+    if (tensor > 1 && !c->options.tensor_allreduce)
+        block += BF16 * local * m->width;
     int blocks = dit_blocks(m);
     if (c->options.inference) {
         part[MEM_BLOCK] = block;
@@ -67,7 +76,8 @@ static void activations(const struct cp_case *c, double local, double *part)
         part[MEM_BLOCK] = blocks * block;
         return;
     case CHECKPOINT_SELECTIVE:
-        part[MEM_CHECKPOINTS] = blocks * (2 * stream + FP32 * local * m->heads);
+        part[MEM_CHECKPOINTS] =
+            blocks * (stream + (BF16 * local * m->width + FP32 * local * m->heads) / tensor);
         break;
     case CHECKPOINT_FULL:
         part[MEM_CHECKPOINTS] = blocks * stream;
@@ -96,8 +106,8 @@ static double kv_rows(const struct cp_case *c, const struct cp_conf *conf, int b
     return rows;
 }
 
-/* int32 lists padded to the densest head, or one bit a key; indices are offloaded, two blocks are
- * on the GPU. */
+/* int32 lists padded to the densest head, or one bit a key; two blocks' are on the GPU if they are
+ * offloaded. Inference needs one block's. */
 static double index_bytes(const struct cp_case *c, const struct mem_options *o,
                           const struct cp_conf *conf, int block, double tokens, double heads_held)
 {
@@ -105,7 +115,10 @@ static double index_bytes(const struct cp_case *c, const struct mem_options *o,
     for (int h = 0; h < c->model->heads; h++)
         most = fmax(most, sparsity_keep(c->sparsity, block, h));
     double list = o->index_bitmap ? tokens / 8 : 4 * most * tokens;
-    return conf->sparse ? 2 * heads_held * groups * list : 0;
+    int blocks = c->options.inference                 ? 1
+                 : c->options.offload == OFFLOAD_NONE ? dit_blocks(c->model)
+                                                      : 2;
+    return conf->sparse ? blocks * heads_held * groups * list : 0;
 }
 
 static void attention(const struct cp_case *c, const struct mem_options *o,
@@ -122,6 +135,8 @@ static void attention(const struct cp_case *c, const struct mem_options *o,
     if (conf->head_groups > 1)
         part[MEM_STAGING] = (m->heads + 2.0 * m->kv_heads) * tokens / cp_ranks(conf) * d * BF16 +
                             (q + 2 * kv) * shard * d * BF16;
+    if (cp_strategies[conf->strategy].permutes && conf->sparse) /* blocks on their way */
+        part[MEM_STAGING] += (q + 2 * kv) * shard * d * BF16;
     double rows = kv_rows(c, conf, block, head_rank, tokens, kv);
     part[MEM_KV] = rows * 2 * d * (training ? BF16 + FP32 : BF16); /* dK, dV add up in fp32 */
     part[MEM_INDEX] = index_bytes(c, o, conf, block, tokens, q);
@@ -133,13 +148,14 @@ struct mem_use mem_of_block(const struct cp_case *c, const struct mem_options *o
     double tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
     struct cp_held held = cp_conf_held(conf, c->model->heads, c->model->kv_heads, scratch);
     struct mem_use worst = {.block = block};
-    for (int h = 0; h < conf->head_groups; h++) {
+    int tensor = cp_tensor(conf);
+    for (int h = 0; h < cp_head_ranks(conf); h++) {
         struct mem_use u = {.rank = cp_rank_at(conf, h, 0), .block = block};
         attention(c, o, conf, block, tokens, h, &held, u.part);
-        activations(c, tokens / cp_ranks(conf), u.part);
+        activations(c, tokens * tensor / cp_ranks(conf), tensor, u.part);
         for (int p = 0; p < MEM_PARTS; p++)
             u.part[p] *= c->samples;
-        states(c, o, u.part);
+        states(c, o, tensor, u.part);
         u.part[MEM_AUX] = o->aux_bytes;
         for (int p = 0; p < MEM_PARTS; p++)
             u.total += u.part[p];

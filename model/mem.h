@@ -24,7 +24,7 @@ extern const char *const sharding_names[]; /* "ddp", "zero1", "zero2", "fsdp"; N
 
 struct mem_options {
     enum sharding sharding;
-    int shard_ranks;   /* GPUs that share the states */
+    int shard_ranks;   /* GPUs that share the states (of a tensor rank's part of the model) */
     int fsdp_units;    /* blocks per FSDP unit; 0: the whole model is one unit */
     bool ema;          /* an fp32 running average of the weights, sharded */
     bool index_bitmap; /* indices as bitmaps (S/8 B a group) instead of int32 lists */

@@ -46,6 +46,11 @@ static uint64_t add_conf(uint64_t hash, const struct cp_conf *c)
     return hash;
 }
 
+int plan_ranks(const struct plan *p)
+{
+    return p->cp * (p->tensor > 1 ? p->tensor : 1);
+}
+
 uint64_t plan_signature(const struct plan *p)
 {
     const struct hw_cluster *k = p->c.cluster;
@@ -70,6 +75,14 @@ uint64_t plan_signature(const struct plan *p)
                        p->c.options.inference};
     for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
         h = add_int(h, facts[i]);
+    if (p->c.options.offload != OFFLOAD_INDICES)
+        h = add_text(h, offload_names[p->c.options.offload]);
+    if (p->c.options.moved_blocks >= 0)
+        h = add_num(h, p->c.options.moved_blocks);
+    if (p->c.sparsity->shard_skew > 1)
+        h = add_num(h, p->c.sparsity->shard_skew);
+    if (p->tensor > 1)
+        h = add_int(add_int(h, p->tensor), p->c.options.tensor_allreduce);
     for (int b = 0; b < p->block_count; b++)
         h = add_conf(h, &p->blocks[b].conf);
     for (int i = 0; i < p->c.sparsity->blocks * p->c.sparsity->heads; i++)
@@ -172,6 +185,8 @@ static void write_sparsity(struct json *j, const struct sparsity *s)
     json_text(j, "name", s->name);
     json_text(j, "source", s->source);
     json_text(j, "union", union_text(&s->model, text, sizeof text));
+    if (s->shard_skew > 1)
+        json_num(j, "shard_skew", s->shard_skew);
     if (s->model.kind == UNION_MEASURED) {
         json_array(j, "union_shards");
         for (int i = 0; i < s->table.shard_count; i++)
@@ -201,12 +216,19 @@ static void write_case(struct json *j, const struct plan *p)
     json_text(j, "phase", plan_phase_names[p->phase]);
     json_text(j, "evaluator", p->evaluator);
     json_int(j, "cp", p->cp);
+    if (p->tensor > 1) {
+        json_int(j, "tensor", p->tensor);
+        json_bool(j, "tensor_allreduce", o->tensor_allreduce);
+    }
     json_text(j, "checkpointing", checkpointing_names[o->checkpointing]);
     json_bool(j, "keep_kv", o->keep_kv);
     json_bool(j, "grad_fp32", o->grad_fp32);
     json_bool(j, "split_heads", o->split_heads);
     json_int(j, "predictor_rank", o->predictor_rank);
     json_bool(j, "inference", o->inference);
+    json_text(j, "offload", offload_names[o->offload]);
+    if (o->moved_blocks >= 0)
+        json_num(j, "moved_blocks", o->moved_blocks);
     json_end(j);
     json_object(j, "memory");
     json_text(j, "sharding", sharding_names[p->memory.sharding]);
@@ -330,7 +352,7 @@ static bool read_piece(const struct cfg *item, struct cp_piece *p, struct err *e
     return true;
 }
 
-static bool read_conf(const struct cfg *map, int cp, int heads, struct cp_conf *out,
+static bool read_conf(const struct cfg *map, const struct plan *plan, struct cp_conf *out,
                       struct arena *a, struct err *e)
 {
     static const char *const known[] = {"strategy", "head_groups", "seq_groups", "heads_inside",
@@ -356,7 +378,8 @@ static bool read_conf(const struct cfg *map, int cp, int heads, struct cp_conf *
     out->strategy = (enum cp_strategy)strategy;
     out->pieces = p;
     out->piece_count = pieces->count;
-    return cp_conf_check(out, cp, heads, map->at, e);
+    out->tensor = plan->tensor;
+    return cp_conf_check(out, plan_ranks(plan), plan->c.model->heads, map->at, e);
 }
 
 static bool read_times(const struct cfg *map, struct plan_block *b, struct arena *a, struct err *e)
@@ -388,7 +411,6 @@ static bool read_times(const struct cfg *map, struct plan_block *b, struct arena
 
 static bool read_blocks(const struct cfg *root, struct plan *p, struct arena *a, struct err *e)
 {
-    int heads = p->c.model->heads;
     const struct cfg *confs = need_list(root, "configurations", -1, e),
                      *blocks = need_list(root, "blocks", -1, e);
     if (!confs || !blocks)
@@ -398,7 +420,7 @@ static bool read_blocks(const struct cfg *root, struct plan *p, struct arena *a,
                        blocks->count, dit_blocks(p->c.model));
     struct cp_conf *conf = ARENA_ARRAY(a, struct cp_conf, confs->count);
     for (int i = 0; i < confs->count; i++)
-        if (!read_conf(confs->items[i], p->cp, heads, &conf[i], a, e))
+        if (!read_conf(confs->items[i], p, &conf[i], a, e))
             return false;
     p->block_count = blocks->count;
     p->blocks = ARENA_ARRAY(a, struct plan_block, blocks->count);
@@ -456,6 +478,8 @@ static struct sparsity *read_sparsity(const struct cfg *root, const struct dit_m
         return NULL;
     const struct cfg *rows = need_list(map, "keep", dit_blocks(m), e);
     s->source = cfg_text_or(map, "source", "plan");
+    if (!cfg_qty_or(map, "shard_skew", QTY_NUMBER, 1, &s->shard_skew, e))
+        return NULL;
     s->blocks = dit_blocks(m);
     s->heads = m->heads;
     double *keep = ARENA_ARRAY(a, double, (size_t)s->blocks *(size_t)s->heads);
@@ -480,23 +504,39 @@ static struct sparsity *read_sparsity(const struct cfg *root, const struct dit_m
     return rows && read_union(map, s, a, e) ? s : NULL;
 }
 
+/* Absent in plans without tensor parallelism. */
+static bool read_tensor(const struct cfg *map, struct plan *p, struct err *e)
+{
+    p->tensor = 1;
+    return !cfg_get(map, "tensor") ||
+           (read_int32(map, "tensor", 2, DIT_HEADS_MAX, &p->tensor, e) &&
+            cfg_bool_or(map, "tensor_allreduce", false, &p->c.options.tensor_allreduce, e));
+}
+
 static bool read_case(const struct cfg *root, struct plan *p, struct err *e)
 {
     const struct cfg *w = cfg_need(root, "workload", e), *m = cfg_need(root, "memory", e);
     struct cp_options *o = &p->c.options;
-    int phase, checkpointing, sharding;
+    int phase, checkpointing, sharding, offload = OFFLOAD_INDICES;
     if (!w || !m || !cfg_int(w, "video_tokens", 1, DIT_TOKENS_MAX, &p->c.video_tokens, e) ||
         !read_int32(w, "samples", 1, MOST_RANKS, &p->c.samples, e) ||
         !cfg_enum(w, "phase", plan_phase_names, &phase, e) ||
         !cfg_text(w, "evaluator", &p->evaluator, e) ||
-        !read_int32(w, "cp", 1, MOST_RANKS, &p->cp, e) ||
+        !read_int32(w, "cp", 1, MOST_RANKS, &p->cp, e) || !read_tensor(w, p, e) ||
         !cfg_enum(w, "checkpointing", checkpointing_names, &checkpointing, e) ||
         !cfg_bool_or(w, "keep_kv", false, &o->keep_kv, e) ||
         !cfg_bool_or(w, "grad_fp32", true, &o->grad_fp32, e) ||
         !cfg_bool_or(w, "split_heads", true, &o->split_heads, e) ||
         !read_int32(w, "predictor_rank", 1, MOST_RANKS, &o->predictor_rank, e) ||
-        !cfg_bool_or(w, "inference", false, &o->inference, e))
+        !cfg_bool_or(w, "inference", false, &o->inference, e) ||
+        !cfg_qty_or(w, "moved_blocks", QTY_RATIO, -1, &o->moved_blocks, e))
         return false;
+    if (cfg_get(w, "offload") && !cfg_enum(w, "offload", offload_names, &offload, e))
+        return false;
+    o->offload = (enum offload)offload;
+    if (o->moved_blocks > 1)
+        return err_set(e, ERR_INPUT, cfg_get(w, "moved_blocks")->at,
+                       "moved_blocks: %g; want a share up to 1", o->moved_blocks);
     const struct cfg *grid = cfg_get(w, "grid");
     if (grid && (grid->kind != CFG_TEXT || !grid_parse(grid->text, grid->at, &p->c.grid, e)))
         return err_set(e, ERR_INPUT, grid->at, "grid: want TxHxW");
@@ -511,6 +551,7 @@ static bool read_case(const struct cfg *root, struct plan *p, struct err *e)
         !cfg_qty(m, "aux_bytes", QTY_NUMBER, &p->memory.aux_bytes, e))
         return false;
     p->memory.sharding = (enum sharding)sharding;
+    o->index_bitmap = p->memory.index_bitmap;
     return true;
 }
 
@@ -533,10 +574,14 @@ static bool read_parts(const struct cfg *root, struct plan *p, struct arena *a, 
         !read_predicted(root, p, e))
         return false;
     p->gpus = hw_gpus(p->c.cluster);
-    if (p->gpus % p->cp != 0)
-        return err_set(e, ERR_INPUT, root->at, "CP degree %d does not divide the plan's %d GPUs",
+    if (p->cp > p->gpus / p->tensor || p->gpus % plan_ranks(p) != 0)
+        return err_set(e, ERR_INPUT, root->at,
+                       "%d x %d tensor and CP ranks do not divide the plan's %d GPUs", p->tensor,
                        p->cp, p->gpus);
-    p->replicas = p->gpus / p->cp;
+    if (p->gpus / p->tensor % p->memory.shard_ranks != 0)
+        return err_set(e, ERR_INPUT, root->at, "shard_ranks: %d does not divide the %d GPUs",
+                       p->memory.shard_ranks, p->gpus / p->tensor);
+    p->replicas = p->gpus / plan_ranks(p);
     return read_blocks(root, p, a, e);
 }
 

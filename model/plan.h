@@ -22,7 +22,8 @@ struct plan {
     struct mem_options memory;
     enum plan_phase phase;
     const char *evaluator;
-    int gpus, cp, replicas; /* gpus = cp x replicas */
+    int tensor;             /* degree of tensor parallelism, 1 or more */
+    int gpus, cp, replicas; /* gpus = tensor x cp x replicas */
     int block_count;
     struct plan_block *blocks;
     double blocks_s;    /* sum over blocks */
@@ -31,6 +32,8 @@ struct plan {
     double optimizer_s; /* HBM traffic of the sharded states */
     struct mem_use memory_peak;
 };
+
+int plan_ranks(const struct plan *p); /* GPUs of a replica: tensor x cp */
 
 /* FNV-1a over what the plan depends on: cluster, model, tokens, degrees, version. shardwise-run
  * refuses another one. */

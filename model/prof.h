@@ -139,8 +139,8 @@ struct prof_gemm {
     enum prof_class origin;
 };
 /* Query-grouped sparse attention: row_s per (query, head) + pair_s per kept (query, key, head), D =
- * 128. Forward gathers slow down when one head's K and V outgrow `cache_bytes`: pair_s * (1 +
- * cache_slope * (kv / cache_bytes - 1)). */
+ * 128. Forward gathers miss the cache when one head's K and V outgrow it: pair_s * (1 + cache_slope
+ * * missed share), missed share = 1 - cache_bytes / kv. */
 struct prof_sparse {
     const char *kernel;
     double row_s[2], pair_s[2]; /* forward, backward */
@@ -148,13 +148,15 @@ struct prof_sparse {
     double cache_bytes, cache_slope;
     double score_s; /* selection, per (group, key, head) */
     int tile, group;
-    double least_keys, most_keys;
+    double least_keys, most_keys; /* kept by a query */
+    double longest;               /* tokens: keys of one head on a GPU */
     enum prof_class origin;
 };
 enum prof_kind { KIND_ATTENTION, KIND_GEMM, KIND_SPARSE, PROF_KINDS };
 
 struct prof_kernels {
     const char *name, *source;
+    const char *asked; /* the preset or path that it was loaded by */
     int sms;
     double launch_s, wave,
         tail;            /* share of an unfilled last wave that is paid: full mask, causal mask */

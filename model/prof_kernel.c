@@ -68,7 +68,8 @@ struct prediction prof_attention(const struct prof_kernels *p, const struct atte
     const struct prof_attention *a = entry(p, q->causal, q->head_dim);
     bool known =
         a->causal == q->causal && a->head_dim == q->head_dim && (!q->backward || a->backward > 0);
-    bool within = known && q->keys <= a->longest && q->queries == q->keys;
+    /* fewer queries than keys (one rank's shard) are the same tiles, only fewer */
+    bool within = known && q->keys <= a->longest && q->queries <= q->keys;
     double s = prof_attention_s(p, a, q);
     if (a->causal != q->causal) /* another mask's entry: a full mask visits every block */
         s *= q->causal ? 0.55 : 1.9;
@@ -136,10 +137,11 @@ struct prediction prof_sparse(const struct prof_kernels *p, bool backward, doubl
     assert(k->pair_s[0] > 0);
     double cache = 1, kv = keys_held * head_dim * 4.0; /* K and V, two bytes each */
     if (!backward)
-        cache += k->cache_slope * fmax(0, kv / k->cache_bytes - 1);
+        cache += kv > k->cache_bytes ? k->cache_slope * (1 - k->cache_bytes / kv) : 0;
     double s = (k->row_s[backward] * rows + k->pair_s[backward] * pairs * cache) * head_dim / 128;
     double keys = rows > 0 ? pairs / rows : 0;
-    bool within = head_dim == 128 && keys >= k->least_keys && keys <= k->most_keys;
+    bool within =
+        head_dim == 128 && keys >= k->least_keys && keys <= k->most_keys && keys_held <= k->longest;
     return of_sparse(p, s, within,
                      k->row_s[backward] * rows > k->pair_s[backward] * pairs ? "rows" : "gather");
 }

@@ -267,9 +267,9 @@ static bool pass_read(const struct cfg *map, const char *key, struct prof_sparse
 
 static bool sparse_read(const struct cfg *top, struct prof_sparse *k, struct err *e)
 {
-    static const char *const keys[] = {"kernel",      "forward",   "backward", "cache",
-                                       "cache_slope", "select",    "tile",     "group",
-                                       "least_keys",  "most_keys", "origin",   NULL};
+    static const char *const keys[] = {
+        "kernel", "forward",    "backward",  "cache",   "cache_slope", "select", "tile",
+        "group",  "least_keys", "most_keys", "longest", "origin",      NULL};
     const struct cfg *map = cfg_get(top, "sparse");
     int64_t tile, group;
     if (!map)
@@ -283,7 +283,7 @@ static bool sparse_read(const struct cfg *top, struct prof_sparse *k, struct err
         !cfg_int(map, "group", 1, 1 << 20, &group, e) ||
         !positive(map, "least_keys", QTY_NUMBER, &k->least_keys, e) ||
         !positive(map, "most_keys", QTY_NUMBER, &k->most_keys, e) ||
-        !origin_read(map, &k->origin, e))
+        !positive(map, "longest", QTY_NUMBER, &k->longest, e) || !origin_read(map, &k->origin, e))
         return false;
     k->tile = (int)tile;
     k->group = (int)group;
@@ -326,5 +326,6 @@ const struct prof_kernels *prof_kernels_load(const char *name, struct err_at at,
         !kind_halves_read(top, p, e))
         return NULL;
     p->sms = (int)sms;
+    p->asked = arena_strdup(a, name);
     return p;
 }

@@ -2,14 +2,21 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
+
+#include "model/calib.h"
 
 const char *const checkpointing_names[] = {"none", "selective", "full", NULL};
+
+const char *const offload_names[] = {"none", "indices", "kv", NULL};
 
 struct cp_options cp_options_default(void)
 {
     return (struct cp_options){.checkpointing = CHECKPOINT_FULL,
                                .grad_fp32 = true,
                                .split_heads = true,
+                               .moved_blocks = -1,
+                               .offload = OFFLOAD_INDICES,
                                .predictor_rank = 16};
 }
 
@@ -25,12 +32,13 @@ struct build {
     double tokens; /* S: length of self-attention, times samples where a volume is meant */
     double samples;
     double shard;    /* tokens of a sequence rank: S / g_s */
-    double local;    /* tokens of a rank outside attention: S / N */
+    double local;    /* tokens of a context rank outside attention: S / (g_h g_s) */
     double *pairs;   /* kept (query, key) pairs of a head rank, tile-rounded, its S / g_s queries */
     double *fetched; /* KV rows a head rank fetches from each peer of its column, summed over KV
                         heads */
     struct cp_phase *phases;
     int count;
+    double half[COST_CLASSES];
     struct arena *a;
 };
 
@@ -46,25 +54,37 @@ static void count_pairs(struct build *b)
     }
 }
 
-/* Query heads that share a KV head (GQA) choose their keys independently: a row stays behind only
- * if none wants it. */
-static void count_fetched(struct build *b)
+/* Rows of each other shard that a holder of one of `shards` shards fetches, by head rank. Query
+ * heads that share a KV head (GQA) choose their keys independently: a row stays behind only if none
+ * wants it. */
+static double *count_fetched(const struct build *b, int shards)
 {
     int kv_heads = b->m->kv_heads, per_kv = b->m->heads / kv_heads;
     bool all = cp_strategies[b->conf->strategy].move != MOVE_ROWS || !b->conf->sparse;
-    double *unwanted = ARENA_ARRAY(b->a, double, (size_t)b->conf->head_groups *(size_t)kv_heads);
-    for (int i = 0; i < b->conf->head_groups * kv_heads; i++)
+    int head_ranks = cp_head_ranks(b->conf);
+    double *unwanted = ARENA_ARRAY(b->a, double, (size_t)head_ranks *(size_t)kv_heads),
+           *fetched = ARENA_ARRAY(b->a, double, head_ranks);
+    for (int i = 0; i < head_ranks * kv_heads; i++)
         unwanted[i] = 1;
     for (int i = 0; i < b->conf->piece_count; i++) {
         const struct cp_piece *p = &b->conf->pieces[i];
         double u = all ? 1
                        : sparsity_union(b->c->sparsity, b->block, p->head, (int64_t)b->tokens,
-                                        b->c->grid, b->conf->seq_groups, b->conf->query_group);
+                                        b->c->grid, shards, b->conf->query_group);
         unwanted[p->head_rank * kv_heads + p->head / per_kv] *= 1 - u;
     }
-    for (int g = 0; g < b->conf->head_groups; g++)
+    for (int g = 0; g < head_ranks; g++)
         for (int k = 0; k < kv_heads; k++)
-            b->fetched[g] += (1 - unwanted[g * kv_heads + k]) * b->shard * b->samples;
+            fetched[g] += (1 - unwanted[g * kv_heads + k]) * b->shard * b->samples;
+    return fetched;
+}
+
+/* Members of a column that share a node. */
+static int column_in_node(const struct build *b)
+{
+    int node = b->c->cluster->gpus_per_node / cp_tensor(b->conf), n = b->conf->seq_groups;
+    int near = b->conf->heads_inside ? node / b->conf->head_groups : node;
+    return near < 1 ? 1 : near < n ? near : n;
 }
 
 /* ---- phases ---- */
@@ -76,6 +96,7 @@ static struct cp_phase *add(struct build *b, const char *name, enum cp_pass pass
     struct cp_phase *p = &b->phases[b->count++];
     *p = (struct cp_phase){
         .name = name, .pass = pass, .kind = kind, .scope = scope, .cost = cost, .calls = 1};
+    p->half = b->half[cost];
     return p;
 }
 
@@ -101,6 +122,21 @@ static void add_compute(struct build *b, const char *name, enum cp_pass pass, en
                         double seconds)
 {
     add(b, name, pass, PHASE_COMPUTE, SCOPE_NONE, cost)->seconds = all_ranks(b, seconds);
+}
+
+/* What a kernel's curve says of the phase's time; without one the class's half-width stays. */
+static void know(struct cp_phase *p, struct kern_time t)
+{
+    p->half = t.half > 0 ? t.half : p->half;
+    p->outside = t.outside;
+}
+
+static void add_kernel(struct build *b, const char *name, enum cp_pass pass, enum cost_class cost,
+                       struct kern_time t)
+{
+    struct cp_phase *p = add(b, name, pass, PHASE_COMPUTE, SCOPE_NONE, cost);
+    p->seconds = all_ranks(b, t.s);
+    know(p, t);
 }
 
 /* q Q-like and kv K-like tensors from sequence shards to head shards: rank j gets its heads of
@@ -142,7 +178,8 @@ static void add_to_tokens(struct build *b, const char *name, enum cp_pass pass, 
 /* Reading and writing `tensors` shards of all heads once: what packing for an all-to-all costs. */
 static void add_copy(struct build *b, const char *name, enum cp_pass pass, double tensors)
 {
-    double bytes = 2 * tensors * b->local * b->m->heads * b->m->head_dim * BF16 * b->samples;
+    double heads = (double)b->m->heads / cp_tensor(b->conf);
+    double bytes = 2 * tensors * b->local * heads * b->m->head_dim * BF16 * b->samples;
     if (b->conf->head_groups > 1)
         add_compute(b, name, pass, CLASS_COPY,
                     kern_copy_s(b->c->kernels, &b->c->cluster->gpu, bytes));
@@ -151,10 +188,10 @@ static void add_copy(struct build *b, const char *name, enum cp_pass pass, doubl
 static void add_select(struct build *b)
 {
     const struct cp_options *o = &b->c->options;
-    double r = o->predictor_rank,
-           proj = 2 * b->local * b->m->width * 2 * r * b->m->heads * b->samples;
-    add_compute(b, "predictor", PASS_FORWARD, CLASS_GEMM,
-                kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, proj));
+    double r = o->predictor_rank, heads = (double)b->m->heads / cp_tensor(b->conf);
+    add_kernel(b, "predictor", PASS_FORWARD, CLASS_GEMM,
+               kern_gemm_time(b->c->kernels, &b->c->cluster->gpu, b->local * b->samples,
+                              2 * r * heads, b->m->width));
     add_to_heads(b, "q_lr, k_lr all-to-all", PASS_FORWARD, 1, 1, r, 2);
     if (b->conf->seq_groups > 1) {
         struct cp_phase *p = add(b, "k_lr all-gather", PASS_FORWARD, PHASE_ALLGATHER, SCOPE_COLUMN,
@@ -166,9 +203,13 @@ static void add_select(struct build *b)
     }
     struct cp_phase *p = add(b, "select", PASS_FORWARD, PHASE_COMPUTE, SCOPE_NONE, CLASS_SELECT);
     double *s = per_rank(b);
-    for (int i = 0; i < b->ranks; i++)
-        s[i] = kern_select_s(b->c->kernels, b->held.q[head_rank(b, i)] * b->shard /
+    for (int i = 0; i < b->ranks; i++) {
+        struct kern_time t =
+            kern_select_time(b->c->kernels, b->held.q[head_rank(b, i)] * b->shard /
                                                 b->conf->query_group * b->tokens * b->samples);
+        s[i] = t.s;
+        know(p, t);
+    }
     p->seconds = s;
 }
 
@@ -184,6 +225,14 @@ static void add_rows(struct build *b, const char *name, enum cp_pass pass, doubl
     p->from = back ? rows : all_ranks(b, 1);
     p->to = back ? all_ranks(b, 1) : rows;
     p->calls = 2;
+    int near = column_in_node(b);
+    if (back || !b->c->server_unions || near < 2 || b->conf->seq_groups % near != 0)
+        return;
+    const double *wanted = count_fetched(b, b->conf->seq_groups / near);
+    double *server = per_rank(b);
+    for (int r = 0; r < b->ranks; r++)
+        server[r] = wanted[head_rank(b, r)] * row_bytes;
+    p->server = server;
 }
 
 /* Packing at the owner and unpacking at the reader, per fetched row: random 256-byte accesses, not
@@ -257,73 +306,327 @@ static void add_gradient_return(struct build *b)
         add_row_copy(b, "scatter dkv rows", PASS_BACKWARD);
 }
 
-/* Seconds of attention on `keys_share` of the keys: all (1), or one ring step's (1 / g_s). */
-static double attention_s(const struct build *b, int rank, bool backward, double keys_share)
+/* ---- the host's memory ---- */
+
+static bool offloads(const struct build *b, enum offload least)
 {
-    int h = head_rank(b, rank);
-    double rows = b->held.q[h] * b->shard * b->samples;
+    return b->c->options.offload >= least && !b->c->options.inference &&
+           b->c->cluster->pcie_bytes_per_s > 0;
+}
+
+static void add_host(struct build *b, const char *name, enum cp_pass pass, const double *bytes,
+                     bool to_host)
+{
+    struct cp_phase *p = add(b, name, pass, PHASE_HOST, SCOPE_NONE, CLASS_COPY);
+    *(to_host ? &p->from : &p->to) = bytes;
+}
+
+/* 4 bytes for each query group and kept key (KA15c), or a bit for each key. */
+static void add_index_host(struct build *b, const char *name, enum cp_pass pass, bool to_host)
+{
+    if (!offloads(b, OFFLOAD_INDICES) || !b->conf->sparse)
+        return;
+    double *held = ARENA_ARRAY(b->a, double, cp_head_ranks(b->conf)), *bytes = per_rank(b);
+    for (int i = 0; i < b->conf->piece_count; i++) {
+        const struct cp_piece *p = &b->conf->pieces[i];
+        double keep = sparsity_keep(b->c->sparsity, b->block, p->head);
+        double list = b->c->options.index_bitmap ? b->tokens / 8 : 4 * keep * b->tokens;
+        held[p->head_rank] += p->share * b->shard / b->conf->query_group * list * b->samples;
+    }
+    for (int r = 0; r < b->ranks; r++)
+        bytes[r] = held[head_rank(b, r)];
+    add_host(b, name, pass, bytes, to_host);
+}
+
+static bool offloads_kv(const struct build *b)
+{
+    enum cp_move move = cp_strategies[b->conf->strategy].move;
+    return offloads(b, OFFLOAD_KV) && b->conf->seq_groups > 1 && move != MOVE_NONE &&
+           move != MOVE_RING;
+}
+
+static void add_kv_host(struct build *b, const char *name, enum cp_pass pass, bool to_host)
+{
+    if (!offloads_kv(b))
+        return;
+    double *bytes = per_rank(b);
+    for (int r = 0; r < b->ranks; r++)
+        bytes[r] =
+            b->fetched[head_rank(b, r)] * (b->conf->seq_groups - 1) * 2.0 * b->m->head_dim * BF16;
+    add_host(b, name, pass, bytes, to_host);
+}
+
+/* Gathered KV for the second time. */
+static void add_gather_again(struct build *b, enum cp_pass pass)
+{
+    if (offloads_kv(b))
+        add_kv_host(b, "fetch kv", pass, false);
+    else
+        add_gather(b, pass);
+}
+
+/* ---- db-SP ---- */
+
+/* Its greedy planner runs on the host: milliseconds for each new mask (facts: docs/model.md). */
+#define PLAN_BLOCKS_S 1e-3
+
+/* What it leaves of the skew between sequence shards (arXiv 2511.23113, after balancing blocks). */
+#define LEVELLED_SKEW 1.05
+
+static bool permutes(const struct build *b)
+{
+    return cp_strategies[b->conf->strategy].permutes && b->conf->sparse && b->conf->seq_groups > 1;
+}
+
+/* `q` Q-like and `kv` K-like tensors: a rank's moved blocks spread over its column. */
+static void add_permute(struct build *b, const char *name, enum cp_pass pass, int q, int kv)
+{
+    if (!permutes(b))
+        return;
+    int n = b->conf->seq_groups;
+    double moved = b->c->options.moved_blocks, share = moved < 0 ? (n - 1.0) / n : moved;
+    struct cp_phase *p = add(b, name, pass, PHASE_ALLTOALL, SCOPE_COLUMN, CLASS_COLLECTIVE);
+    double *from = per_rank(b);
+    for (int r = 0; r < b->ranks; r++) {
+        int h = head_rank(b, r);
+        from[r] = share / (n - 1) * (q * b->held.q[h] + kv * b->held.kv[h]) * b->shard *
+                  b->m->head_dim * BF16 * b->samples;
+    }
+    p->from = from;
+    p->to = all_ranks(b, 1);
+    p->calls = q + kv;
+}
+
+/* Each rank tells its column which key blocks its query blocks keep, and plans where blocks go. */
+static void add_block_plan(struct build *b)
+{
+    if (!permutes(b))
+        return;
+    struct cp_phase *p =
+        add(b, "mask exchange", PASS_FORWARD, PHASE_ALLTOALL, SCOPE_COLUMN, CLASS_COLLECTIVE);
+    double *from = per_rank(b), block = b->conf->query_group;
+    for (int r = 0; r < b->ranks; r++)
+        from[r] =
+            b->held.q[head_rank(b, r)] * b->shard / block * b->tokens / block / 8 * b->samples;
+    p->from = from;
+    p->to = all_ranks(b, 1);
+    add_compute(b, "plan blocks", PASS_FORWARD, CLASS_SELECT, PLAN_BLOCKS_S);
+    b->phases[b->count - 1].host = true;
+}
+
+/* The first sequence shard has shard_skew times the mean work, the others share the rest. */
+static double shard_factor(const struct build *b, bool first)
+{
+    int n = b->conf->seq_groups;
+    double skew = b->c->sparsity->shard_skew;
+    if (n < 2 || !(skew > 1))
+        return 1;
+    skew = fmin(skew, permutes(b) ? LEVELLED_SKEW : n);
+    return first ? skew : (n - skew) / (n - 1);
+}
+
+/* Keys of one head that lie on a rank: what its gathers read from. */
+static double keys_held(const struct build *b, int h, double keys_share)
+{
+    if (cp_strategies[b->conf->strategy].move != MOVE_ROWS || b->conf->seq_groups < 2 ||
+        !(b->held.kv[h] > 0))
+        return b->tokens * keys_share;
+    return b->shard + (b->conf->seq_groups - 1) * b->fetched[h] / b->held.kv[h] / b->samples;
+}
+
+/* Attention of a head rank on `keys_share` of the keys: all (1), or one ring step's (1 / g_s). */
+static struct kern_time attention_time(const struct build *b, int h, bool first, bool backward,
+                                       double keys_share)
+{
+    const struct kern_profile *k = b->c->kernels;
     if (b->conf->sparse)
-        return kern_sparse_s(b->c->kernels, backward, rows, b->pairs[h] * keys_share,
-                             b->m->head_dim);
-    return kern_dense_s(b->c->kernels, &b->c->cluster->gpu, backward, rows, b->tokens * keys_share,
-                        b->m->head_dim);
+        return kern_sparse_time(k, backward, b->held.q[h] * b->shard * b->samples,
+                                b->pairs[h] * keys_share * shard_factor(b, first),
+                                keys_held(b, h, keys_share), b->m->head_dim);
+    struct attention_query q = {.backward = backward,
+                                .batch = b->samples,
+                                .heads = b->held.q[h],
+                                .queries = b->shard,
+                                .keys = b->tokens * keys_share,
+                                .head_dim = b->m->head_dim};
+    return kern_dense_time(k, &k->dense, &b->c->cluster->gpu, &q);
+}
+
+/* Seconds of each rank: those of one head rank differ only in whether they hold the first sequence
+ * shard. The phase is known as well as its slowest rank's time. */
+static double *attention_seconds(const struct build *b, struct cp_phase *p, double keys_share)
+{
+    int groups = cp_head_ranks(b->conf);
+    double *s = ARENA_ARRAY(b->a, double, b->ranks), *of = ARENA_ARRAY(b->a, double, 2 * groups),
+           most = -1;
+    for (int i = 0; i < 2 * groups; i++) {
+        struct kern_time t =
+            attention_time(b, i / 2, i % 2 == 0, p->pass == PASS_BACKWARD, keys_share);
+        of[i] = t.s;
+        if (t.s > most)
+            know(p, t);
+        most = fmax(most, t.s);
+    }
+    for (int r = 0; r < b->ranks; r++)
+        s[r] = of[2 * head_rank(b, r) + (cp_seq_rank(b->conf, r) > 0)];
+    return s;
+}
+
+/* A ring step: the hop takes SMs from the attention above it, and partial results are merged after
+ * each step: O read and written in fp32. */
+static void add_hops(struct build *b, struct cp_phase *p, double *s)
+{
+    double *hop = per_rank(b), *hop_back = per_rank(b);
+    bool backward = p->pass == PASS_BACKWARD;
+    int grad = b->c->options.grad_fp32 ? FP32 : BF16;
+    for (int r = 0; r < b->ranks; r++) {
+        double merge =
+            3 * b->held.q[head_rank(b, r)] * b->shard * b->m->head_dim * FP32 * b->samples;
+        s[r] /= 1 - b->c->kernels->overlap_share;
+        s[r] += backward ? 0 : kern_copy_s(b->c->kernels, &b->c->cluster->gpu, merge);
+        hop[r] = kv_share_bytes(b, r, BF16);
+        hop_back[r] = hop[r] + kv_share_bytes(b, r, grad);
+    }
+    p->from = hop;
+    p->to = hop_back;
+    p->hop_home = backward && b->c->options.grad_fp32;
 }
 
 static void add_attention(struct build *b, enum cp_pass pass)
 {
-    bool backward = pass == PASS_BACKWARD,
-         ring = cp_strategies[b->conf->strategy].move == MOVE_RING;
-    ring = ring && b->conf->seq_groups > 1;
-    enum cost_class cost = b->conf->sparse ? CLASS_ATTENTION_SPARSE : CLASS_ATTENTION_DENSE;
-    struct cp_phase *p =
-        add(b, backward ? "attention backward" : "attention", pass,
-            ring ? PHASE_RING : PHASE_COMPUTE, ring ? SCOPE_COLUMN : SCOPE_NONE, cost);
-    double *s = per_rank(b), *hop = per_rank(b), *hop_back = per_rank(b);
-    int grad = b->c->options.grad_fp32 ? FP32 : BF16;
-    for (int r = 0; r < b->ranks; r++) {
-        s[r] = attention_s(b, r, backward, ring ? 1.0 / b->conf->seq_groups : 1);
-        if (ring) { /* the hop takes SMs; partial results are merged after each step: O read and
-                       written in fp32 */
-            double merge =
-                3 * b->held.q[head_rank(b, r)] * b->shard * b->m->head_dim * FP32 * b->samples;
-            s[r] /= 1 - b->c->kernels->overlap_share;
-            s[r] += backward ? 0 : kern_copy_s(b->c->kernels, &b->c->cluster->gpu, merge);
-            hop[r] = kv_share_bytes(b, r, BF16);
-            hop_back[r] = hop[r] + kv_share_bytes(b, r, grad);
-        }
-    }
+    bool ring = cp_strategies[b->conf->strategy].move == MOVE_RING && b->conf->seq_groups > 1;
+    struct cp_phase *p = add(b, pass == PASS_BACKWARD ? "attention backward" : "attention", pass,
+                             ring ? PHASE_RING : PHASE_COMPUTE, ring ? SCOPE_COLUMN : SCOPE_NONE,
+                             b->conf->sparse ? CLASS_ATTENTION_SPARSE : CLASS_ATTENTION_DENSE);
+    double *s = attention_seconds(b, p, ring ? 1.0 / b->conf->seq_groups : 1);
     p->seconds = s;
-    if (ring) {
-        p->from = hop;
-        p->to = hop_back;
-        p->hop_home = backward && b->c->options.grad_fp32;
-    }
+    if (ring)
+        add_hops(b, p, s);
 }
 
-static void add_linear(struct build *b, const char *name, enum cp_pass pass, double times)
+/* ---- linear layers ---- */
+
+/* Rows of a rank: tensor ranks share out the layers, not the tokens. */
+static double layer_rows(const struct build *b, double tokens)
 {
-    if (!b->c->linear)
-        return;
+    return tokens * cp_tensor(b->conf) / b->ranks * b->samples;
+}
+
+/* y = x W forward; dx = dy W^T and dW = x^T dy backward. */
+static struct kern_time layer_time(const struct build *b, const struct dit_layer *l, bool backward)
+{
+    const struct kern_profile *k = b->c->kernels;
+    const struct hw_gpu *g = &b->c->cluster->gpu;
+    double rows = layer_rows(b, l->text ? b->m->text_tokens : (double)b->c->video_tokens),
+           split = cp_tensor(b->conf), in = l->in / (l->ends ? split : 1),
+           out = l->out / (l->ends ? 1 : split);
+    if (!backward)
+        return kern_gemm_time(k, g, rows, out, in);
+    return kern_then(kern_gemm_time(k, g, rows, in, out), kern_gemm_time(k, g, in, out, rows));
+}
+
+/* Cross-attention's core: every query on the text. */
+static struct kern_time cross_time(const struct build *b, bool backward)
+{
+    struct attention_query q = {.backward = backward,
+                                .batch = 1,
+                                .heads = (double)b->m->heads / cp_tensor(b->conf),
+                                .queries = layer_rows(b, (double)b->c->video_tokens),
+                                .keys = b->m->text_tokens,
+                                .head_dim = b->m->head_dim};
+    return kern_dense_time(b->c->kernels, &b->c->kernels->dense, &b->c->cluster->gpu, &q);
+}
+
+/* Layer by layer on the GPU's GEMM curve. A model whose file gives params_per_token has layers that
+ * its shape does not tell: its own stand for them in proportion. */
+static struct kern_time layers_time(const struct build *b, bool backward)
+{
+    struct dit_layer layer[DIT_LAYERS_MOST];
+    struct kern_time t = {0};
+    int n = dit_layers(b->m, b->block, layer);
+    for (int i = 0; i < n; i++)
+        t = kern_then(t, layer_time(b, &layer[i], backward));
+    t.s *= b->m->params_per_token / dit_params_per_token(b->m);
+    return dit_is_cross(b->m, b->block) ? kern_then(t, cross_time(b, backward)) : t;
+}
+
+/* All FLOPs at one share of the peak. */
+static struct kern_time flops_time(const struct build *b, bool backward)
+{
     double flop = dit_linear_flop(b->m, b->c->video_tokens) / dit_blocks(b->m) +
                   dit_cross_flop(b->m, b->block, b->c->video_tokens);
-    flop *= times / b->ranks * b->samples;
-    add_compute(b, name, pass, CLASS_GEMM, kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, flop));
+    flop *= (backward ? 2.0 : 1.0) / b->ranks * b->samples;
+    return (struct kern_time){.s = kern_gemm_s(b->c->kernels, &b->c->cluster->gpu, flop)};
+}
+
+static void add_linear(struct build *b, const char *name, enum cp_pass pass)
+{
+    bool backward = pass == PASS_BACKWARD;
+    if (b->c->linear)
+        add_kernel(b, name, pass, CLASS_GEMM,
+                   b->c->kernels->gemm_curve.of ? layers_time(b, backward)
+                                                : flops_time(b, backward));
+}
+
+/* ---- tensor parallelism ---- */
+
+/* `times` tensors of hidden states, shared out over the tensor group. */
+static void add_tensor(struct build *b, const char *name, enum cp_pass pass, enum phase_kind kind,
+                       int times)
+{
+    if (!b->c->linear || cp_tensor(b->conf) < 2)
+        return;
+    struct cp_phase *p = add(b, name, pass, kind, SCOPE_TENSOR, CLASS_COLLECTIVE);
+    p->from = all_ranks(b, times * b->local * b->m->width * BF16 * b->samples / cp_tensor(b->conf));
+    p->calls = times;
+}
+
+/* With sequence parallelism, hidden states are gathered before the layers that they enter. */
+static void add_tensor_in(struct build *b, const char *name, enum cp_pass pass, int times)
+{
+    if (!b->c->options.tensor_allreduce)
+        add_tensor(b, name, pass, PHASE_ALLGATHER, times);
+}
+
+/* What the layers of all tensor ranks give is summed. */
+static void add_tensor_out(struct build *b, const char *scatter, const char *reduce,
+                           enum cp_pass pass, int times)
+{
+    if (b->c->options.tensor_allreduce)
+        add_tensor(b, reduce, pass, PHASE_ALLREDUCE, times);
+    else
+        add_tensor(b, scatter, pass, PHASE_REDUCESCATTER, times);
+}
+
+/* The FFN, and cross-attention where a block has it, one after the other. */
+static int after_attention(const struct build *b)
+{
+    return dit_is_cross(b->m, b->block) ? 2 : 1;
 }
 
 /* ---- passes ---- */
 
 static void forward(struct build *b)
 {
+    add_tensor_in(b, "hidden all-gather", PASS_FORWARD, 1);
     if (b->conf->sparse)
         add_select(b);
+    add_index_host(b, "offload indices", PASS_FORWARD, true);
     add_copy(b, "pack qkv", PASS_FORWARD, 3);
     add_to_heads(b, "qkv all-to-all", PASS_FORWARD, 1, 2, b->m->head_dim, 3);
     add_copy(b, "unpack qkv", PASS_FORWARD, 3);
     add_gather(b, PASS_FORWARD);
+    add_kv_host(b, "offload kv", PASS_FORWARD, true);
+    add_block_plan(b);
+    add_permute(b, "permute qkv blocks", PASS_FORWARD, 1, 2);
     add_attention(b, PASS_FORWARD);
+    add_permute(b, "permute o blocks", PASS_FORWARD, 1, 0);
     add_to_tokens(b, "o all-to-all", PASS_FORWARD, 1, 0, 1);
     add_copy(b, "unpack o", PASS_FORWARD, 1);
-    add_linear(b, "linear", PASS_FORWARD, 1);
+    add_tensor_out(b, "attention reduce-scatter", "attention all-reduce", PASS_FORWARD, 1);
+    add_tensor_in(b, "ffn all-gather", PASS_FORWARD, after_attention(b));
+    add_linear(b, "linear", PASS_FORWARD);
+    add_tensor_out(b, "ffn reduce-scatter", "ffn all-reduce", PASS_FORWARD, after_attention(b));
 }
 
 /* Full: all of the forward but the selection, whose indices are kept. Selective: O and LSE are
@@ -334,29 +637,49 @@ static void recompute(struct build *b)
     enum checkpointing how = b->c->options.checkpointing;
     if (how == CHECKPOINT_NONE)
         return;
-    add_linear(b, "linear again", PASS_RECOMPUTE, 1);
+    add_tensor_in(b, "hidden all-gather again", PASS_RECOMPUTE, 1);
+    add_tensor_in(b, "ffn all-gather again", PASS_RECOMPUTE, after_attention(b));
+    add_linear(b, "linear again", PASS_RECOMPUTE);
+    add_tensor_out(b, "attention reduce-scatter again", "attention all-reduce again",
+                   PASS_RECOMPUTE, 1);
+    add_tensor_out(b, "ffn reduce-scatter again", "ffn all-reduce again", PASS_RECOMPUTE,
+                   after_attention(b));
     add_copy(b, "pack qkv again", PASS_RECOMPUTE, 3);
     add_to_heads(b, "qkv all-to-all again", PASS_RECOMPUTE, 1, 2, b->m->head_dim, 3);
     add_copy(b, "unpack qkv again", PASS_RECOMPUTE, 3);
-    add_gather(b, PASS_RECOMPUTE);
+    if (how == CHECKPOINT_FULL)
+        add_index_host(b, "fetch indices", PASS_RECOMPUTE, false);
+    add_gather_again(b, PASS_RECOMPUTE);
+    add_permute(b, "permute qkv blocks again", PASS_RECOMPUTE, 1, 2);
     if (how == CHECKPOINT_SELECTIVE)
         return;
     add_attention(b, PASS_RECOMPUTE);
+    add_permute(b, "permute o blocks again", PASS_RECOMPUTE, 1, 0);
     add_to_tokens(b, "o all-to-all again", PASS_RECOMPUTE, 1, 0, 1);
 }
 
 static void backward(struct build *b)
 {
-    add_linear(b, "linear backward", PASS_BACKWARD, 2);
+    add_tensor_in(b, "ffn gradient all-gather", PASS_BACKWARD, 2 * after_attention(b));
+    add_linear(b, "linear backward", PASS_BACKWARD);
+    add_tensor_out(b, "ffn gradient reduce-scatter", "ffn gradient all-reduce", PASS_BACKWARD,
+                   after_attention(b));
+    add_tensor_in(b, "attention gradient all-gather", PASS_BACKWARD, 2);
     add_copy(b, "pack do", PASS_BACKWARD, 1);
     add_to_heads(b, "do all-to-all", PASS_BACKWARD, 1, 0, b->m->head_dim, 1);
+    if (b->c->options.checkpointing != CHECKPOINT_FULL)
+        add_index_host(b, "fetch indices", PASS_BACKWARD, false);
     if (b->c->options.checkpointing == CHECKPOINT_NONE && !b->c->options.keep_kv)
-        add_gather(b, PASS_BACKWARD);
+        add_gather_again(b, PASS_BACKWARD);
+    add_permute(b, "permute do blocks", PASS_BACKWARD, 1, 0);
     add_attention(b, PASS_BACKWARD);
     add_gradient_return(b);
+    add_permute(b, "permute dqkv blocks", PASS_BACKWARD, 1, 2);
     add_copy(b, "pack dqkv", PASS_BACKWARD, 3);
     add_to_tokens(b, "dqkv all-to-all", PASS_BACKWARD, 1, 2, 3);
     add_copy(b, "unpack dqkv", PASS_BACKWARD, 3);
+    add_tensor_out(b, "hidden gradient reduce-scatter", "hidden gradient all-reduce", PASS_BACKWARD,
+                   1);
 }
 
 struct cp_program cp_program_of(const struct cp_case *c, int block, const struct cp_conf *conf,
@@ -368,18 +691,20 @@ struct cp_program cp_program_of(const struct cp_case *c, int block, const struct
     b.tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
     b.samples = c->samples;
     b.shard = b.tokens / conf->seq_groups;
-    b.local = b.tokens / b.ranks;
-    b.pairs = ARENA_ARRAY(a, double, conf->head_groups);
-    b.fetched = ARENA_ARRAY(a, double, conf->head_groups);
+    b.local = b.tokens * cp_tensor(conf) / b.ranks;
+    b.pairs = ARENA_ARRAY(a, double, cp_head_ranks(conf));
     b.phases = ARENA_ARRAY(a, struct cp_phase, CP_PHASES_MOST);
+    calib_half_widths(c->cluster, b.half);
     if (conf->sparse)
         count_pairs(&b);
     if (conf->seq_groups > 1)
-        count_fetched(&b);
+        b.fetched = count_fetched(&b, conf->seq_groups);
     forward(&b);
     if (!c->options.inference) {
         recompute(&b);
         backward(&b);
     }
-    return (struct cp_program){.ranks = b.ranks, .phase_count = b.count, .phases = b.phases};
+    struct cp_program p = {.ranks = b.ranks, .phase_count = b.count, .phases = b.phases};
+    memcpy(p.half, b.half, sizeof p.half);
+    return p;
 }

@@ -6,7 +6,16 @@
  *   select exchange (row a2a of Q_lr, K_lr), K_lr gather (column), select,
  *   pack, qkv a2a (row), index a2a, kv gather (column), attention, o a2a (row)
  * Backward: do a2a (row), kv gather again unless kept, attention, dkv return (column), dqkv a2a
- * (row). */
+ * (row).
+ *
+ * db-SP moves blocks inside a column: masks (a bit for each query and key block of query_group
+ * tokens) go to all, the host plans, then Q, K, V, later O, dO and dQ, dK, dV travel there and
+ * back.
+ *
+ * Tensor parallelism (Megatron-LM, arXiv 1909.08053 and 2205.05198) adds, around the linear layers,
+ * hidden states of the tensor group: an all-gather before and a reduce-scatter after attention and
+ * after the FFN, and the same in the backward, where the gathered inputs are fetched once more for
+ * the weights' gradients; or, without sequence parallelism, one all-reduce after each. */
 #ifndef MODEL_PROGRAM_H
 #define MODEL_PROGRAM_H
 
@@ -27,10 +36,12 @@ enum phase_kind {
                         there */
     PHASE_ALLGATHER, /* ring-schedule collectives on equal shares */
     PHASE_REDUCESCATTER,
-    PHASE_RING /* seq_groups steps of compute, KV passed on beneath; facts: two-slot recurrence */
+    PHASE_ALLREDUCE,
+    PHASE_HOST, /* bytes to or from the host's memory over PCIe, beside the work of the block */
+    PHASE_RING  /* seq_groups steps of compute, KV passed on beneath; facts: two-slot recurrence */
 };
 
-enum phase_scope { SCOPE_NONE, SCOPE_ROW, SCOPE_COLUMN };
+enum phase_scope { SCOPE_NONE, SCOPE_ROW, SCOPE_COLUMN, SCOPE_TENSOR };
 
 /* Which part of the cost model a phase's time comes from: errors are alike within a class. */
 enum cost_class {
@@ -56,28 +67,46 @@ struct cp_phase {
     const double *seconds;
     /* PHASE_ALLTOALL: rank i sends from[i] * to[j] bytes to rank j of its row or column (i != j).
      * If `matrix` is set (ranks x ranks, bytes i -> j) it is used instead.
-     * PHASE_ALLGATHER, PHASE_REDUCESCATTER: from[i] is each rank's own share in bytes, equal within
-     * a group. PHASE_RING: from[i] is bytes a hop, to[i] bytes a hop in the backward's middle
-     * steps. */
+     * PHASE_ALLGATHER, PHASE_REDUCESCATTER, PHASE_ALLREDUCE: from[i] is each rank's own share in
+     * bytes (1 / n of the whole), equal within a group. PHASE_HOST: from[i] bytes go to the host,
+     * or to[i] come back. PHASE_RING: from[i] is bytes a hop, to[i] bytes a hop in the backward's
+     * middle steps. */
     const double *from, *to;
     const double *matrix;
+    /* Gathers of rows, if the case asks for them: bytes that server[j], the ranks of j's server in
+     * its column together, want of each rank of another server. NULL: not known. */
+    const double *server;
+    bool host;     /* PHASE_COMPUTE: on the host, the GPU waits */
     bool hop_home; /* PHASE_RING, backward: gradients take one more hop, of to - from bytes */
     int calls;     /* collective calls it stands for: each pays the latency */
+    double half;   /* 90% half-width of its time (natural log): its curve's, else its class's */
+    bool outside;  /* beyond what its curve was measured at */
 };
 
 enum checkpointing { CHECKPOINT_NONE, CHECKPOINT_SELECTIVE, CHECKPOINT_FULL };
 extern const char *const checkpointing_names[]; /* "none", "selective", "full" */
+
+/* What waits in the host's memory for the backward. Indices: two blocks' are on the GPU. KV: what a
+ * rank gathered comes back from the host instead of from its peers. */
+enum offload { OFFLOAD_NONE, OFFLOAD_INDICES, OFFLOAD_KV };
+extern const char *const offload_names[]; /* "none", "indices", "kv": indices and KV */
 
 /* Choices that are the same for all blocks. */
 struct cp_options {
     enum checkpointing checkpointing;
     bool keep_kv;       /* gathered KV is kept for the backward, not fetched again */
     bool grad_fp32;     /* dK, dV travel as fp32; a ring then also takes them home in an extra hop
-                         * (yunchang), while in bf16     the last step's hop is saved (TransformerEngine):
-                         * facts/cp 1.0 */
+                         * (yunchang), while in bf16     the last step's hop is saved
+                         * (TransformerEngine):     facts/cp 1.0 */
     bool split_heads;   /* heads may be split by query range */
     int predictor_rank; /* r: width of Q_lr, K_lr per head (DSV: 16) */
-    bool inference;     /* forward only */
+    enum offload offload;
+    bool index_bitmap;   /* lists of critical KV are bitmaps, S/8 bytes a group, not int32 lists */
+    bool inference;      /* forward only */
+    double moved_blocks; /* db-SP: share of a rank's blocks that go to other ranks of its column;
+                          * below 0: (g_s - 1) / g_s, each block lands anywhere */
+    bool tensor_allreduce; /* tensor parallelism without sequence parallelism: norms and residuals
+                            * on every tensor rank */
 };
 struct cp_options cp_options_default(void); /* full checkpointing, fp32 gradients, split, rank 16 */
 
@@ -88,16 +117,18 @@ struct cp_case { /* one block on one replica */
     const struct sparsity *sparsity;
     struct cp_options options;
     int64_t video_tokens;
-    struct grid grid; /* t == 0: unknown */
-    int samples;      /* per replica and step */
-    bool linear;      /* the block's linear layers are phases too */
+    struct grid grid;   /* t == 0: unknown */
+    int samples;        /* per replica and step */
+    bool server_unions; /* programs say what whole servers want (cp_phase.server) */
+    bool linear;        /* the block's linear layers are phases too */
 };
 
-enum { CP_PHASES_MOST = 48 };
+enum { CP_PHASES_MOST = 96 };
 
 struct cp_program {
     int ranks, phase_count;
     const struct cp_phase *phases; /* in order; forward, recompute, backward */
+    double half[COST_CLASSES];     /* calib_half_widths of the cluster */
 };
 
 /* The phases of `block` under `conf`; all memory in `a`. */

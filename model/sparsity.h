@@ -44,6 +44,7 @@ struct sparsity {
     const char *source;
     int blocks, heads;
     const double *keep; /* [block][head], 0 < keep <= 1 */
+    double shard_skew;  /* work of the busiest sequence shard over the mean; up to 1: all alike */
     struct union_model model;
     struct union_table table; /* for UNION_MEASURED */
 };

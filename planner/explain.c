@@ -18,7 +18,7 @@ struct explain {
 
 /* ---- winner against runner-up ---- */
 
-static const char *const class_names[COST_CLASSES] = {
+const char *const plan_class_names[COST_CLASSES] = {
     [CLASS_ATTENTION_DENSE] = "dense attention",
     [CLASS_ATTENTION_SPARSE] = "sparse attention",
     [CLASS_SELECT] = "selection",
@@ -49,7 +49,7 @@ static void explain_classes(const struct explain *x, const struct plan_candidate
         double a = w->time.class_s[k], b = l ? l->time.class_s[k] : 0;
         if (a == 0 && b == 0)
             continue;
-        fprintf(x->out, "    %-19s %12s", class_names[k], time_or_dash(a, QTY_BUF));
+        fprintf(x->out, "    %-19s %12s", plan_class_names[k], time_or_dash(a, QTY_BUF));
         if (l)
             fprintf(x->out, " %12s %s%11s", time_or_dash(b, QTY_BUF),
                     b - a > NEGLIGIBLE_S   ? "+"
@@ -84,24 +84,28 @@ static void explain_degrees(const struct explain *x)
         else if (d->fits && d->tie)
             fprintf(x->out,
                     "CP %d is a tie with it: measure %s to separate them (shardwise calibrate).\n",
-                    d->cp, d->doubt >= 0 ? class_names[d->doubt] : "both");
+                    d->cp, d->doubt >= 0 ? plan_class_names[d->doubt] : "both");
     }
 }
 
 /* What the two share cancels; what they do not is known as well as its classes are. */
 static void explain_doubt(const struct explain *x, const struct plan_compared *c)
 {
-    double half[COST_CLASSES];
+    double half[COST_CLASSES], other[COST_CLASSES];
     int widest;
     const struct plan_candidate *best = &c->best[0], *next = c->count > 1 ? &c->best[1] : NULL;
-    calib_half_widths(x->r->c.cluster, half);
+    calib_half(best->time.class_s, best->time.doubt_s, half);
     struct interval t = interval_sum(best->time.class_s, half, COST_CLASSES);
     fprintf(x->out, "  90%% interval: %s to %s.", TIME(t.low_s), TIME(t.high_s));
+    if (next) {
+        calib_half(next->time.class_s, next->time.doubt_s, other);
+        calib_half_wider(half, other, half);
+    }
     if (next && interval_tie(best->time.class_s, next->time.class_s, half, COST_CLASSES, &widest)) {
         fputs(" The runner-up is a tie", x->out);
         if (widest >= 0)
             fprintf(x->out, ": measure %s to separate them (shardwise calibrate)",
-                    class_names[widest]);
+                    plan_class_names[widest]);
         fputc('.', x->out);
     }
     fputc('\n', x->out);
@@ -111,26 +115,27 @@ static void explain_doubt(const struct explain *x, const struct plan_compared *c
 
 /* Largest sum of keeps on a head rank over the mean. */
 static double skew(const struct sparsity *s, int block, const struct cp_piece *p, int pieces,
-                   int head_groups, struct arena *a)
+                   int head_ranks, struct arena *a)
 {
-    double *load = ARENA_ARRAY(a, double, head_groups), sum = 0, most = 0;
+    double *load = ARENA_ARRAY(a, double, head_ranks), sum = 0, most = 0;
     for (int i = 0; i < pieces; i++) {
         load[p[i].head_rank] += p[i].share * sparsity_keep(s, block, p[i].head);
         sum += p[i].share * sparsity_keep(s, block, p[i].head);
     }
-    for (int g = 0; g < head_groups; g++)
+    for (int g = 0; g < head_ranks; g++)
         most = fmax(most, load[g]);
-    return most * head_groups / sum;
+    return most * head_ranks / sum;
 }
 
 static void explain_heads(const struct explain *x, int block, const struct cp_conf *conf)
 {
     const struct sparsity *s = x->r->c.sparsity;
-    if (conf->head_groups < 2 || !conf->sparse)
+    if (cp_head_ranks(conf) < 2 || !conf->sparse)
         return;
-    double even = skew(s, block, cp_pieces_even(s->heads, conf->head_groups, x->scratch), s->heads,
-                       conf->head_groups, x->scratch);
-    double chosen = skew(s, block, conf->pieces, conf->piece_count, conf->head_groups, x->scratch);
+    int ranks = cp_head_ranks(conf);
+    double even =
+        skew(s, block, cp_pieces_even(s->heads, ranks, x->scratch), s->heads, ranks, x->scratch);
+    double chosen = skew(s, block, conf->pieces, conf->piece_count, ranks, x->scratch);
     int split = conf->piece_count - s->heads;
     fprintf(x->out,
             "  Heads: the busiest head rank has %.2fx the mean work (%.2fx with heads in order)",
@@ -286,7 +291,7 @@ static void explain_dsv_defects(const struct explain *x, int block, const struct
 static void explain_dsv(const struct explain *x, int block)
 {
     double *sparsity = ARENA_ARRAY(x->scratch, double, x->r->c.model->heads);
-    if (x->f->plan->cp < 2 || mean_keep(x->r->c.sparsity, block) >= 1)
+    if (x->f->plan->cp < 2 || x->f->plan->tensor > 1 || mean_keep(x->r->c.sparsity, block) >= 1)
         return;
     struct dsv_case d = dsv_case_of(x, block, sparsity);
     struct dsv_pick pick = dsv_choose(&d);

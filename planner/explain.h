@@ -8,6 +8,8 @@
 
 #include "planner/search.h"
 
+extern const char *const plan_class_names[COST_CLASSES]; /* "dense attention", .. */
+
 /* Prose and small tables for people, one section for each distinct configuration of the plan. */
 void plan_explain(const struct plan_request *r, const struct plan_found *f, FILE *out,
                   struct arena *scratch);

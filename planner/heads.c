@@ -24,6 +24,20 @@ static struct trips trips_of(const struct cp_options *o)
                           .backwards = 1};
 }
 
+/* One head's part of a rank that holds its even share of heads: they run side by side. */
+static double dense_head_s(const struct cp_case *c, double tokens, const struct cp_conf *conf,
+                           bool backward)
+{
+    const struct kern_profile *k = c->kernels;
+    struct attention_query q = {.backward = backward,
+                                .batch = c->samples,
+                                .heads = fmax((double)c->model->heads / cp_head_ranks(conf), 1),
+                                .queries = tokens / conf->seq_groups,
+                                .keys = tokens,
+                                .head_dim = c->model->head_dim};
+    return kern_dense_time(k, &k->dense, &c->cluster->gpu, &q).s / q.heads;
+}
+
 /* Seconds of one head on one rank: its share of the sequence as queries, all keys. */
 static double head_work_s(const struct cp_case *c, int block, int head, const struct cp_conf *conf)
 {
@@ -31,15 +45,14 @@ static double head_work_s(const struct cp_case *c, int block, int head, const st
     double tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens);
     double rows = tokens / conf->seq_groups * c->samples;
     if (!conf->sparse)
-        return t.forwards * kern_dense_s(c->kernels, &c->cluster->gpu, false, rows, tokens,
-                                         c->model->head_dim) +
-               t.backwards * kern_dense_s(c->kernels, &c->cluster->gpu, true, rows, tokens,
-                                          c->model->head_dim);
+        return t.forwards * dense_head_s(c, tokens, conf, false) +
+               t.backwards * dense_head_s(c, tokens, conf, true);
     double keys =
         fmin(kern_tiled(c->kernels, sparsity_keep(c->sparsity, block, head) * tokens), tokens);
-    return kern_select_s(c->kernels, rows / conf->query_group * tokens) +
-           t.forwards * kern_sparse_s(c->kernels, false, rows, rows * keys, c->model->head_dim) +
-           t.backwards * kern_sparse_s(c->kernels, true, rows, rows * keys, c->model->head_dim);
+    int dim = c->model->head_dim;
+    return kern_select_time(c->kernels, rows / conf->query_group * tokens).s +
+           t.forwards * kern_sparse_time(c->kernels, false, rows, rows * keys, tokens, dim).s +
+           t.backwards * kern_sparse_time(c->kernels, true, rows, rows * keys, tokens, dim).s;
 }
 
 /* Ranks of a row that share a node. */
@@ -151,12 +164,102 @@ static bool assign_cut(const struct cp_case *c, int block, const struct burden *
     return true;
 }
 
+/* One tensor rank's part of a case: its heads, in nodes of its GPUs alone. */
+struct slice {
+    struct dit_model model;
+    struct hw_cluster cluster;
+    struct sparsity sparsity;
+    struct cp_case c;
+};
+
+static void slice_of(struct slice *s, const struct cp_case *c, int tensor, int rank,
+                     struct arena *scratch)
+{
+    int heads = c->model->heads / tensor, blocks = c->sparsity->blocks;
+    double *keep = ARENA_ARRAY(scratch, double, (size_t)blocks *(size_t)heads);
+    for (int b = 0; b < blocks; b++)
+        for (int h = 0; h < heads; h++)
+            keep[b * heads + h] = sparsity_keep(c->sparsity, b, rank * heads + h);
+    s->model = *c->model;
+    s->model.heads = heads;
+    s->model.kv_heads = c->model->kv_heads > tensor ? c->model->kv_heads / tensor : 1;
+    s->cluster = *c->cluster;
+    s->cluster.gpus_per_node = c->cluster->gpus_per_node / tensor;
+    s->sparsity = *c->sparsity;
+    s->sparsity.heads = heads;
+    s->sparsity.keep = keep;
+    s->c = *c;
+    s->c.model = &s->model;
+    s->c.cluster = &s->cluster;
+    s->c.sparsity = &s->sparsity;
+}
+
+/* db-SP's rule: the heaviest head that is left goes to the rank with the least work that still has
+ * room, as many on each. */
+static void assign_equal_counts(const struct cp_case *c, int block, struct cp_conf *conf,
+                                struct arena *a, struct arena *scratch)
+{
+    int heads = c->model->heads, r = conf->head_groups, *count = ARENA_ARRAY(scratch, int, r);
+    double *load = ARENA_ARRAY(scratch, double, r), *work = ARENA_ARRAY(scratch, double, heads);
+    struct cp_piece *pieces = ARENA_ARRAY(a, struct cp_piece, heads);
+    for (int h = 0; h < heads; h++)
+        work[h] = head_work_s(c, block, h, conf);
+    for (int i = 0; i < heads; i++) {
+        int head = 0, least = -1;
+        for (int h = 1; h < heads; h++)
+            head = work[h] > work[head] ? h : head;
+        for (int g = 0; g < r; g++)
+            if (count[g] < heads / r && (least < 0 || load[g] < load[least]))
+                least = g;
+        pieces[head] = (struct cp_piece){.head = head, .head_rank = least, .share = 1};
+        load[least] += work[head];
+        count[least]++;
+        work[head] = -1;
+    }
+    conf->pieces = pieces;
+}
+
+/* Each tensor rank shares out its own heads. */
+static bool assign_tensor(const struct cp_case *c, int block, int64_t nodes, struct cp_conf *conf,
+                          struct arena *a, struct arena *scratch, struct err *e)
+{
+    int tensor = cp_tensor(conf), heads = c->model->heads / tensor, count = 0;
+    struct cp_conf *own = ARENA_ARRAY(scratch, struct cp_conf, tensor);
+    struct slice *s = ARENA_NEW(scratch, struct slice);
+    conf->assign_gap = 0;
+    for (int t = 0; t < tensor; t++) {
+        own[t] = *conf;
+        own[t].tensor = 1;
+        slice_of(s, c, tensor, t, scratch);
+        if (!plan_assign_heads(&s->c, block, nodes, &own[t], a, scratch, e))
+            return false;
+        count += own[t].piece_count;
+        conf->assign_gap = fmax(conf->assign_gap, own[t].assign_gap);
+    }
+    struct cp_piece *pieces = ARENA_ARRAY(a, struct cp_piece, count);
+    conf->piece_count = count;
+    conf->pieces = pieces;
+    for (int t = 0; t < tensor; t++)
+        for (int i = 0; i < own[t].piece_count; i++) {
+            *pieces = own[t].pieces[i];
+            pieces->head += t * heads;
+            pieces++->head_rank += t * conf->head_groups;
+        }
+    return true;
+}
+
 bool plan_assign_heads(const struct cp_case *c, int block, int64_t nodes, struct cp_conf *conf,
                        struct arena *a, struct arena *scratch, struct err *e)
 {
     int heads = c->model->heads;
     conf->piece_count = heads;
     conf->assign_gap = 0;
+    if (cp_tensor(conf) > 1)
+        return assign_tensor(c, block, nodes, conf, a, scratch, e);
+    if (conf->head_groups > 1 && cp_strategies[conf->strategy].permutes) {
+        assign_equal_counts(c, block, conf, a, scratch);
+        return true;
+    }
     if (conf->head_groups == 1 || !cp_strategies[conf->strategy].balanced) {
         conf->pieces = cp_pieces_even(heads, conf->head_groups, a);
         return true;

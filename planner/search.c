@@ -15,7 +15,8 @@ struct search {
     const struct plan_request *r;
     struct cp_case c;
     struct mem_options memory;
-    int cp;
+    int cp, tensor;
+    int heads;    /* of a tensor rank */
     double limit; /* bytes of one GPU */
     struct cp_conf
         *balanced; /* assignments of the block at hand: hybrids of one degree share theirs */
@@ -39,9 +40,9 @@ static bool dispatch_fits(const struct search *s, enum cp_strategy strategy, int
         return false;
     if (sparse)
         return true;
-    if (cp_strategies[strategy].move == MOVE_ROWS)
+    if (cp_strategies[strategy].move == MOVE_ROWS || cp_strategies[strategy].permutes)
         return false;
-    return !(cp_strategies[strategy].balanced && g_h == s->cp && s->c.model->heads % g_h == 0);
+    return !(cp_strategies[strategy].balanced && g_h == s->cp && s->heads % g_h == 0);
 }
 
 static bool degrees_fit(const struct search *s, enum cp_strategy strategy, int g_h, int g_s)
@@ -49,17 +50,19 @@ static bool degrees_fit(const struct search *s, enum cp_strategy strategy, int g
     const struct cp_strategy_info *i = &cp_strategies[strategy];
     if (strategy == CP_SINGLE ? s->cp != 1 : (i->rows != (g_h > 1) || i->columns != (g_s > 1)))
         return false;
-    if (g_h > s->c.model->heads || (i->rows && !i->balanced && s->c.model->heads % g_h != 0))
+    if (g_h > s->heads || (i->rows && !i->balanced && s->heads % g_h != 0))
         return false;
     if (s->r->head_groups && (g_h != s->r->head_groups || g_s != s->r->seq_groups))
         return false;
-    return !s->r->strategies || s->r->strategies[strategy];
+    if (s->r->strategies)
+        return s->r->strategies[strategy];
+    return !i->permutes || s->c.sparsity->shard_skew > 1; /* else there is nothing to level */
 }
 
 /* Placement is a choice only when both degrees are real and the replica spans nodes. */
 static int placements(const struct search *s, int g_h, int g_s)
 {
-    return g_h > 1 && g_s > 1 && s->cp > s->c.cluster->gpus_per_node ? 2 : 1;
+    return g_h > 1 && g_s > 1 && s->cp * s->tensor > s->c.cluster->gpus_per_node ? 2 : 1;
 }
 
 /* ---- one block ---- */
@@ -152,6 +155,7 @@ static bool try_degrees(struct search *s, int block, enum cp_strategy strategy, 
             struct cp_conf conf = {.strategy = strategy,
                                    .head_groups = g_h,
                                    .seq_groups = g_s,
+                                   .tensor = s->tensor,
                                    .heads_inside = !place,
                                    .sparse = sparse,
                                    .query_group = s->r->query_group};
@@ -234,6 +238,11 @@ static bool search_block(struct search *s, int block, struct plan_compared *out)
     return true;
 }
 
+static int tensor_of(const struct plan_request *r)
+{
+    return r->tensor > 1 ? r->tensor : 1;
+}
+
 static struct search search_new(const struct plan_request *r, int cp, struct arena *a,
                                 struct err *e)
 {
@@ -241,6 +250,8 @@ static struct search search_new(const struct plan_request *r, int cp, struct are
                        .c = r->c,
                        .memory = r->memory,
                        .cp = cp,
+                       .tensor = tensor_of(r),
+                       .heads = r->c.model->heads / tensor_of(r),
                        .limit = r->c.cluster->gpu.memory_bytes,
                        .a = a,
                        .block = arena_new(),
@@ -274,6 +285,7 @@ static int same_block_before(const struct cp_case *c, int block)
     size_t row = (size_t)s->heads;
     for (int b = 0; b < block; b++)
         if (dit_is_joint(c->model, b) == dit_is_joint(c->model, block) &&
+            dit_is_cross(c->model, b) == dit_is_cross(c->model, block) &&
             s->model.kind != UNION_MEASURED &&
             memcmp(&s->keep[(size_t)b * row], &s->keep[(size_t)block * row],
                    row * sizeof *s->keep) == 0)
@@ -287,14 +299,14 @@ static bool no_configuration(const struct search *s)
     char common[128] = "";
     size_t used = 0;
     for (int g = 1; g <= s->cp && used + 8 < sizeof common; g++)
-        if (s->cp % g == 0 && s->c.model->heads % g == 0)
+        if (s->cp % g == 0 && s->heads % g == 0)
             used +=
                 (size_t)snprintf(common + used, sizeof common - used, "%s%d", used ? ", " : "", g);
     return err_set(s->e, ERR_INPUT, err_at_name("--strategies"),
                    "no configuration of %d ranks is left for %s by the strategies, degrees and "
                    "dispatch asked for; even head groups (ulysses, usp) divide both its %d heads "
                    "and the CP degree: %s",
-                   s->cp, s->c.model->name, s->c.model->heads, common);
+                   s->cp, s->c.model->name, s->heads, common);
 }
 
 static bool no_plan(const struct search *s, int block, const struct plan_compared *c)
@@ -336,17 +348,27 @@ static bool search_blocks(struct search *s, struct plan *p, struct plan_compared
 
 /* ---- the step around the blocks ---- */
 
-/* Seconds to all-gather or reduce-scatter `bytes` over the sharding ranks: NVLink carries all of
- * it, the node's NICs together carry what comes from other nodes. */
-static double shard_exchange_s(const struct hw_cluster *c, int ranks, double bytes)
+/* Seconds to all-gather or reduce-scatter `bytes` over `ranks` GPUs, every `stride`th: NVLink
+ * carries all of it, the NICs of a node's members together what comes from other nodes. */
+static double shard_exchange_s(const struct hw_cluster *c, int ranks, int stride, double bytes)
 {
     double share = (double)(ranks - 1) / ranks, nvlink = hw_nvlink_bytes_per_s(c);
-    double nics = hw_nic_bytes_per_s(c) * c->gpus_per_node;
+    int members = c->gpus_per_node > stride ? c->gpus_per_node / stride : 1;
+    double nics = hw_nic_bytes_per_s(c) * members;
     if (ranks < 2)
         return 0;
-    if (ranks <= c->gpus_per_node)
+    if (ranks <= members)
         return bytes * share / nvlink + c->nvlink.latency_s;
     return bytes * share / fmin(nvlink, nics) + c->nic.latency_s;
+}
+
+/* A reduce-scatter inside the sharding groups; where there are several (HSDP), each GPU's shard is
+ * then all-reduced between them. */
+static double gradients_out_s(const struct search *s, int groups, double bytes)
+{
+    int n = s->memory.shard_ranks;
+    return shard_exchange_s(s->c.cluster, n, s->tensor, bytes) +
+           2 * shard_exchange_s(s->c.cluster, groups, n * s->tensor, bytes / n);
 }
 
 /* FSDP: weights of the next block come in under this one, in the forward and again in the backward;
@@ -354,10 +376,10 @@ static double shard_exchange_s(const struct hw_cluster *c, int ranks, double byt
  * What does not fit under is exposed. */
 static double exposed_fsdp_s(const struct search *s, const struct plan *p)
 {
-    int n = s->memory.shard_ranks, grad = s->c.options.grad_fp32 ? 4 : 2;
-    double block = dit_block_params(s->c.model), exposed = 0, backward = 0;
-    double gather = shard_exchange_s(s->c.cluster, n, 2 * block),
-           scatter = shard_exchange_s(s->c.cluster, n, grad * block);
+    int n = s->memory.shard_ranks, grad = s->c.options.grad_fp32 ? 4 : 2, tensor = s->tensor;
+    double block = dit_block_params(s->c.model) / tensor, exposed = 0, backward = 0;
+    double gather = shard_exchange_s(s->c.cluster, n, tensor, 2 * block),
+           scatter = gradients_out_s(s, p->gpus / tensor / n, grad * block);
     for (int b = 0; b < p->block_count; b++) {
         const double *pass = p->blocks[b].time.pass_s;
         backward += pass[PASS_RECOMPUTE] + pass[PASS_BACKWARD];
@@ -369,7 +391,9 @@ static double exposed_fsdp_s(const struct search *s, const struct plan *p)
         return exposed;
     if (s->c.options.inference)
         return 0;
-    return fmax(0, 2 * shard_exchange_s(s->c.cluster, n, grad * s->c.model->params) - backward);
+    double params = s->c.model->params / tensor;
+    return fmax(0, shard_exchange_s(s->c.cluster, n, tensor, grad * params) +
+                       gradients_out_s(s, p->gpus / tensor / n, grad * params) - backward);
 }
 
 /* Adam reads weights, gradients and moments and writes all but the gradients: 28 B for each
@@ -379,7 +403,7 @@ static double optimizer_s(const struct search *s)
     double owners = s->memory.sharding == SHARD_DDP ? 1 : s->memory.shard_ranks;
     return s->c.options.inference
                ? 0
-               : 28 * s->c.model->params / owners / s->c.cluster->gpu.hbm_bytes_per_s;
+               : 28 * s->c.model->params / s->tensor / owners / s->c.cluster->gpu.hbm_bytes_per_s;
 }
 
 static void finish_step(const struct search *s, struct plan *p)
@@ -402,9 +426,10 @@ static bool search_degree(const struct plan_request *r, int cp, struct plan_foun
                        .memory = s.memory,
                        .phase = r->phase,
                        .evaluator = (r->rerank ? r->rerank : r->eval)->name,
+                       .tensor = s.tensor,
                        .gpus = gpus,
                        .cp = cp,
-                       .replicas = gpus / cp,
+                       .replicas = gpus / cp / s.tensor,
                        .block_count = blocks,
                        .blocks = ARENA_ARRAY(a, struct plan_block, blocks)};
     out->compared = ARENA_ARRAY(a, struct plan_compared, blocks);
@@ -418,15 +443,42 @@ static bool search_degree(const struct plan_request *r, int cp, struct plan_foun
 
 /* ---- degrees ---- */
 
+static bool tensor_check(const struct plan_request *r, struct err *e)
+{
+    int t = tensor_of(r), node = r->c.cluster->gpus_per_node, heads = r->c.model->heads;
+    struct err_at at = err_at_name("--tp");
+    if (node % t != 0)
+        return err_set(e, ERR_INPUT, at,
+                       "%d does not divide the %d GPUs of a node; tensor ranks share a node", t,
+                       node);
+    if (heads % t != 0)
+        return err_set(e, ERR_INPUT, at, "%d does not divide the %d heads of %s", t, heads,
+                       r->c.model->name);
+    if (r->c.model->kv_heads % t != 0 && t % r->c.model->kv_heads != 0)
+        return err_set(e, ERR_INPUT, at,
+                       "%d neither divides the %d KV heads of %s nor the other way", t,
+                       r->c.model->kv_heads, r->c.model->name);
+    if (hw_gpus(r->c.cluster) / t % r->memory.shard_ranks != 0)
+        return err_set(e, ERR_INPUT, err_at_name("--shard-ranks"),
+                       "%d does not divide the %d GPUs of a tensor rank", r->memory.shard_ranks,
+                       hw_gpus(r->c.cluster) / t);
+    return true;
+}
+
 static bool request_check(const struct plan_request *r, struct err *e)
 {
-    int gpus = hw_gpus(r->c.cluster);
+    if (!tensor_check(r, e))
+        return false;
+    int gpus = hw_gpus(r->c.cluster) / tensor_of(r),
+        node = r->c.cluster->gpus_per_node / tensor_of(r);
     struct err_at cp = err_at_name("--cp");
+    const char *each = tensor_of(r) > 1 ? " of a tensor rank" : "";
     if (r->cp < 0 || r->cp > gpus || (r->cp > 0 && gpus % r->cp != 0))
-        return err_set(e, ERR_INPUT, cp, "%d does not divide the %d GPUs", r->cp, gpus);
-    if (r->cp > r->c.cluster->gpus_per_node && r->cp % r->c.cluster->gpus_per_node != 0)
-        return err_set(e, ERR_INPUT, cp, "%d is more than one node of %d GPUs but not whole nodes",
-                       r->cp, r->c.cluster->gpus_per_node);
+        return err_set(e, ERR_INPUT, cp, "%d does not divide the %d GPUs%s", r->cp, gpus, each);
+    if (r->cp > node && r->cp % node != 0)
+        return err_set(e, ERR_INPUT, cp,
+                       "%d is more than one node of %d GPUs%s but not whole nodes", r->cp, node,
+                       each);
     if (r->head_groups && r->cp && (int64_t)r->head_groups * r->seq_groups != r->cp)
         return err_set(e, ERR_INPUT, err_at_name("--degrees"), "%dx%d is not the CP degree %d",
                        r->head_groups, r->seq_groups, r->cp);
@@ -445,8 +497,8 @@ static bool request_check(const struct plan_request *r, struct err *e)
 /* A degree that whole replicas can be built from: inside a node, or whole nodes. */
 static bool degree_possible(const struct plan_request *r, int cp)
 {
-    int node = r->c.cluster->gpus_per_node;
-    return hw_gpus(r->c.cluster) % cp == 0 && (node % cp == 0 || cp % node == 0) &&
+    int node = r->c.cluster->gpus_per_node / tensor_of(r);
+    return hw_gpus(r->c.cluster) / tensor_of(r) % cp == 0 && (node % cp == 0 || cp % node == 0) &&
            (!r->head_groups || r->head_groups * r->seq_groups == cp);
 }
 
@@ -454,24 +506,29 @@ static bool degree_possible(const struct plan_request *r, int cp)
 static void degree_classes(struct degree_row *row, const struct plan_found *f,
                            const struct plan_request *r)
 {
-    double half[COST_CLASSES], known = 0;
-    for (int b = 0; b < f->plan->block_count; b++)
+    double fixed[COST_CLASSES], doubt[COST_CLASSES] = {0}, known = 0;
+    for (int b = 0; b < f->plan->block_count; b++) {
+        const struct program_time *t = &f->compared[b].best[0].time;
         for (int k = 0; k < COST_CLASSES; k++) {
-            row->class_s[k] += f->compared[b].best[0].time.class_s[k];
-            known += f->compared[b].best[0].time.class_s[k];
+            row->class_s[k] += t->class_s[k];
+            doubt[k] += t->doubt_s[k];
+            known += t->class_s[k];
         }
-    row->class_s[CLASS_FSDP] += fmax(row->step_s - known, 0);
-    calib_half_widths(r->c.cluster, half);
-    row->step = interval_sum(row->class_s, half, COST_CLASSES);
+    }
+    calib_half_widths(r->c.cluster, fixed);
+    double rest = fmax(row->step_s - known, 0);
+    row->class_s[CLASS_FSDP] += rest;
+    doubt[CLASS_FSDP] += rest * fixed[CLASS_FSDP];
+    calib_half(row->class_s, doubt, row->half);
+    row->step = interval_sum(row->class_s, row->half, COST_CLASSES);
     row->step = interval_of(row->step_s, log(row->step.high_s / row->step.value_s));
 }
 
 /* Compares what a sample takes: degrees differ in how many samples a step makes. */
-static void mark_ties(struct plan_found *out, const struct plan_request *r)
+static void mark_ties(struct plan_found *out)
 {
     double half[COST_CLASSES], chosen[COST_CLASSES], other[COST_CLASSES];
     const struct degree_row *best = NULL;
-    calib_half_widths(r->c.cluster, half);
     for (int i = 0; i < out->degree_count; i++)
         if (out->degrees[i].fits && out->degrees[i].cp == out->plan->cp)
             best = &out->degrees[i];
@@ -484,6 +541,7 @@ static void mark_ties(struct plan_found *out, const struct plan_request *r)
             chosen[k] = best->class_s[k] / best->replicas;
             other[k] = d->class_s[k] / d->replicas;
         }
+        calib_half_wider(best->half, d->half, half);
         d->tie = interval_tie(chosen, other, half, COST_CLASSES, &d->doubt);
     }
 }
@@ -491,7 +549,7 @@ static void mark_ties(struct plan_found *out, const struct plan_request *r)
 static void degree_add(struct plan_found *out, int cp, const struct plan_found *f, bool ok,
                        const struct plan_request *r)
 {
-    int replicas = hw_gpus(r->c.cluster) / cp;
+    int replicas = hw_gpus(r->c.cluster) / cp / tensor_of(r);
     struct degree_row row = {.cp = cp, .replicas = replicas, .fits = ok};
     if (ok) {
         row.step_s = f->plan->step_s;
@@ -509,7 +567,7 @@ static bool search_degrees(const struct plan_request *r, struct plan_found *out,
 {
     struct err last = {0};
     double best = 0;
-    int gpus = hw_gpus(r->c.cluster);
+    int gpus = hw_gpus(r->c.cluster) / tensor_of(r);
     for (int cp = 1; cp <= gpus; cp++) {
         if (!degree_possible(r, cp))
             continue;
@@ -536,7 +594,7 @@ static bool search_degrees(const struct plan_request *r, struct plan_found *out,
     if (!out->plan)
         *e = last;
     else
-        mark_ties(out, r);
+        mark_ties(out);
     return out->plan != NULL;
 }
 

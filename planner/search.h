@@ -14,7 +14,8 @@ struct plan_request {
     struct cp_case c; /* the cluster holds exactly the GPUs of the job */
     struct mem_options memory;
     enum plan_phase phase;
-    int cp; /* degree; 0: every divisor of the GPUs is tried, best throughput wins */
+    int tensor; /* degree of tensor parallelism, inside a node; 0 counts as 1 */
+    int cp;     /* degree; 0: every divisor of the GPUs is tried, best throughput wins */
     const bool *strategies;      /* [CP_STRATEGIES]; NULL: all */
     int head_groups, seq_groups; /* only this degree; 0: all */
     enum dispatch dispatch;
@@ -51,6 +52,7 @@ struct plan_found {
         bool fits;
         double step_s, samples_per_s;
         double class_s[COST_CLASSES]; /* what step_s is made of; the rest of it counts as weights */
+        double half[COST_CLASSES];    /* 90% half-widths of class_s (model/calib.h) */
         struct interval step;         /* 90% interval of step_s (model/calib.h) */
         bool tie;  /* its time a sample and the chosen degree's cannot be told apart */
         int doubt; /* enum cost_class that would tell them apart if measured; -1 */

@@ -41,10 +41,14 @@ static void critical_times(const struct cp_program *p, const struct step *s,
         t->pass_s[ph->pass] += t->phase[i].critical_s;
         t->class_s[ph->cost] += critical[i];
         t->class_s[CLASS_P2P] += critical[n + i];
+        t->doubt_s[ph->cost] += critical[i] * ph->half;
+        t->doubt_s[CLASS_P2P] += critical[n + i] * p->half[CLASS_P2P];
+        t->outside_s += ph->outside ? critical[i] : 0;
     }
     t->pass_s[PASS_FORWARD] +=
         critical[2 * n]; /* host syncs; their class is what they wait to place */
     t->class_s[CLASS_SELECT] += critical[2 * n];
+    t->doubt_s[CLASS_SELECT] += critical[2 * n] * p->half[CLASS_SELECT];
     t->total_s = sim_seconds(r->end);
 }
 

@@ -14,7 +14,7 @@ static bool wrong(const char *item, struct err_at at, struct err *e)
 {
     return err_set(e, ERR_INPUT, at,
                    "'%.60s': want a part, its GPU and its share, such as gpu5=0.8, nic3=0.5, "
-                   "nvlink2=0.25 or nic3=0@10ms-12ms",
+                   "nvlink2=0.25, nic3=0@10ms-12ms or nic3=0@10ms-12ms/50ms",
                    item);
 }
 
@@ -25,9 +25,18 @@ static bool parse_times(char *text, struct err_at at, struct fault *f, struct er
         return err_set(e, ERR_INPUT, at, "'@%.40s': want from when to when, such as @10ms-12ms",
                        text);
     *dash = '\0';
+    char *slash = strchr(dash + 1, '/');
+    if (slash)
+        *slash = '\0';
+    if (slash && !qty_parse(slash + 1, QTY_SECONDS, "period of the fault", at, &f->every_s, e))
+        return false;
     if (!qty_parse(text, QTY_SECONDS, "begin of the fault", at, &f->from_s, e) ||
         !qty_parse(dash + 1, QTY_SECONDS, "end of the fault", at, &f->until_s, e))
         return false;
+    if (slash && !(f->every_s > f->until_s - f->from_s))
+        return err_set(e, ERR_INPUT, at,
+                       "'@%.40s-%.40s/%.40s': want a period longer than the fault", text, dash + 1,
+                       slash + 1);
     return f->until_s > f->from_s ||
            err_set(e, ERR_INPUT, at, "'@%.40s-%.40s': ends before it begins", text, dash + 1);
 }
@@ -129,13 +138,40 @@ static int by_time(const void *x, const void *y)
                                : b->share > a->share; /* up before down: what touches is down */
 }
 
+struct faults {
+    struct play_fault *at;
+    int count, room;
+    struct arena *a;
+};
+
+static void faults_push(struct faults *l, struct play_fault f)
+{
+    if (l->count == l->room) {
+        struct play_fault *more =
+            ARENA_ARRAY(l->a, struct play_fault, (size_t)(l->room = 2 * l->room + 64));
+        if (l->count)
+            memcpy(more, l->at, (size_t)l->count * sizeof *more);
+        l->at = more;
+    }
+    l->at[l->count++] = f;
+}
+
+static void faults_add(struct faults *l, const struct fault *f, int edge)
+{
+    for (int i = 0; i < (f->every_s > 0 ? FAULT_REPEATS : 1); i++) {
+        double from = f->from_s + i * f->every_s, until = f->until_s + i * f->every_s;
+        faults_push(l, (struct play_fault){edge, from, f->share});
+        if (isfinite(until))
+            faults_push(l, (struct play_fault){edge, until, 1});
+    }
+}
+
 bool fault_apply(const struct fault *f, int count, const struct topo *t, struct play_what *what,
                  struct arena *a, struct err_at at, struct err *e)
 {
     enum { PORT_EDGES = 64 };
     double *speed = ARENA_ARRAY(a, double, t->gpu_count);
-    struct play_fault *all = ARENA_ARRAY(a, struct play_fault, (size_t)count * 2 * PORT_EDGES + 1);
-    int n = 0;
+    struct faults all = {.a = a};
     for (int g = 0; g < t->gpu_count; g++)
         speed[g] = 1;
     for (int i = 0; i < count; i++) {
@@ -151,15 +187,13 @@ bool fault_apply(const struct fault *f, int count, const struct topo *t, struct 
             return err_set(e, ERR_INPUT, at, "%s%d: a link in no path; GPU %d has no %s",
                            part_names[f[i].part], f[i].gpu, f[i].gpu,
                            f[i].part == FAULT_NIC ? "way to another server" : "NVLink");
-        for (int k = 0; k < found; k++) {
-            all[n++] = (struct play_fault){edges[k], f[i].from_s, f[i].share};
-            if (isfinite(f[i].until_s))
-                all[n++] = (struct play_fault){edges[k], f[i].until_s, 1};
-        }
+        for (int k = 0; k < found; k++)
+            faults_add(&all, &f[i], edges[k]);
     }
-    qsort(all, (size_t)n, sizeof *all, by_time);
+    if (all.count)
+        qsort(all.at, (size_t)all.count, sizeof *all.at, by_time);
     what->gpu_speed = speed;
-    what->faults = all;
-    what->fault_count = n;
+    what->faults = all.at;
+    what->fault_count = all.count;
     return true;
 }

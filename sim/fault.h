@@ -3,7 +3,8 @@
  *   gpu5=0.8               GPU 5 computes at 0.8 of its speed
  *   nic3=0.5               the NIC that GPU 3 uses has half its rate, both ways
  *   nvlink2=0.25           GPU 2's NVLink port has a quarter
- *   nic3=0@10ms-12ms       down from 10 ms to 12 ms; several of one link make it flap
+ *   nic3=0@10ms-12ms       down from 10 ms to 12 ms
+ *   nic3=0@10ms-12ms/50ms  and again every 50 ms, FAULT_REPEATS times: it flaps
  *
  * A list is separated by commas. */
 #ifndef SIM_FAULT_H
@@ -18,9 +19,10 @@ struct fault {
     int gpu;
     double share;           /* of the usual speed, 0..1; above 0 for GPUs */
     double from_s, until_s; /* INFINITY: to the end */
+    double every_s;         /* 0: once */
 };
 
-enum { FAULTS_MOST = 1024 };
+enum { FAULTS_MOST = 1024, FAULT_REPEATS = 1000 };
 
 /* ERR_INPUT at `at`, naming the item. *out lives in `a`. */
 bool fault_parse(const char *text, struct err_at at, struct arena *a, struct fault **out,

@@ -1,14 +1,20 @@
 /* How the rates are kept exact and cheap.
  *
  * Flows that share a link are neighbours; a component is a connected set of them with one entry in
- * the queue, its first end. A start, an end or a new link rate dissolves the components it touches:
- * their flows are brought up to date and go to `loose`. Before time moves on, settle() finds the
- * new components among the loose flows and fills each progressively: the link with the least fair
- * share (what is left of its rate by its unfixed flows) fixes its flows at that share, and so on.
- * Shares only grow while filling, so a heap with stale keys finds the next link; all links of equal
- * share are fixed as one step, so that the sums do not depend on their order.
+ * the queue, its first end. A start or a new link rate dissolves the components it touches: their
+ * flows are brought up to date and go to `loose`; settle() finds the new components among the loose
+ * flows before time moves on. Ends can only split a component, and one that is really two is merely
+ * dearer, so it is kept until half of its flows are gone and only its rates are found anew.
  *
- * A component is visited flow by flow once per solution: O(flows x route length + links log links).
+ * A component is filled progressively: the link with the least fair share (what is left of its rate
+ * by its unfixed flows) closes at that share, its level, which fixes its flows, and so on. Shares
+ * only grow while filling, so a heap with stale keys finds the next link; all links of equal share
+ * close as one step, so that the sums do not depend on their order. The rate of a flow is the least
+ * level of its links: nothing is written to flows. A flow of two links, the usual case, names in
+ * each the other one, so that filling reads flows in the order of the links' lists and the links,
+ * which are few, out of order; longer routes are looked up.
+ *
+ * A solution costs O(flows x route length + links log links).
  */
 #include "sim/net.h"
 
@@ -17,45 +23,47 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct flow {
-    double left, total; /* bytes */
+struct flow { /* what is read only when it starts and ends */
+    double total;
     uint64_t tag;
+    uint32_t route;
     int32_t comp;  /* -1: loose */
     uint16_t refs; /* link lists that name this cell; the cell is free for reuse at 0 */
-    bool alive;
 };
 
-struct hot { /* what filling reads of a flow in no order: kept apart so that more of it is in the
-                cache */
-    double rate; /* bytes per ps; < 0: not fixed yet */
-    uint32_t route;
+/* The links of a flow: both ends of a route of two; the same twice for a route of one. */
+struct pair {
+    uint32_t one, two; /* MANY, no matter: more links than two */
 };
+#define MANY    UINT32_MAX
+#define NO_LINK UINT32_MAX
 
 struct link {
     double rate; /* bytes per ps */
     double carried;
-    uint32_t *flows; /* cells, dead ones included until they are swept */
-    size_t count, room;
+    uint32_t *cells, *others; /* flows, dead ones included until they are swept; struct pair's other
+                                 link */
+    size_t count, cell_room, other_room;
     uint64_t mark;
     uint32_t alive;
-    uint32_t parent, next; /* while components are found: union-find, links of one component */
-    int32_t owner;         /* component, at a root */
+    uint32_t parent; /* while components are found: union-find */
+    int32_t comp;    /* at a root while they are found; then of every link that has flows */
 };
 
-struct share { /* a link while its component is filled */
-    double left;
-    uint32_t open, fixed_now;
+struct share {    /* a link while its component is filled, and until the next time */
+    double left;  /* of its rate */
+    double open;  /* flows not fixed */
+    double taken; /* 1; 0 of a link at its level, from which nothing more is taken */
 };
 
 struct comp {
     sim_time since;
     uint32_t version; /* queue entries of older versions are stale */
-    uint32_t *flows;
-    size_t count, room;
-    uint32_t first_link; /* while it is new: its links, by link.next */
+    bool stale;       /* flows have ended since its rates were found */
+    size_t found;     /* flows when it was found */
+    uint32_t *flows, *links;
+    size_t count, room, link_count, link_room;
 };
-
-#define NO_LINK UINT32_MAX
 
 struct level {
     double share;
@@ -73,21 +81,24 @@ struct level {
 
 struct net {
     sim_time now;
-    double merge;
+    double merge, largest; /* bytes of the largest flow so far */
     uint64_t epoch;
     uint64_t events, solutions;
     int active;
     VEC(struct link) links;
-    VEC(struct share) shares;
+    VEC(struct share) shares;  /* by link */
+    VEC(double) level;         /* by link; infinite: it limits none of its flows */
     VEC(uint32_t) route_links; /* routes one after another */
     VEC(uint32_t) route_start; /* routes + 1 entries */
-    VEC(struct flow) flows;
-    VEC(struct hot) hot; /* by flow cell */
+    VEC(struct flow) flows;    /* by cell, as the next three */
+    VEC(double) left;          /* bytes */
+    VEC(struct pair) pairs;
+    VEC(bool) alive;
     VEC(uint32_t) spare; /* free flow cells */
     VEC(struct comp) comps;
-    VEC(uint32_t) spare_comps, new_comps;
-    VEC(uint32_t) fresh, loose, touched;              /* flows, flows, links to settle */
-    VEC(uint32_t) comp_links, step_links, step_fixed; /* scratch of one solution */
+    VEC(uint32_t) spare_comps, new_comps, stale_comps;
+    VEC(uint32_t) fresh, loose, touched;  /* flows, flows, links to settle */
+    VEC(uint32_t) comp_links, step_links; /* scratch of one solution */
     VEC(struct level) levels;
     VEC(uint64_t) ended; /* tags, to be taken from `taken` on */
     size_t taken;
@@ -107,15 +118,20 @@ void net_free(struct net *n)
 {
     if (!n)
         return;
-    for (size_t i = 0; i < n->links.count; i++)
-        free(n->links.at[i].flows);
-    for (size_t i = 0; i < n->comps.count; i++)
+    for (size_t i = 0; i < n->links.count; i++) {
+        free(n->links.at[i].cells);
+        free(n->links.at[i].others);
+    }
+    for (size_t i = 0; i < n->comps.count; i++) {
         free(n->comps.at[i].flows);
-    void *blocks[] = {n->links.at,     n->shares.at,     n->route_links.at, n->route_start.at,
-                      n->flows.at,     n->spare.at,      n->comps.at,       n->spare_comps.at,
-                      n->new_comps.at, n->hot.at,        n->fresh.at,       n->loose.at,
-                      n->touched.at,   n->comp_links.at, n->step_links.at,  n->step_fixed.at,
-                      n->levels.at,    n->ended.at};
+        free(n->comps.at[i].links);
+    }
+    void *blocks[] = {n->links.at,       n->shares.at,      n->level.at,      n->route_links.at,
+                      n->route_start.at, n->flows.at,       n->left.at,       n->pairs.at,
+                      n->alive.at,       n->spare.at,       n->comps.at,      n->spare_comps.at,
+                      n->new_comps.at,   n->stale_comps.at, n->fresh.at,      n->loose.at,
+                      n->touched.at,     n->comp_links.at,  n->step_links.at, n->levels.at,
+                      n->ended.at};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         free(blocks[i]);
     sim_queue_free(n->queue);
@@ -127,6 +143,7 @@ int net_link(struct net *n, double bytes_per_s)
     assert(bytes_per_s >= 0 && isfinite(bytes_per_s));
     PUSH(n->links, ((struct link){.rate = bytes_per_s * 1e-12}));
     PUSH(n->shares, (struct share){0});
+    PUSH(n->level, INFINITY);
     return (int)n->links.count - 1;
 }
 
@@ -147,8 +164,26 @@ struct route {
 
 static struct route route_of(const struct net *n, uint32_t cell)
 {
-    const uint32_t *start = &n->route_start.at[n->hot.at[cell].route];
+    const uint32_t *start = &n->route_start.at[n->flows.at[cell].route];
     return (struct route){n->route_links.at + start[0], n->route_links.at + start[1]};
+}
+
+static double least_level(const struct net *n, uint32_t cell)
+{
+    struct route r = route_of(n, cell);
+    double rate = INFINITY;
+    for (const uint32_t *l = r.begin; l < r.end; l++)
+        rate = fmin(rate, n->level.at[*l]);
+    return rate;
+}
+
+static inline double flow_rate(const struct net *n, uint32_t cell)
+{
+    struct pair p = n->pairs.at[cell];
+    if (p.one == MANY)
+        return least_level(n, cell);
+    double one = n->level.at[p.one], two = n->level.at[p.two];
+    return one < two ? one : two;
 }
 
 /* ---- cells and link lists ---- */
@@ -166,11 +201,13 @@ static void link_sweep(struct net *n, struct link *l)
         return;
     size_t keep = 0;
     for (size_t i = 0; i < l->count; i++) {
-        uint32_t cell = l->flows[i];
-        if (n->flows.at[cell].alive)
-            l->flows[keep++] = cell;
-        else
+        uint32_t cell = l->cells[i];
+        if (n->alive.at[cell]) {
+            l->others[keep] = l->others[i];
+            l->cells[keep++] = cell;
+        } else {
             cell_unref(n, cell);
+        }
     }
     l->count = keep;
 }
@@ -178,7 +215,7 @@ static void link_sweep(struct net *n, struct link *l)
 static void flow_finish(struct net *n, uint32_t cell)
 {
     struct flow *f = &n->flows.at[cell];
-    f->alive = false;
+    n->alive.at[cell] = false;
     n->active--;
     n->events++;
     PUSH(n->ended, f->tag);
@@ -201,25 +238,53 @@ static uint32_t comp_take(struct net *n)
     return (uint32_t)n->comps.count - 1;
 }
 
-/* Brings the flows of a component up to `now` and makes them loose; with `fire`, those at their end
- * finish. */
-static void comp_dissolve(struct net *n, uint32_t id, sim_time now, bool fire)
+/* Brings the flows of a component up to now. */
+static void comp_advance(struct net *n, struct comp *c)
+{
+    double passed = (double)(n->now - c->since);
+    c->since = n->now;
+    c->version++;
+    if (passed == 0)
+        return;
+    for (size_t i = 0; i < c->count; i++)
+        n->left.at[c->flows[i]] -= flow_rate(n, c->flows[i]) * passed;
+}
+
+static void comp_dissolve(struct net *n, uint32_t id)
 {
     struct comp *c = &n->comps.at[id];
-    double passed = (double)(now - c->since);
+    comp_advance(n, c);
     for (size_t i = 0; i < c->count; i++) {
-        struct flow *f = &n->flows.at[c->flows[i]];
-        double rate = n->hot.at[c->flows[i]].rate;
-        f->left -= rate * passed;
-        f->comp = -1;
-        if (fire && (f->left <= rate || f->left <= n->merge * f->total))
-            flow_finish(n, c->flows[i]);
-        else
-            PUSH(n->loose, c->flows[i]);
+        n->flows.at[c->flows[i]].comp = -1;
+        PUSH(n->loose, c->flows[i]);
     }
-    c->count = 0;
-    c->version++;
+    c->count = c->link_count = 0;
+    c->stale = false;
     PUSH(n->spare_comps, id);
+}
+
+/* Brings a component up to now; its flows that are at their end finish, and its rates are to be
+ * found anew. */
+static void comp_fire(struct net *n, uint32_t id)
+{
+    struct comp *c = &n->comps.at[id];
+    double passed = (double)(n->now - c->since), near = n->merge * n->largest;
+    size_t keep = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        uint32_t cell = c->flows[i];
+        double rate = flow_rate(n, cell), left = n->left.at[cell] - rate * passed;
+        n->left.at[cell] = left;
+        c->flows[keep++] = cell;
+        if (left <= rate || (left <= near && left <= n->merge * n->flows.at[cell].total)) {
+            keep--;
+            flow_finish(n, cell);
+        }
+    }
+    c->since = n->now;
+    c->version++;
+    c->count = keep;
+    c->stale = true;
+    PUSH(n->stale_comps, id);
 }
 
 static void link_dissolve(struct net *n, struct link *l)
@@ -229,9 +294,9 @@ static void link_dissolve(struct net *n, struct link *l)
     l->mark = n->epoch;
     link_sweep(n, l);
     for (size_t i = 0; i < l->count; i++) { /* all settled flows of a link are in one component */
-        int32_t comp = n->flows.at[l->flows[i]].comp;
+        int32_t comp = n->flows.at[l->cells[i]].comp;
         if (comp >= 0) {
-            comp_dissolve(n, (uint32_t)comp, n->now, false);
+            comp_dissolve(n, (uint32_t)comp);
             return;
         }
     }
@@ -239,12 +304,12 @@ static void link_dissolve(struct net *n, struct link *l)
 
 /* ---- progressive filling ---- */
 
+/* levels.at[count] is a sentinel, so that the lesser child is found without a branch. */
 static void levels_sift(struct level *h, size_t count, size_t i)
 {
     struct level x = h[i];
     for (size_t k; (k = 2 * i + 1) < count; i = k) {
-        if (k + 1 < count && h[k + 1].share < h[k].share)
-            k++;
+        k += h[k + 1].share < h[k].share;
         if (x.share <= h[k].share)
             break;
         h[i] = h[k];
@@ -254,9 +319,11 @@ static void levels_sift(struct level *h, size_t count, size_t i)
 
 static void levels_pop(struct net *n)
 {
-    n->levels.at[0] = n->levels.at[--n->levels.count];
+    struct level *h = n->levels.at;
+    h[0] = h[--n->levels.count];
+    h[n->levels.count].share = INFINITY;
     if (n->levels.count)
-        levels_sift(n->levels.at, n->levels.count, 0);
+        levels_sift(h, n->levels.count, 0);
 }
 
 /* Moves the links of the least share to step_links; their share, or -1 when none is left. Keys in
@@ -274,7 +341,7 @@ static double levels_next(struct net *n)
             levels_pop(n);
             continue;
         }
-        double share = s->left / s->open;
+        double share = s->left > 0 ? s->left / s->open : 0;
         if (share > top->share && !(least >= 0 && share <= least * (1 + 1e-12))) {
             top->share = share;
             levels_sift(top, n->levels.count, 0);
@@ -288,47 +355,69 @@ static double levels_next(struct net *n)
     return least;
 }
 
-static void flow_fix(struct net *n, uint32_t cell, double rate)
+/* Takes a flow off a link, if that has not closed: without a branch, which no processor could
+ * guess.
+ */
+static inline void share_take(struct share *s, double rate)
 {
-    n->hot.at[cell].rate = rate;
+    s->left -= s->taken * rate;
+    s->open -= s->taken;
+}
+
+/* Takes a flow of many links off all of them, unless one that has closed had fixed it. */
+static void take_many(struct net *n, uint32_t cell, double rate)
+{
     struct route r = route_of(n, cell);
     for (const uint32_t *l = r.begin; l < r.end; l++)
-        if (n->shares.at[*l].fixed_now++ == 0)
-            PUSH(n->step_fixed, *l);
+        if (n->shares.at[*l].taken == 0)
+            return;
+    for (const uint32_t *l = r.begin; l < r.end; l++)
+        share_take(&n->shares.at[*l], rate);
 }
 
-/* Fixes the flows of step_links at `rate` and takes them off all links they use. */
-static void step_fix(struct net *n, double rate)
+/* Closes a link at `rate`: takes its unfixed flows off the other links they use. */
+static void link_close(struct net *n, uint32_t id, double rate)
 {
-    n->step_fixed.count = 0;
-    for (size_t i = 0; i < n->step_links.count; i++) {
-        const struct link *l = &n->links.at[n->step_links.at[i]];
-        const struct share *s = &n->shares.at[n->step_links.at[i]];
-        for (size_t k = 0; k < l->count && s->fixed_now < s->open; k++) {
-            if (n->hot.at[l->flows[k]].rate < 0)
-                flow_fix(n, l->flows[k], rate);
-        }
+    const struct link *l = &n->links.at[id];
+    for (size_t i = 0; i < l->count; i++) {
+        if (l->others[i] == MANY)
+            take_many(n, l->cells[i], rate);
+        else
+            share_take(&n->shares.at[l->others[i]], rate);
     }
-    for (size_t i = 0; i < n->step_fixed.count; i++) {
-        struct share *s = &n->shares.at[n->step_fixed.at[i]];
-        s->left = fmax(0, s->left - s->fixed_now * rate);
-        s->open -= s->fixed_now;
-        s->fixed_now = 0;
-    }
+    n->shares.at[id] = (struct share){0};
+    n->level.at[id] = rate;
 }
 
-static void comp_fill(struct net *n, const struct comp *c)
+/* The component's links that still have flows, with nothing taken yet. */
+static void comp_open(struct net *n, struct comp *c, uint32_t id)
 {
+    size_t keep = 0;
     n->levels.count = 0;
-    for (uint32_t id = c->first_link; id != NO_LINK; id = n->links.at[id].next) {
-        const struct link *l = &n->links.at[id];
-        n->shares.at[id] = (struct share){l->rate, l->alive, 0};
-        PUSH(n->levels, ((struct level){l->rate / l->alive, id}));
+    for (size_t i = 0; i < c->link_count; i++) {
+        uint32_t link = c->links[i];
+        struct link *l = &n->links.at[link];
+        if (l->alive == 0 || l->comp != (int32_t)id)
+            continue;
+        link_sweep(n, l);
+        c->links[keep++] = link;
+        n->level.at[link] = INFINITY;
+        n->shares.at[link] = (struct share){l->rate, l->alive, 1};
+        PUSH(n->levels, ((struct level){l->rate / l->alive, link}));
     }
+    c->link_count = keep;
+}
+
+static void comp_fill(struct net *n, uint32_t id)
+{
+    comp_open(n, &n->comps.at[id], id);
+    PUSH(n->levels, ((struct level){INFINITY, NO_LINK})); /* the sentinel */
+    n->levels.count--;
     for (size_t i = n->levels.count / 2; i-- > 0;)
         levels_sift(n->levels.at, n->levels.count, i);
     for (double rate; (rate = levels_next(n)) >= 0;)
-        step_fix(n, rate);
+        for (size_t i = 0; i < n->step_links.count; i++)
+            link_close(n, n->step_links.at[i], rate);
     n->solutions++;
 }
 
@@ -352,7 +441,7 @@ static void links_join(struct net *n, uint32_t cell)
         if (l->mark != n->epoch) {
             l->mark = n->epoch;
             l->parent = *i;
-            l->owner = -1;
+            l->comp = -1;
             link_sweep(n, l);
             PUSH(n->comp_links, *i);
         }
@@ -366,17 +455,23 @@ static void links_join(struct net *n, uint32_t cell)
 static void comp_add_flow(struct net *n, uint32_t cell)
 {
     struct link *root = &n->links.at[root_of(n, *route_of(n, cell).begin)];
-    if (root->owner < 0) {
-        root->owner = (int32_t)comp_take(n);
-        n->comps.at[root->owner].since = n->now;
-        n->comps.at[root->owner].first_link = NO_LINK;
-        PUSH(n->new_comps, (uint32_t)root->owner);
+    if (root->comp < 0) {
+        root->comp = (int32_t)comp_take(n);
+        n->comps.at[root->comp].since = n->now;
+        PUSH(n->new_comps, (uint32_t)root->comp);
     }
-    struct comp *c = &n->comps.at[root->owner];
+    struct comp *c = &n->comps.at[root->comp];
     c->flows = sim_grow(c->flows, c->count + 1, &c->room, sizeof *c->flows);
     c->flows[c->count++] = cell;
-    n->flows.at[cell].comp = root->owner;
-    n->hot.at[cell].rate = -1;
+    n->flows.at[cell].comp = root->comp;
+}
+
+static void comp_add_link(struct net *n, uint32_t link)
+{
+    int32_t id = n->links.at[link].comp = n->links.at[root_of(n, link)].comp;
+    struct comp *c = &n->comps.at[id];
+    c->links = sim_grow(c->links, c->link_count + 1, &c->link_room, sizeof *c->links);
+    c->links[c->link_count++] = link;
 }
 
 /* Sorts the loose flows, and the links they use, into new components. Flows are visited in the
@@ -388,25 +483,18 @@ static void comps_find(struct net *n)
         links_join(n, n->loose.at[i]);
     for (size_t i = 0; i < n->loose.count; i++)
         comp_add_flow(n, n->loose.at[i]);
-    for (size_t i = 0; i < n->comp_links.count; i++) {
-        uint32_t id = n->comp_links.at[i];
-        struct comp *c = &n->comps.at[n->links.at[root_of(n, id)].owner];
-        n->links.at[id].next = c->first_link;
-        c->first_link = id;
-    }
+    for (size_t i = 0; i < n->comp_links.count; i++)
+        comp_add_link(n, n->comp_links.at[i]);
 }
 
 static void comp_schedule(struct net *n, uint32_t id)
 {
     const struct comp *c = &n->comps.at[id];
-    double wait = INFINITY;
+    double wait = 9e18; /* rate 0, a link that is down: never */
     for (size_t i = 0; i < c->count; i++) {
-        const struct flow *f = &n->flows.at[c->flows[i]];
-        double t =
-            f->left <= 0
-                ? 0
-                : f->left / n->hot.at[c->flows[i]].rate; /* rate 0, a link that is down: never */
-        wait = fmin(wait, t);
+        double left = n->left.at[c->flows[i]], rate = flow_rate(n, c->flows[i]);
+        if (left <= wait * rate)
+            wait = left <= 0 ? 0 : left / rate;
     }
     if (wait < 9e18 - (double)n->now)
         sim_queue_push(n->queue, (struct sim_event){.time = n->now + (sim_time)llrint(wait),
@@ -414,9 +502,28 @@ static void comp_schedule(struct net *n, uint32_t id)
                                                     .what = c->version});
 }
 
+static void comp_solve(struct net *n, uint32_t id)
+{
+    comp_fill(n, id);
+    comp_schedule(n, id);
+}
+
+/* A component that lost flows is kept while it has half of them. */
+static void comp_renew(struct net *n, uint32_t id)
+{
+    struct comp *c = &n->comps.at[id];
+    if (!c->stale)
+        return;
+    c->stale = false;
+    if (2 * c->count > c->found)
+        comp_solve(n, id);
+    else
+        comp_dissolve(n, id);
+}
+
 static void settle(struct net *n)
 {
-    if (n->fresh.count + n->loose.count + n->touched.count == 0)
+    if (n->fresh.count + n->loose.count + n->touched.count + n->stale_comps.count == 0)
         return;
     n->epoch++;
     for (size_t i = 0; i < n->touched.count; i++)
@@ -427,13 +534,15 @@ static void settle(struct net *n)
             link_dissolve(n, &n->links.at[*l]);
         PUSH(n->loose, n->fresh.at[i]);
     }
+    for (size_t i = 0; i < n->stale_comps.count; i++)
+        comp_renew(n, n->stale_comps.at[i]);
     n->epoch++;
     comps_find(n);
     for (size_t i = 0; i < n->new_comps.count; i++) {
-        comp_fill(n, &n->comps.at[n->new_comps.at[i]]);
-        comp_schedule(n, n->new_comps.at[i]);
+        n->comps.at[n->new_comps.at[i]].found = n->comps.at[n->new_comps.at[i]].count;
+        comp_solve(n, n->new_comps.at[i]);
     }
-    n->fresh.count = n->loose.count = n->touched.count = 0;
+    n->fresh.count = n->loose.count = n->touched.count = n->stale_comps.count = 0;
 }
 
 static void move_to(struct net *n, sim_time now)
@@ -452,29 +561,44 @@ void net_link_set(struct net *n, sim_time now, int link, double bytes_per_s)
     PUSH(n->touched, (uint32_t)link);
 }
 
+static uint32_t cell_take(struct net *n)
+{
+    if (n->spare.count)
+        return n->spare.at[--n->spare.count];
+    PUSH(n->flows, (struct flow){0});
+    PUSH(n->left, 0);
+    PUSH(n->pairs, ((struct pair){0, 0}));
+    PUSH(n->alive, false);
+    return (uint32_t)n->flows.count - 1;
+}
+
+static void link_add_flow(struct net *n, uint32_t id, uint32_t cell)
+{
+    struct link *l = &n->links.at[id];
+    struct pair p = n->pairs.at[cell];
+    l->cells = sim_grow(l->cells, l->count + 1, &l->cell_room, sizeof *l->cells);
+    l->others = sim_grow(l->others, l->count + 1, &l->other_room, sizeof *l->others);
+    l->cells[l->count] = cell;
+    l->others[l->count++] = p.one == id ? p.two : p.one; /* MANY is `one` */
+    l->alive++;
+}
+
 void net_flow(struct net *n, sim_time now, int route, double bytes, uint64_t tag)
 {
     assert(bytes >= 0 && route >= 0 && (size_t)route + 1 < n->route_start.count);
     move_to(n, now);
-    uint32_t cell;
-    if (n->spare.count) {
-        cell = n->spare.at[--n->spare.count];
-    } else {
-        PUSH(n->flows, (struct flow){0});
-        PUSH(n->hot, (struct hot){0});
-        cell = (uint32_t)n->flows.count - 1;
-    }
-    struct flow *f = &n->flows.at[cell];
-    *f = (struct flow){.left = bytes, .total = bytes, .tag = tag, .comp = -1, .alive = true};
-    n->hot.at[cell] = (struct hot){0, (uint32_t)route};
+    uint32_t cell = cell_take(n);
+    n->flows.at[cell] =
+        (struct flow){.total = bytes, .tag = tag, .route = (uint32_t)route, .comp = -1};
     struct route r = route_of(n, cell);
-    f->refs = (uint16_t)(r.end - r.begin);
-    for (const uint32_t *i = r.begin; i < r.end; i++) {
-        struct link *l = &n->links.at[*i];
-        l->flows = sim_grow(l->flows, l->count + 1, &l->room, sizeof *l->flows);
-        l->flows[l->count++] = cell;
-        l->alive++;
-    }
+    n->flows.at[cell].refs = (uint16_t)(r.end - r.begin);
+    n->left.at[cell] = bytes;
+    n->largest = fmax(n->largest, bytes);
+    n->alive.at[cell] = true;
+    n->pairs.at[cell] =
+        r.end - r.begin > 2 ? (struct pair){MANY, MANY} : (struct pair){r.begin[0], r.end[-1]};
+    for (const uint32_t *i = r.begin; i < r.end; i++)
+        link_add_flow(n, *i, cell);
     n->active++;
     n->events++;
     PUSH(n->fresh, cell);
@@ -506,7 +630,7 @@ bool net_end(struct net *n, sim_time now, uint64_t *tag)
         const struct sim_event *ev;
         while ((ev = next_end(n)) && ev->time <= now) {
             assert(ev->time == now);
-            comp_dissolve(n, (uint32_t)ev->who, now, true);
+            comp_fire(n, (uint32_t)ev->who);
         }
     }
     if (n->taken == n->ended.count)
@@ -524,7 +648,10 @@ void net_merge(struct net *n, double share)
 double net_load(const struct net *n, int link)
 {
     const struct link *l = &n->links.at[link];
-    return l->alive && l->rate > 0 ? 1 - n->shares.at[link].left / l->rate : 0;
+    const struct share s = n->shares.at[link];
+    if (l->alive == 0 || l->rate == 0)
+        return 0;
+    return 1 - fmax(0, s.left) / l->rate;
 }
 
 double net_carried(const struct net *n, int link)
@@ -561,15 +688,15 @@ size_t net_bytes(const struct net *n)
 {
     size_t sum = sizeof *n;
 #define ADD(v) sum += (v).room * sizeof *(v).at
-    ADD(n->links), ADD(n->shares), ADD(n->route_links), ADD(n->route_start), ADD(n->flows),
-        ADD(n->spare);
-    ADD(n->comps), ADD(n->spare_comps), ADD(n->new_comps), ADD(n->hot), ADD(n->fresh),
-        ADD(n->loose), ADD(n->touched), ADD(n->comp_links);
-    ADD(n->step_links), ADD(n->step_fixed), ADD(n->levels), ADD(n->ended);
+    ADD(n->links), ADD(n->shares), ADD(n->level), ADD(n->route_links), ADD(n->route_start);
+    ADD(n->flows), ADD(n->left), ADD(n->pairs), ADD(n->alive), ADD(n->spare);
+    ADD(n->comps), ADD(n->spare_comps), ADD(n->new_comps), ADD(n->stale_comps);
+    ADD(n->fresh), ADD(n->loose), ADD(n->touched), ADD(n->comp_links), ADD(n->step_links);
+    ADD(n->levels), ADD(n->ended);
 #undef ADD
     for (size_t i = 0; i < n->links.count; i++)
-        sum += n->links.at[i].room * sizeof(uint32_t);
+        sum += (n->links.at[i].cell_room + n->links.at[i].other_room) * sizeof(uint32_t);
     for (size_t i = 0; i < n->comps.count; i++)
-        sum += n->comps.at[i].room * sizeof(uint32_t);
+        sum += (n->comps.at[i].room + n->comps.at[i].link_room) * sizeof(uint32_t);
     return sum;
 }

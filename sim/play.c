@@ -70,6 +70,14 @@ int play_mark(struct play_graph *g, int gpu, int phase)
     return add_task(g, (struct play_task){.kind = PLAY_MARK, .gpu = gpu, .phase = phase});
 }
 
+int play_copy(struct play_graph *g, int gpu, bool to_host, double bytes, int phase)
+{
+    assert(bytes >= 0);
+    return add_task(
+        g, (struct play_task){
+               .kind = PLAY_COPY, .gpu = gpu, .phase = phase, .bytes = bytes, .to_host = to_host});
+}
+
 /* Lists the messages of each member (a message to itself once). */
 static void index_messages(struct arena *a, struct exchange *x)
 {
@@ -406,8 +414,24 @@ static void message_end_at(struct run *r, const struct exchange *x, int member, 
     end_task(r, task);
 }
 
+/* Tags of copies: the task, and this. */
+#define COPY_TAG ((uint64_t)1 << 63)
+
+static void copy_begin(struct run *r, int task)
+{
+    const struct play_task *t = &r->g->tasks[task];
+    int route = wire_host(r->wire, t->gpu, t->to_host);
+    assert(route >= 0); /* topo_has_host */
+    r->out->begin_at[task] = r->now;
+    net_flow(r->net, r->now, route, t->bytes, COPY_TAG | (uint64_t)task);
+}
+
 static void message_end(struct run *r, uint64_t tag)
 {
+    if (tag & COPY_TAG) {
+        end_task(r, (int)(tag & ~COPY_TAG));
+        return;
+    }
     const struct exchange *x = &r->g->exchanges[tag >> 32];
     int from = (int)(tag >> 16 & 0xffff), to = (int)(tag & 0xffff);
     message_end_at(r, x, from, to);
@@ -431,6 +455,9 @@ static void begin_task(struct run *r, int task)
     case PLAY_MARK:
         r->out->begin_at[task] = r->now;
         end_task(r, task);
+        break;
+    case PLAY_COPY:
+        copy_begin(r, task);
         break;
     case PLAY_MEMBER:
         if (must_hold(r, task))
@@ -492,14 +519,14 @@ static void handle(struct run *r, const struct sim_event *ev)
         release(r, &r->g->exchanges[t->exchange], t->member, r->now - ev->what, ev->what);
     } else {
         const struct play_fault *f = &r->what->faults[ev->who];
-        net_link_set(r->net, r->now, f->edge, f->share * r->t->edges[f->edge].bytes_per_s);
+        wire_rate_set(r->wire, r->now, f->edge, f->share * r->t->edges[f->edge].bytes_per_s);
     }
 }
 
 static void sample(struct run *r)
 {
     for (int i = 0; i < r->what->watch_count; i++) {
-        double load = net_load(r->net, r->what->watch[i]);
+        double load = wire_load(r->wire, r->what->watch[i]);
         if (fabs(load - r->load[i]) < 1e-9)
             continue;
         r->out->samples = widen(r->a, r->out->samples, r->out->sample_count, &r->sample_room,
@@ -591,7 +618,7 @@ bool play_run(const struct play_graph *g, const struct topo *t, const struct pla
     out->flow_events = net_events(r.net);
     out->events = sim_queue_pushed(r.queue);
     for (int i = 0; i < t->edge_count; i++)
-        out->carried[i] = net_carried(r.net, i);
+        out->carried[i] = wire_carried(r.wire, i);
     sim_queue_free(r.queue);
     wire_free(r.wire);
     arena_free(scratch);

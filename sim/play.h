@@ -17,13 +17,15 @@
 enum play_lane { PLAY_SM, PLAY_HBM, PLAY_HOST, PLAY_LANES };
 extern const char *const play_lane_names[PLAY_LANES];
 
-enum play_kind { PLAY_WORK, PLAY_MARK, PLAY_MEMBER };
+enum play_kind { PLAY_WORK, PLAY_MARK, PLAY_MEMBER, PLAY_COPY };
 
 struct play_task { /* read-only to users */
     enum play_kind kind;
     int gpu, lane, phase;
     sim_time work;
     int exchange, member;
+    double bytes; /* of a copy */
+    bool to_host;
 };
 
 struct play_graph;
@@ -33,6 +35,10 @@ struct play_graph *play_graph_new(struct arena *a); /* all memory in `a` */
 /* Each returns the task's number, from 0. `phase` is the caller's own label. */
 int play_work(struct play_graph *g, int gpu, enum play_lane lane, double seconds, int phase);
 int play_mark(struct play_graph *g, int gpu, int phase);
+
+/* Bytes between a GPU and its server's memory: a flow on PCIe from when all it waits for has ended.
+ */
+int play_copy(struct play_graph *g, int gpu, bool to_host, double bytes, int phase);
 
 struct play_message {
     int from, to; /* members; from == to: the image of itself in an identical replica (wire_loop) */

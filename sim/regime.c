@@ -41,7 +41,7 @@ static struct regime by_profile(const struct regime_source *s, enum coll_op op, 
                            .gpus = hop ? 2 : n,
                            .nodes = hop ? (servers > 1 ? 2 : 1) : servers,
                            .nic_bytes_per_s = c->nic.bytes_per_s / c->gpus_per_nic};
-    q.bytes = fmax(1, hop ? sent : sent * n / (n - 1));
+    q.bytes = fmax(1, hop ? sent : sent * n / (n - 1) / (op == COLL_ALL_REDUCE ? 2 : 1));
     double whole = prof_collective(s->net, &q).time.value_s;
     q.bytes = 1;
     double least = fmin(prof_collective(s->net, &q).time.value_s, whole),

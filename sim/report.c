@@ -26,6 +26,23 @@ static void rows_add(const struct step *s, const struct play_result *r, struct s
         }
 }
 
+static struct step_link link_of(const struct step *s, const struct play_result *r, int edge)
+{
+    double busy_s = r->carried[edge] / s->topo->edges[edge].bytes_per_s;
+    return (struct step_link){edge, r->carried[edge], busy_s / sim_seconds(r->end)};
+}
+
+const struct step_link *step_links(const struct step *s, const struct play_result *r, int *count,
+                                   struct arena *a)
+{
+    struct step_link *links = ARENA_ARRAY(a, struct step_link, s->topo->edge_count + 1);
+    *count = 0;
+    for (int i = 0; i < s->topo->edge_count; i++)
+        if (r->carried[i] > 0)
+            links[(*count)++] = link_of(s, r, i);
+    return links;
+}
+
 /* The fullest edge of each pair of kinds of ends. */
 static int links_add(const struct step *s, const struct play_result *r, struct step_link *links)
 {
@@ -42,11 +59,8 @@ static int links_add(const struct step *s, const struct play_result *r, struct s
             best[kind] = i;
     }
     for (int i = 0; i < TOPO_KINDS * TOPO_KINDS; i++)
-        if (best[i] >= 0) {
-            double busy_s = r->carried[best[i]] / s->topo->edges[best[i]].bytes_per_s;
-            links[count++] =
-                (struct step_link){best[i], r->carried[best[i]], busy_s / sim_seconds(r->end)};
-        }
+        if (best[i] >= 0)
+            links[count++] = link_of(s, r, best[i]);
     return count;
 }
 

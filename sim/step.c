@@ -21,8 +21,12 @@ struct build {
     const struct sim_options *o;
     const struct cp_conf *conf; /* of the program at hand */
     const struct cp_program *p;
-    int base;  /* GPU of rank 0 of the replica at hand */
-    int *tail; /* [gpu]: last task, -1 none */
+    int base;                /* GPU of rank 0 of the replica at hand */
+    int *tail;               /* [gpu]: last task, -1 none */
+    int *host_tail;          /* [gpu]: last that the host did */
+    int *out_tail, *in_tail; /* [gpu]: last copy to and from the host */
+    int *begun,
+        *begun_before; /* [gpu]: where the backward of this block and of the last one began */
     int label_room;
     bool by_place; /* labels are places in the program */
     bool record;   /* fill spans */
@@ -99,20 +103,43 @@ static void chain(struct build *b, int gpu, int first, int last)
     b->tail[gpu] = last;
 }
 
+/* `task` begins when the host has issued it: `calls` launches after what it did before. */
+static void launched(struct build *b, int gpu, int task, int calls)
+{
+    if (b->o->launch_s <= 0)
+        return;
+    int label = b->by_place ? 2 * b->p->phase_count
+                            : label_of(b, "host launch", PASS_FORWARD, CLASS_SELECT, false);
+    int launch = play_work(b->g, gpu, PLAY_HOST, calls * b->o->launch_s, label);
+    if (b->host_tail[gpu] >= 0)
+        play_after(b->g, launch, b->host_tail[gpu]);
+    b->host_tail[gpu] = launch;
+    play_after(b->g, task, launch);
+}
+
 static void add_work(struct build *b, int gpu, enum play_lane lane, double seconds, int label)
 {
     int task = play_work(b->g, gpu, lane, seconds, label);
+    if (lane == PLAY_HOST)
+        b->host_tail[gpu] = task;
+    else
+        launched(b, gpu, task, 1);
     chain(b, gpu, task, task);
 }
 
 /* ---- rows and columns ---- */
 
+/* The ranks of `rank`'s row, column or tensor group, in order. */
 static int members_of(const struct build *b, enum phase_scope scope, int rank, int *ranks)
 {
-    int h = cp_head_rank(b->conf, rank), s = cp_seq_rank(b->conf, rank);
-    int n = scope == SCOPE_ROW ? b->conf->head_groups : b->conf->seq_groups;
+    int h = cp_head_rank(b->conf, rank), s = cp_seq_rank(b->conf, rank), g = b->conf->head_groups;
+    int n = scope == SCOPE_ROW      ? g
+            : scope == SCOPE_COLUMN ? b->conf->seq_groups
+                                    : cp_tensor(b->conf);
     for (int i = 0; i < n; i++)
-        ranks[i] = scope == SCOPE_ROW ? cp_rank_at(b->conf, i, s) : cp_rank_at(b->conf, h, i);
+        ranks[i] = scope == SCOPE_ROW      ? cp_rank_at(b->conf, h - h % g + i, s)
+                   : scope == SCOPE_COLUMN ? cp_rank_at(b->conf, h, i)
+                                           : rank - rank % n + i;
     return n;
 }
 
@@ -190,6 +217,41 @@ static double most_matrix(const double *v, int n)
     return most;
 }
 
+/* Members of each server when two levels are asked for and possible: several servers with as many
+ * members each, more than one, neighbours in the group; else 0. */
+static int level_of(const struct build *b, const struct members *m)
+{
+    int w = 1;
+    while (w < m->n && m->hosts[w] == m->hosts[0])
+        w++;
+    if (!b->o->two_level || w < 2 || w == m->n || m->n % w != 0)
+        return 0;
+    for (int i = 0; i < m->n; i++)
+        if (m->hosts[i] != m->hosts[i / w * w] ||
+            (i % w == 0 && i > 0 && m->hosts[i] == m->hosts[i - 1]))
+            return 0;
+    return w;
+}
+
+/* Rows that several GPUs of a server want go there once. */
+static struct coll_tasks add_groupcast(struct build *b, const struct cp_phase *p,
+                                       const struct members *m, int label)
+{
+    size_t n = (size_t)m->n;
+    double *need = ARENA_ARRAY(b->scratch, double, n *n),
+           *unions = ARENA_ARRAY(b->scratch, double, n *n);
+    const double *from = pick(b, p->from, m), *to = pick(b, p->to, m),
+                 *server = pick(b, p->server, m);
+    for (size_t i = 0; i < n * n; i++) {
+        need[i] = i / n == i % n ? 0 : from[i / n] * to[i % n];
+        unions[i] = i / n == i % n ? 0 : from[i / n] * server[i % n];
+    }
+    struct coll c = coll_groupcast(m->n, need, unions, m->hosts, b->scratch);
+    struct regime r =
+        regime(b, COLL_ALLTOALL, &c, m->hosts, most_product(from, to, m->n), p->calls);
+    return coll_add(b->g, &c, m->gpus, label, r.calls, r.extra_s, r.scale);
+}
+
 static int add_alltoall(struct build *b, const struct cp_phase *p, const struct members *m,
                         int label)
 {
@@ -219,11 +281,22 @@ static struct coll_tasks add_gather(struct build *b, const struct cp_phase *p,
                                     const struct members *m, int label)
 {
     const double *share = pick(b, p->from, m);
-    bool gather = p->kind == PHASE_ALLGATHER;
-    struct coll c = gather ? coll_allgather(m->n, share, m->hosts, b->scratch)
-                           : coll_reduce_scatter(m->n, share, m->hosts, b->scratch);
-    struct regime r = regime(b, gather ? COLL_ALL_GATHER : COLL_REDUCE_SCATTER, &c, m->hosts,
-                             (m->n - 1) * share[0], p->calls);
+    double sent = (m->n - 1) * share[0];
+    struct coll c;
+    enum coll_op op;
+    if (p->kind == PHASE_ALLGATHER) {
+        op = COLL_ALL_GATHER;
+        c = level_of(b, m) ? coll_allgather_levels(m->n, share, m->hosts, b->scratch)
+                           : coll_allgather(m->n, share, m->hosts, b->scratch);
+    } else if (p->kind == PHASE_REDUCESCATTER) {
+        op = COLL_REDUCE_SCATTER;
+        c = coll_reduce_scatter(m->n, share, m->hosts, b->scratch);
+    } else {
+        op = COLL_ALL_REDUCE;
+        sent *= 2;
+        c = coll_allreduce_ring(m->n, m->n * share[0], m->hosts, b->scratch);
+    }
+    struct regime r = regime(b, op, &c, m->hosts, sent, p->calls);
     return coll_add(b->g, &c, m->gpus, label, r.calls, r.extra_s, r.scale);
 }
 
@@ -243,8 +316,18 @@ static void add_ring(struct build *b, int place, const struct members *m, struct
     }
     struct coll shape = coll_shift(n, hops, m->hosts, b->scratch);
     struct regime w = regime(b, COLL_SEND_RECV, &shape, m->hosts, hops[0], p->calls);
+    int inner = level_of(b, m);
+    double outer = back ? p->to[m->ranks[0]] : p->from[m->ranks[0]];
+    outer *= w.scale;
+    if (inner) { /* hops stay inside the server, but for one that has the time of a whole inner ring
+                  */
+        struct coll near = coll_shift(inner, hops, m->hosts, b->scratch);
+        w = regime(b, COLL_SEND_RECV, &near, m->hosts, hops[0], p->calls);
+    }
     scaled(hops, n, w.scale);
     struct ring r = {.n = n,
+                     .inner = inner,
+                     .outer_bytes = outer,
                      .gpus = m->gpus,
                      .compute_s = compute,
                      .hop_bytes = hops,
@@ -254,6 +337,7 @@ static void add_ring(struct build *b, int place, const struct members *m, struct
                      .hop_phase = l.hops};
     ring_add(b->g, &r, begin, end, b->scratch);
     for (int i = 0; i < n; i++) {
+        launched(b, m->gpus[i], begin[i], 2 * n - 1); /* steps and hops */
         chain(b, m->gpus[i], begin[i], end[i]);
         span(b, place, m->ranks[i], begin[i], end[i]);
     }
@@ -274,11 +358,14 @@ static void add_group(struct build *b, int place, int rank, struct labels l)
     if (m.n < 2)
         return;
     struct coll_tasks t;
-    if (p->kind == PHASE_ALLTOALL)
+    if (p->kind == PHASE_ALLTOALL && p->server && level_of(b, &m))
+        t = add_groupcast(b, p, &m, l.own);
+    else if (p->kind == PHASE_ALLTOALL)
         t.first = t.last = add_alltoall(b, p, &m, l.own);
     else
         t = add_gather(b, p, &m, l.own);
     for (int i = 0; i < m.n; i++) {
+        launched(b, m.gpus[i], t.first + i, p->calls);
         chain(b, m.gpus[i], t.first + i, t.last + i);
         span(b, place, m.ranks[i], t.first + i, t.last + i);
         if (strcmp(p->name, "index exchange") == 0 && b->o->sync_s > 0)
@@ -286,16 +373,44 @@ static void add_group(struct build *b, int place, int rank, struct labels l)
     }
 }
 
+/* To the host behind the block's work; from there one block ahead, as soon as the backward of the
+ * last block begins, and the block waits for it. */
+static void add_copies(struct build *b, const struct cp_phase *p, int label)
+{
+    for (int r = 0; r < b->p->ranks; r++) {
+        int gpu = b->base + r, before = p->from ? b->tail[gpu] : b->begun_before[gpu];
+        int *stream = p->from ? &b->out_tail[gpu] : &b->in_tail[gpu];
+        int task = play_copy(b->g, gpu, p->from != NULL, p->from ? p->from[r] : p->to[r], label);
+        if (before >= 0)
+            play_after(b->g, task, before);
+        if (*stream >= 0)
+            play_after(b->g, task, *stream);
+        *stream = task;
+        if (p->from)
+            continue;
+        if (b->out_tail[gpu] >= 0)
+            play_after(b->g, task, b->out_tail[gpu]);
+        int mark = play_mark(b->g, gpu, label);
+        play_after(b->g, mark, task);
+        chain(b, gpu, mark, mark);
+    }
+}
+
 static void add_phase(struct build *b, int place)
 {
     const struct cp_phase *p = &b->p->phases[place];
     struct labels l = labels_of(b, place);
+    if (p->kind == PHASE_HOST) {
+        add_copies(b, p, l.own);
+        return;
+    }
     for (int r = 0; r < b->p->ranks; r++) {
         if (p->kind != PHASE_COMPUTE) {
             add_group(b, place, r, l);
         } else if (p->seconds[r] > 0) {
             int gpu = b->base + r;
-            add_work(b, gpu, p->cost == CLASS_COPY ? PLAY_HBM : PLAY_SM, p->seconds[r], l.own);
+            enum play_lane lane = p->host ? PLAY_HOST : p->cost == CLASS_COPY ? PLAY_HBM : PLAY_SM;
+            add_work(b, gpu, lane, p->seconds[r], l.own);
             span(b, place, r, b->tail[gpu], b->tail[gpu]);
         }
     }
@@ -306,10 +421,22 @@ static void add_passes(struct build *b, const struct cp_program *p, const struct
 {
     b->p = p;
     b->conf = conf;
+    for (int r = 0; r < p->ranks && !forward; r++) {
+        b->begun_before[b->base + r] = b->begun[b->base + r];
+        b->begun[b->base + r] = b->tail[b->base + r];
+    }
     for (int i = 0; i < p->phase_count; i++)
         if ((p->phases[i].pass == PASS_FORWARD) == forward)
             add_phase(b, i);
     arena_reset(b->scratch);
+}
+
+static int *minus_ones(struct arena *a, int count)
+{
+    int *v = ARENA_ARRAY(a, int, count);
+    for (int i = 0; i < count; i++)
+        v[i] = -1;
+    return v;
 }
 
 static struct build build_new(struct step *s, const struct hw_cluster *cluster,
@@ -322,10 +449,22 @@ static struct build build_new(struct step *s, const struct hw_cluster *cluster,
                       .o = o,
                       .a = a,
                       .scratch = arena_new(),
-                      .tail = ARENA_ARRAY(a, int, gpus)};
-    for (int i = 0; i < gpus; i++)
-        b.tail[i] = -1;
+                      .tail = minus_ones(a, gpus),
+                      .host_tail = minus_ones(a, gpus),
+                      .out_tail = minus_ones(a, gpus),
+                      .in_tail = minus_ones(a, gpus),
+                      .begun = minus_ones(a, gpus),
+                      .begun_before = minus_ones(a, gpus)};
     return b;
+}
+
+/* Does it copy to or from the host? Then the wires must have one. */
+static bool uses_host(const struct cp_program *p)
+{
+    for (int i = 0; i < p->phase_count; i++)
+        if (p->phases[i].kind == PHASE_HOST)
+            return true;
+    return false;
 }
 
 bool step_of_program(const struct cp_program *p, const struct cp_conf *conf,
@@ -335,7 +474,9 @@ bool step_of_program(const struct cp_program *p, const struct cp_conf *conf,
     struct hw_cluster used = *cluster;
     used.nodes = (p->ranks + used.gpus_per_node - 1) / used.gpus_per_node;
     struct build b = build_new(out, cluster, o, p->ranks, a);
-    out->topo = topo_of_cluster(&used, &o->fabric, a, err_at_name(cluster->name), e);
+    struct topo_fabric fabric = o->fabric;
+    fabric.host = uses_host(p);
+    out->topo = topo_of_cluster(&used, &fabric, a, err_at_name(cluster->name), e);
     b.by_place = b.record = true;
     b.p = p;
     out->ranks = p->ranks;
@@ -353,76 +494,71 @@ bool step_of_program(const struct cp_program *p, const struct cp_conf *conf,
 
 /* ---- the step around the blocks ---- */
 
-/* Weights and gradients between the GPUs that share them. Rings as in sim/coll.h: one for each
- * member of a server. */
-struct shards {
-    int ranks, per_server; /* of one sharding group; members of it in a server */
-    int gpus;              /* simulated */
-    bool folded;
+/* GPUs that exchange weights or gradients in a ring: `count` of them, every `stride`th. Rings as in
+ * sim/coll.h: one for each member of a server. */
+struct line {
+    int count, stride, per_server;
+    int gpus; /* simulated */
 };
 
-static struct shards shards_of(const struct plan *p, int gpus, bool folded)
+static struct line line_of(const struct build *b, int count, int stride)
 {
-    int n = p->memory.shard_ranks, w = p->c.cluster->gpus_per_node;
-    return (struct shards){n, n <= w ? n : n % w == 0 ? w : 1, gpus, folded};
+    int w = b->cluster->gpus_per_node / stride;
+    w = w > 1 ? w : 1;
+    return (struct line){count, stride, count <= w ? count : count % w == 0 ? w : 1, b->s->gpus};
 }
 
-/* The GPU that GPU i sends to in the next server of its group; i itself when that is its image. */
-static int next_server(const struct shards *s, int i)
+/* Members of a line that are simulated; those beyond are images of the first ones. */
+static int line_members(const struct line *l)
 {
-    int group = s->folded ? s->gpus : s->ranks, base = i / group * group;
-    return base + (i - base + s->per_server) % group;
+    int most = l->gpus / l->stride;
+    return l->count < most ? l->count : most > 0 ? most : 1;
 }
 
-static int next_near(const struct shards *s, int i)
+/* The latency and protocol of a ring over all members, simulated or not. */
+static struct regime line_regime(struct build *b, const struct line *l, enum coll_op op,
+                                 double sent)
 {
-    int base = i / s->per_server * s->per_server;
-    return base + (i - base + 1) % s->per_server;
-}
-
-/* The latency and protocol of a ring over all sharding ranks, simulated or not. */
-static struct regime shard_regime(struct build *b, const struct shards *s, enum coll_op op,
-                                  double sent)
-{
-    int *hosts = ARENA_ARRAY(b->scratch, int, s->ranks), far = s->ranks / s->per_server - 1;
-    for (int i = 0; i < s->ranks; i++)
-        hosts[i] = i / s->per_server;
-    struct coll shape = {.members = s->ranks,
+    int *hosts = ARENA_ARRAY(b->scratch, int, l->count), far = l->count / l->per_server - 1;
+    for (int i = 0; i < l->count; i++)
+        hosts[i] = i / l->per_server;
+    struct coll shape = {.members = l->count,
                          .stage_count = 1,
-                         .stage = {{.near_steps = s->ranks - 1 - far, .far_steps = far}}};
+                         .stage = {{.near_steps = l->count - 1 - far, .far_steps = far}}};
     return regime(b, op, &shape, hosts, sent, 1);
 }
 
-/* What GPU base + i sends in a ring exchange: `each` bytes, over NVLink and its NIC. */
-static int shard_messages(const struct shards *s, int base, int i, double each,
-                          struct play_message *m)
+/* What member i sends: `each` bytes, to its neighbour over NVLink and over its NIC to its place in
+ * the next server, or to the image of that. */
+static int line_messages(const struct line *l, int i, double each, struct play_message *m)
 {
-    int count = 0, w = s->per_server;
-    bool far = s->ranks > w;
+    int count = 0, w = l->per_server, n = line_members(l), base = i / w * w;
+    bool far = l->count > w;
     if (w > 1)
-        m[count++] = (struct play_message){i, next_near(s, base + i) - base,
-                                           far ? each * (w - 1) / w : each};
+        m[count++] =
+            (struct play_message){i, base + (i - base + 1) % w, far ? each * (w - 1) / w : each};
     if (far)
-        m[count++] = (struct play_message){i, next_server(s, base + i) - base, each / w};
+        m[count++] = (struct play_message){i, (i + w) % n, each / w};
     return count;
 }
 
-/* Adds one ring exchange of `bytes` (the whole, all shards together) for every sharding group; its
- * member tasks by GPU in task[]. */
-static void add_shard_ring(struct build *b, const struct shards *s, enum coll_op op, double bytes,
-                           int label, int *task)
+/* Adds a ring exchange in which every GPU sends `sent` bytes, for every line; its member tasks by
+ * GPU in task[]. */
+static void add_line_ring(struct build *b, const struct line *l, enum coll_op op, double sent,
+                          int label, int *task)
 {
-    int group = s->folded || s->ranks > s->gpus ? s->gpus : s->ranks;
-    double sent = bytes * (s->ranks - 1) / s->ranks;
-    struct regime r = shard_regime(b, s, op, sent);
-    for (int base = 0; base < s->gpus; base += group) {
-        struct play_message *m = ARENA_ARRAY(b->scratch, struct play_message, 2 * group);
-        int *gpus = ARENA_ARRAY(b->scratch, int, group), count = 0;
-        for (int i = 0; i < group; i++) {
-            gpus[i] = base + i;
-            count += shard_messages(s, base, i, sent * r.scale, m + count);
+    int n = line_members(l);
+    struct regime r = line_regime(b, l, op, sent);
+    for (int first = 0; first < l->gpus; first++) {
+        if (first / l->stride % n != 0)
+            continue;
+        struct play_message *m = ARENA_ARRAY(b->scratch, struct play_message, 2 * n);
+        int *gpus = ARENA_ARRAY(b->scratch, int, n), count = 0;
+        for (int i = 0; i < n; i++) {
+            gpus[i] = first + i * l->stride;
+            count += line_messages(l, i, sent * r.scale, m + count);
         }
-        struct play_exchange x = {.members = group,
+        struct play_exchange x = {.members = n,
                                   .gpus = gpus,
                                   .phase = label,
                                   .together = true,
@@ -430,22 +566,29 @@ static void add_shard_ring(struct build *b, const struct shards *s, enum coll_op
                                   .extra_s = r.extra_s,
                                   .messages = m,
                                   .message_count = count};
-        int first = play_exchange(b->g, &x);
-        for (int i = 0; i < group; i++)
-            task[base + i] = first + i;
+        int tasks = play_exchange(b->g, &x);
+        for (int i = 0; i < n; i++)
+            task[gpus[i]] = tasks + i;
     }
+}
+
+/* Sent by each member when `bytes` are shared out over n, gathered or scattered in a ring. */
+static double ring_sent(double bytes, int n)
+{
+    return bytes * (n - 1) / n;
 }
 
 struct weights { /* FSDP's two streams */
     const struct plan *p;
-    struct shards shards;
-    double gather_bytes, scatter_bytes; /* of one block */
+    struct line shards;                 /* GPUs that share the weights of a tensor rank */
+    struct line between;                /* those that hold the same shard (HSDP) */
+    double gather_bytes, scatter_bytes; /* of one block's weights on a tensor rank */
     int unit;                           /* blocks */
     int *gathered, *scattered;          /* [gpu]: last of each stream, -1 none */
     int *old_tail,
         *older_tail; /* [gpu]: where the last units' compute ended: two units may be gathered */
     int *task;
-    int gather_label[2], scatter_label;
+    int gather_label[2], scatter_label, between_label;
 };
 
 static void link_stream(struct build *b, int *last, const int *task, const int *also)
@@ -463,10 +606,11 @@ static void link_stream(struct build *b, int *last, const int *task, const int *
  * is done with its own. */
 static void gather_weights(struct build *b, struct weights *w, int blocks, bool back)
 {
-    if (w->p->memory.sharding != SHARD_FSDP || w->shards.ranks < 2)
+    if (w->p->memory.sharding != SHARD_FSDP || w->shards.count < 2)
         return;
-    add_shard_ring(b, &w->shards, COLL_ALL_GATHER, w->gather_bytes * blocks, w->gather_label[back],
-                   w->task);
+    add_line_ring(b, &w->shards, COLL_ALL_GATHER,
+                  ring_sent(w->gather_bytes * blocks, w->shards.count), w->gather_label[back],
+                  w->task);
     link_stream(b, w->gathered, w->task, w->older_tail);
     for (int i = 0; i < b->s->gpus; i++) {
         int mark = play_mark(b->g, i, w->gather_label[back]);
@@ -482,14 +626,22 @@ static void unit_done(struct build *b, struct weights *w)
         w->old_tail[i] = b->tail[i];
 }
 
+/* Inside the sharding groups, then each shard between the groups. */
 static void scatter_gradients(struct build *b, struct weights *w, int blocks)
 {
-    if (w->shards.ranks < 2)
-        return;
     double times = w->p->memory.sharding == SHARD_DDP ? 2 : 1; /* all-reduce: scatter and gather */
-    add_shard_ring(b, &w->shards, COLL_REDUCE_SCATTER, times * w->scatter_bytes * blocks,
-                   w->scatter_label, w->task);
-    link_stream(b, w->scattered, w->task, b->tail);
+    double bytes = w->scatter_bytes * blocks;
+    if (w->shards.count > 1) {
+        add_line_ring(b, &w->shards, COLL_REDUCE_SCATTER, times * ring_sent(bytes, w->shards.count),
+                      w->scatter_label, w->task);
+        link_stream(b, w->scattered, w->task, b->tail);
+    }
+    if (w->between.count > 1) {
+        add_line_ring(b, &w->between, COLL_ALL_REDUCE,
+                      2 * ring_sent(bytes / w->shards.count, w->between.count), w->between_label,
+                      w->task);
+        link_stream(b, w->scattered, w->task, b->tail);
+    }
 }
 
 static void finish_training(struct build *b, struct weights *w)
@@ -503,26 +655,24 @@ static void finish_training(struct build *b, struct weights *w)
     }
     if (w->p->memory.sharding == SHARD_ZERO1 ||
         w->p->memory.sharding == SHARD_ZERO2) { /* updated weights go out */
-        add_shard_ring(b, &w->shards, COLL_ALL_GATHER, w->gather_bytes * w->p->block_count,
-                       w->gather_label[0], w->task);
+        if (w->shards.count < 2)
+            return;
+        add_line_ring(b, &w->shards, COLL_ALL_GATHER,
+                      ring_sent(w->gather_bytes * w->p->block_count, w->shards.count),
+                      w->gather_label[0], w->task);
         link_stream(b, w->gathered, w->task, b->tail);
     }
 }
 
-static int *minus_ones(struct arena *a, int count)
-{
-    int *v = ARENA_ARRAY(a, int, count);
-    for (int i = 0; i < count; i++)
-        v[i] = -1;
-    return v;
-}
-
 static struct weights weights_new(struct build *b, const struct plan *p)
 {
-    double params = dit_block_params(p->c.model);
+    int tensor = p->tensor > 1 ? p->tensor : 1, shards = p->memory.shard_ranks;
+    int groups = p->phase == PLAN_STEP && !p->c.options.inference ? p->gpus / tensor / shards : 1;
+    double params = dit_block_params(p->c.model) / tensor;
     int n = b->s->gpus, unit = p->memory.fsdp_units > 0 ? p->memory.fsdp_units : p->block_count;
     struct weights w = {.p = p,
-                        .shards = shards_of(p, n, b->s->folded > 1),
+                        .shards = line_of(b, shards, tensor),
+                        .between = line_of(b, groups, shards * tensor),
                         .gather_bytes = 2 * params,
                         .unit = unit,
                         .scatter_bytes = (p->c.options.grad_fp32 ? 4 : 2) * params,
@@ -535,6 +685,8 @@ static struct weights weights_new(struct build *b, const struct plan *p)
     if (!p->c.options.inference) {
         w.gather_label[1] = label_of(b, "weights all-gather", PASS_RECOMPUTE, CLASS_FSDP, true);
         w.scatter_label = label_of(b, "gradients reduce-scatter", PASS_BACKWARD, CLASS_FSDP, true);
+        if (groups > 1)
+            w.between_label = label_of(b, "gradients all-reduce", PASS_BACKWARD, CLASS_FSDP, true);
     }
     return w;
 }
@@ -542,7 +694,7 @@ static struct weights weights_new(struct build *b, const struct plan *p)
 static void add_block(struct build *b, const struct plan *p, const struct cp_program *programs,
                       int block, bool forward)
 {
-    for (b->base = 0; b->base < b->s->gpus; b->base += p->cp)
+    for (b->base = 0; b->base < b->s->gpus; b->base += plan_ranks(p))
         add_passes(b, &programs[block], &p->blocks[block].conf, forward);
 }
 
@@ -579,10 +731,11 @@ static void add_backward(struct build *b, const struct plan *p, const struct cp_
 static int unit_gpus(const struct plan *p, const struct sim_options *o, bool all,
                      const struct topo *topo)
 {
-    int w = p->c.cluster->gpus_per_node, unit = p->cp < w ? w : p->cp;
+    int w = p->c.cluster->gpus_per_node, ranks = plan_ranks(p), unit = ranks < w ? w : ranks;
+    int sharing = p->memory.shard_ranks * (p->tensor > 1 ? p->tensor : 1);
     bool ideal = o->fabric.leaf_nodes == 0 && !o->fabric.rails && !topo;
-    bool fits = unit % w == 0 && unit % p->cp == 0 && p->gpus % unit == 0;
-    bool shared_alike = p->memory.shard_ranks == p->gpus || p->memory.shard_ranks <= w;
+    bool fits = unit % w == 0 && unit % ranks == 0 && p->gpus % unit == 0;
+    bool shared_alike = sharing == p->gpus || (sharing <= w && w % sharing == 0);
     return !all && ideal && fits && shared_alike && unit < p->gpus ? unit : p->gpus;
 }
 
@@ -607,10 +760,21 @@ bool step_of_plan(const struct plan *p, const struct sim_options *o, int runs, b
         used.nodes = unit > used.gpus_per_node ? unit / used.gpus_per_node : 2;
     struct build b = build_new(out, p->c.cluster, o, unit, a);
     out->folded = p->gpus / unit;
-    out->topo = topo ? topo : topo_of_cluster(&used, &o->fabric, a, at, e);
     struct cp_program *programs = ARENA_ARRAY(a, struct cp_program, p->block_count);
-    for (int i = 0; i < p->block_count; i++)
-        programs[i] = cp_program_of(&p->c, i, &p->blocks[i].conf, a);
+    struct topo_fabric fabric = o->fabric;
+    struct cp_case c = p->c;
+    c.server_unions = o->two_level;
+    for (int i = 0; i < p->block_count; i++) {
+        programs[i] = cp_program_of(&c, i, &p->blocks[i].conf, a);
+        fabric.host |= uses_host(&programs[i]);
+    }
+    out->topo = topo ? topo : topo_of_cluster(&used, &fabric, a, at, e);
+    if (topo && fabric.host && !topo_has_host(topo)) {
+        arena_free(b.scratch);
+        return err_set(e, ERR_INPUT, at,
+                       "no CPU in the topology to offload to; want one, or a plan with --offload "
+                       "none");
+    }
     struct weights w = weights_new(&b, p);
     for (int k = 0; k < (p->c.options.inference ? runs : 1); k++)
         add_forward(&b, p, programs, &w);

@@ -17,9 +17,15 @@ struct sim_options {
     double sm_share; /* of the SMs, taken by a running collective (NCCL: 4 to 24 of 132) */
     bool comm_waits; /* kernels fill the GPU: collectives begin only between them */
     double sync_s;   /* host reads the counts of an index exchange before it can post the gather */
+    double launch_s; /* host time to issue what one phase, or one collective call, takes on the GPU;
+                      * the host runs ahead of the GPU until it must wait for it (a sync) */
     const struct prof_net *net; /* calibrated collectives instead of the cluster's own profile */
     bool nccl;    /* NCCL's protocols instead of a profile; neither: the preset (sim/regime.h) */
     double merge; /* net_merge; 0 is exact */
+    /* Between servers in two levels: all-gathers by place, then inside; rings of rings; rows that
+     * several GPUs of a server want travel there once and are copied on over NVLink (sim/coll.h).
+     */
+    bool two_level;
 };
 struct sim_options sim_options_default(void); /* ideal fabric, 8 of 132 SMs, 15 us sync, exact */
 
@@ -81,6 +87,10 @@ struct step_report {
     int bottleneck;          /* label with the most critical time */
 };
 struct step_report step_report(const struct step *s, const struct play_result *r, struct arena *a);
+
+/* All edges that carried anything, in the topology's order; `count` of them, in `a`. */
+const struct step_link *step_links(const struct step *s, const struct play_result *r, int *count,
+                                   struct arena *a);
 
 /* Many runs with jitter, in parallel with OpenMP; seconds[run] does not depend on the threads.
  * False if a run fails. */

@@ -112,7 +112,7 @@ static int by_start(const void *x, const void *y)
     return a->task - b->task;
 }
 
-/* Tracks of all tasks, exchanges in order of their begin. */
+/* Tracks of all tasks, exchanges and copies in order of their begin. */
 static int *tracks_of(struct writer *w, struct arena *a)
 {
     int n = play_tasks(w->s->graph), count = 0, *track = ARENA_ARRAY(a, int, n);
@@ -120,7 +120,7 @@ static int *tracks_of(struct writer *w, struct arena *a)
     for (int i = 0; i < n; i++) {
         const struct play_task *t = play_task(w->s->graph, i);
         track[i] = t->lane;
-        if (t->kind == PLAY_MEMBER && t->gpu < w->gpus)
+        if ((t->kind == PLAY_MEMBER || t->kind == PLAY_COPY) && t->gpu < w->gpus)
             starts[count++] = (struct start){w->r->begin_at[i], i};
     }
     qsort(starts, (size_t)count, sizeof *starts, by_start);

@@ -186,6 +186,42 @@ static void add_leaves(struct build *b)
     }
 }
 
+static double pcie_rate(const struct hw_cluster *c)
+{
+    return c->pcie_bytes_per_s > 0 ? c->pcie_bytes_per_s : c->nic.bytes_per_s * c->nic.efficiency;
+}
+
+static int add_nic(struct build *b, int host, int k)
+{
+    int nic;
+    name_add(b, TOPO_NIC, host, "nic", k, &nic);
+    topo_join(b->t, nic, b->leaf[host * b->nics + k], b->c->nic.bytes_per_s * b->c->nic.efficiency,
+              0);
+    return nic;
+}
+
+/* The CPU, below it a PCIe switch for each NIC, below that the NIC and the GPUs that share it: the
+ * links of GPUs carry what they send through the NIC and to the host. */
+static void add_host(struct build *b, int host, const int *gpu)
+{
+    const struct hw_cluster *c = b->c;
+    int cpu, pci = -1, nic;
+    name_add(b, TOPO_CPU, host, "cpu", 0, &cpu);
+    for (int l = 0; l < c->gpus_per_node; l++) {
+        if (l % c->gpus_per_nic == 0) {
+            int k = l / c->gpus_per_nic;
+            name_add(b, TOPO_PCI, host, "pci", k, &pci);
+            topo_join(b->t, pci, cpu, pcie_rate(c), 0);
+            if (b->nics > 0) {
+                nic = add_nic(b, host, k);
+                topo_edge(b->t, pci, nic, pcie_rate(c), c->nic.latency_s);
+                topo_edge(b->t, nic, pci, pcie_rate(c), 0);
+            }
+        }
+        topo_join(b->t, gpu[l], pci, pcie_rate(c), 0);
+    }
+}
+
 static void add_server(struct build *b, int host)
 {
     const struct hw_cluster *c = b->c;
@@ -200,16 +236,17 @@ static void add_server(struct build *b, int host)
             topo_edge(b->t, nvswitch, gpu[l], rate, 0);
         }
     }
-    double rate = c->nic.bytes_per_s * c->nic.efficiency;
+    if (b->f.host) {
+        add_host(b, host, gpu);
+        return;
+    }
     for (int k = 0; k < b->nics; k++) {
-        name_add(b, TOPO_NIC, host, "nic", k, &nic);
+        nic = add_nic(b, host, k);
         for (int l = k * c->gpus_per_nic; l < c->gpus_per_node && l < (k + 1) * c->gpus_per_nic;
              l++) {
-            double pcie = c->pcie_bytes_per_s > 0 ? c->pcie_bytes_per_s : rate;
-            topo_edge(b->t, gpu[l], nic, pcie, c->nic.latency_s);
-            topo_edge(b->t, nic, gpu[l], pcie, 0);
+            topo_edge(b->t, gpu[l], nic, pcie_rate(c), c->nic.latency_s);
+            topo_edge(b->t, nic, gpu[l], pcie_rate(c), 0);
         }
-        topo_join(b->t, nic, b->leaf[host * b->nics + k], rate, 0);
     }
 }
 
@@ -259,9 +296,12 @@ enum {
 struct wire {
     const struct topo *t;
     struct net *net;
+    int *link_of;      /* [edge]: link of the net; the edges of a row of them share one */
+    double *rate;      /* [edge] bytes/s, as set last */
     int **next;        /* [destination GPU][node]: edge to take, -1 none; made when first used */
     int *routes;       /* [from * gpus + to]: net route + 1, or 0 */
     int *loops;        /* [gpu]: net route + 1, or 0 */
+    int *hosts;        /* [2 * gpu + to host]: net route + 1, or 0 */
     sim_time *latency; /* by net route */
     size_t latency_room;
     int *hops, *order; /* scratch of one tree */
@@ -276,16 +316,61 @@ static void *zeroed(size_t count, size_t size)
     return p;
 }
 
+/* The only edge out of a NIC's node that does not lead back to where `edge` came from; -1: more or
+ * none, or not a NIC. What comes in over `edge` all goes on over it: the two are one link, the
+ * slower. */
+static int only_way_on(const struct topo *t, const int *out_start, const int *out_edges, int edge)
+{
+    int v = t->edges[edge].to, on = -1, back = 0;
+    if (t->nodes[v].kind != TOPO_NIC || t->in_start[v + 1] - t->in_start[v] != 2)
+        return -1;
+    for (int k = out_start[v]; k < out_start[v + 1]; k++) {
+        if (t->edges[out_edges[k]].to == t->edges[edge].from)
+            back++;
+        else
+            on = on < 0 ? out_edges[k] : t->edge_count;
+    }
+    return back == 1 && on < t->edge_count ? on : -1;
+}
+
+static void links_make(struct wire *w)
+{
+    const struct topo *t = w->t;
+    int *start = zeroed((size_t)t->node_count + 2, sizeof *start),
+        *out = zeroed((size_t)t->edge_count, sizeof *out);
+    for (int i = 0; i < t->edge_count; i++) {
+        start[t->edges[i].from + 2]++;
+        w->link_of[i] = -1;
+        w->rate[i] = t->edges[i].bytes_per_s;
+    }
+    for (int v = 0; v < t->node_count; v++)
+        start[v + 2] += start[v + 1];
+    for (int i = 0; i < t->edge_count; i++)
+        out[start[t->edges[i].from + 1]++] = i;
+    for (int i = 0; i < t->edge_count; i++) {
+        int on = only_way_on(t, start, out, i);
+        if (on >= 0)
+            w->link_of[on] = w->link_of[i] = net_link(w->net, fmin(w->rate[i], w->rate[on]));
+    }
+    for (int i = 0; i < t->edge_count; i++)
+        if (w->link_of[i] < 0)
+            w->link_of[i] = net_link(w->net, w->rate[i]);
+    free(start);
+    free(out);
+}
+
 struct wire *wire_new(const struct topo *t)
 {
     struct wire *w = zeroed(1, sizeof *w);
     w->t = t;
     w->net = net_new();
-    for (int i = 0; i < t->edge_count; i++)
-        net_link(w->net, t->edges[i].bytes_per_s);
+    w->link_of = zeroed((size_t)t->edge_count, sizeof *w->link_of);
+    w->rate = zeroed((size_t)t->edge_count, sizeof *w->rate);
+    links_make(w);
     w->next = zeroed((size_t)t->gpu_count, sizeof *w->next);
     w->routes = zeroed((size_t)t->gpu_count * (size_t)t->gpu_count, sizeof *w->routes);
     w->loops = zeroed((size_t)t->gpu_count, sizeof *w->loops);
+    w->hosts = zeroed(2 * (size_t)t->gpu_count, sizeof *w->hosts);
     w->hops = zeroed((size_t)t->node_count, sizeof *w->hops);
     w->order = zeroed((size_t)t->node_count, sizeof *w->order);
     w->width = zeroed((size_t)t->node_count, sizeof *w->width);
@@ -298,7 +383,8 @@ void wire_free(struct wire *w)
         return;
     for (int g = 0; g < w->t->gpu_count; g++)
         free(w->next[g]);
-    void *blocks[] = {w->next, w->routes, w->loops, w->latency, w->hops, w->order, w->width};
+    void *blocks[] = {w->link_of, w->rate,    w->next, w->routes, w->loops,
+                      w->hosts,   w->latency, w->hops, w->order,  w->width};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         free(blocks[i]);
     net_free(w->net);
@@ -308,6 +394,28 @@ void wire_free(struct wire *w)
 struct net *wire_net(struct wire *w)
 {
     return w->net;
+}
+
+void wire_rate_set(struct wire *w, sim_time now, int edge, double bytes_per_s)
+{
+    int link = w->link_of[edge];
+    w->rate[edge] = bytes_per_s;
+    for (int i = 0; i < w->t->edge_count; i++)
+        if (w->link_of[i] == link)
+            bytes_per_s = fmin(bytes_per_s, w->rate[i]);
+    net_link_set(w->net, now, link, bytes_per_s);
+}
+
+double wire_carried(const struct wire *w, int edge)
+{
+    return net_carried(w->net, w->link_of[edge]);
+}
+
+double wire_load(const struct wire *w, int edge)
+{
+    int link = w->link_of[edge];
+    return w->rate[edge] > 0 ? net_load(w->net, link) * net_link_rate(w->net, link) / w->rate[edge]
+                             : 0;
 }
 
 struct pick { /* of a node: the edges that lead nearer by the widest way */
@@ -393,18 +501,30 @@ static int *tree_make(struct wire *w, int to_gpu)
     return next;
 }
 
-static int walk(struct wire *w, int from_gpu, int to_gpu, int *edges)
+static const int *tree_of(struct wire *w, int to_gpu)
 {
     if (!w->next[to_gpu])
         w->next[to_gpu] = tree_make(w, to_gpu);
-    int count = 0, v = w->t->gpus[from_gpu];
+    return w->next[to_gpu];
+}
+
+/* From any node of its tree to a GPU. */
+static int walk_node(struct wire *w, int v, int to_gpu, int *edges)
+{
+    const int *next = tree_of(w, to_gpu);
+    int count = 0;
     while (v != w->t->gpus[to_gpu]) {
-        int edge = w->next[to_gpu][v];
+        int edge = next[v];
         assert(edge >= 0 && count < ROUTE_MOST); /* topo_finish saw that all GPUs are connected */
         edges[count++] = edge;
         v = w->t->edges[edge].to;
     }
     return count;
+}
+
+static int walk(struct wire *w, int from_gpu, int to_gpu, int *edges)
+{
+    return walk_node(w, w->t->gpus[from_gpu], to_gpu, edges);
 }
 
 /* The sender's neighbour on the rail of `to`: the GPU of its own server whose route there ends at
@@ -434,12 +554,18 @@ static int full_walk(struct wire *w, int from_gpu, int to_gpu, int *edges)
     return count + walk(w, via, to_gpu, edges + count);
 }
 
-static int route_add(struct wire *w, const int *edges, int count)
+/* `edges` become links. */
+static int route_add(struct wire *w, int *edges, int count)
 {
-    int route = net_route(w->net, edges, count);
     double sum = 0;
-    for (int i = 0; i < count; i++)
+    int used = 0;
+    for (int i = 0; i < count; i++) {
+        int link = w->link_of[edges[i]];
         sum += w->t->edges[edges[i]].latency_s;
+        if (used == 0 || edges[used - 1] != link)
+            edges[used++] = link;
+    }
+    int route = net_route(w->net, edges, used);
     w->latency = sim_grow(w->latency, (size_t)route + 1, &w->latency_room, sizeof *w->latency);
     w->latency[route] = sim_time_of(sum);
     return route;
@@ -477,6 +603,62 @@ int wire_loop(struct wire *w, int gpu, sim_time *latency)
     if (latency)
         *latency = w->latency[w->loops[gpu] - 1];
     return w->loops[gpu] - 1;
+}
+
+/* The same way back. False where a link goes one way only. */
+static bool turn_round(const struct topo *t, int *edges, int count)
+{
+    for (int i = 0; i < count; i++) {
+        const struct topo_edge *g = &t->edges[edges[i]];
+        int back = -1;
+        for (int k = t->in_start[g->from]; k < t->in_start[g->from + 1]; k++)
+            if (t->edges[t->in_edges[k]].from == g->to)
+                back = t->in_edges[k];
+        if (back < 0)
+            return false;
+        edges[i] = back;
+    }
+    for (int i = 0; i < count / 2; i++) {
+        int edge = edges[i];
+        edges[i] = edges[count - 1 - i];
+        edges[count - 1 - i] = edge;
+    }
+    return true;
+}
+
+int wire_host(struct wire *w, int gpu, bool to_host)
+{
+    const struct topo *t = w->t;
+    int *slot = &w->hosts[2 * gpu + to_host], edges[ROUTE_MOST], least = 0, near = -1;
+    for (int v = 0; *slot == 0 && v < t->node_count; v++) {
+        if (t->nodes[v].kind != TOPO_CPU || t->nodes[v].host != t->nodes[t->gpus[gpu]].host ||
+            !tree_of(w, gpu) || w->next[gpu][v] < 0)
+            continue;
+        int count = walk_node(w, v, gpu, edges);
+        if (near < 0 || count < least) {
+            near = v;
+            least = count;
+        }
+    }
+    if (*slot == 0 && near < 0)
+        return -1;
+    if (*slot == 0) {
+        int count = walk_node(w, near, gpu, edges);
+        if (to_host && !turn_round(t, edges, count))
+            return -1;
+        *slot = route_add(w, edges, count) + 1;
+    }
+    return *slot - 1;
+}
+
+bool topo_has_host(const struct topo *t)
+{
+    struct wire *w = wire_new(t);
+    bool all = true;
+    for (int g = 0; g < t->gpu_count && all; g++)
+        all = wire_host(w, g, true) >= 0 && wire_host(w, g, false) >= 0;
+    wire_free(w);
+    return all;
 }
 
 int wire_edges(struct wire *w, int from_gpu, int to_gpu, int *edges, int room)

@@ -50,6 +50,8 @@ struct topo_fabric {
                      */
     bool rails;     /* NIC k of every server hangs on leaf k (rail-optimised) */
     bool pxn;
+    bool host;  /* with the host's memory: each GPU (and its NIC) under a PCIe switch, one for the
+                 * GPUs of  a NIC, and those under the CPU */
     int spines; /* uplinks of a leaf, chosen by destination; 0 counts as 1 */
     double
         oversubscription; /* NIC bandwidth below a leaf over its uplink bandwidth; 0 counts as 1 */
@@ -60,7 +62,8 @@ struct topo_fabric {
 struct topo *topo_of_cluster(const struct hw_cluster *c, const struct topo_fabric *f,
                              struct arena *a, struct err_at at, struct err *e);
 
-/* A network over a topology: link i of the net is edge i; routes are found when first used. The
+/* A network over a topology. Edges that always carry the same traffic, such as those of a NIC of
+ * one GPU, are one link of the net, the slowest of them. Routes are found when first used: the
  * route is the one of fewest edges, then of the widest narrowest edge, then spread by destination;
  * it passes through no third GPU (but see pxn). One thread at a time; a topology may be shared by
  * many. */
@@ -70,6 +73,12 @@ struct wire *wire_new(const struct topo *t);
 void wire_free(struct wire *w); /* accepts NULL */
 struct net *wire_net(struct wire *w);
 
+/* Of an edge of the topology: a new rate (0: down), bytes carried, the share of its rate in use
+ * (net_load). */
+void wire_rate_set(struct wire *w, sim_time now, int edge, double bytes_per_s);
+double wire_carried(const struct wire *w, int edge);
+double wire_load(const struct wire *w, int edge);
+
 /* The route from GPU to another GPU, for net_flow; the latency of its edges is added up in
  * *latency. */
 int wire_route(struct wire *w, int from_gpu, int to_gpu, sim_time *latency);
@@ -78,6 +87,10 @@ int wire_route(struct wire *w, int from_gpu, int to_gpu, sim_time *latency);
  * through its own ports and in through its own ports. For traffic between replicas of which only
  * one is simulated. */
 int wire_loop(struct wire *w, int gpu, sim_time *latency);
+
+/* The route between a GPU and the nearest CPU of its server; -1 when there is none. */
+int wire_host(struct wire *w, int gpu, bool to_host);
+bool topo_has_host(const struct topo *t); /* every GPU has both */
 
 /* The edges of wire_route's route, for reports; count returned, at most `room` written. */
 int wire_edges(struct wire *w, int from_gpu, int to_gpu, int *edges, int room);

@@ -341,7 +341,8 @@ static bool attention_round(const struct points *pts, const struct leave *l, con
             continue;
         struct point named = *q;
         named.kernel = mask_name(q->attention.causal);
-        add(out, protocol, group ? group : arena_printf(a, "%g heads", q->attention.heads), &named,
+        add(out, protocol,
+            group ? group : arena_printf(a, "%s %g", named.kernel, q->attention.keys), &named,
             class, prof_attention(&p, &q->attention).time.value_s);
     }
     return true;
@@ -423,8 +424,8 @@ static bool attention_all(const struct accuracy_tables *t, struct residuals *out
     const struct points *pts = &t->attention;
     struct leave role = {.gpu = "h100_sxm", .by_role = true},
                  beyond = {.gpu = "h100_sxm", .beyond = true, .value = 8192};
-    bool ok = attention_round(pts, &role, "attention: test rows from calib rows", PROF_POINT,
-                              NULL, out, a, e) &&
+    bool ok = attention_round(pts, &role, "attention: test rows from calib rows", PROF_POINT, NULL,
+                              out, a, e) &&
               attention_round(pts, &beyond, "attention: beyond 8K tokens from below", PROF_OUTSIDE,
                               NULL, out, a, e);
     for (int i = 0; ok && i < 4; i++)
@@ -448,11 +449,29 @@ static bool gemm_round(const struct points *pts, const struct leave *l, const ch
     return true;
 }
 
+/* Long rows one by one: what other shapes of the same grid may expect. */
+static bool gemm_rows(const struct points *pts, struct residuals *out, struct arena *a,
+                      struct err *e)
+{
+    for (int i = 0; i < pts->count; i++) {
+        const struct point *p = &pts->point[i];
+        if (strcmp(p->gpu, "h100_sxm") || p->time_s < 1e-3)
+            continue;
+        struct leave l = {.gpu = "h100_sxm", .by_row = true, .row = p};
+        if (!gemm_round(pts, &l, "gemm: one row left out", PROF_POINT, arena_printf(a, "row %d", i),
+                        out, a, e))
+            return false;
+    }
+    return true;
+}
+
 static bool gemm_all(const struct points *pts, struct residuals *out, struct arena *a,
                      struct err *e)
 {
     struct leave role = {.gpu = "h100_sxm", .by_role = true};
     if (!gemm_round(pts, &role, "gemm: test rows from calib rows", PROF_POINT, "test", out, a, e))
+        return false;
+    if (!gemm_rows(pts, out, a, e))
         return false;
     double *values = ARENA_ARRAY(a, double, pts->count + 1);
     int n = 0;
@@ -514,18 +533,41 @@ bool accuracy_run(const struct accuracy_tables *t, struct residuals *out, struct
 
 /* ---- summary ---- */
 
-/* 90% half-width of the protocol's residuals of one size class, without one group. */
+/* |ln| of the residuals that are not of this one's group, of its size class or of both. Returns how
+ * many; *groups: of how many groups. */
+static int of_others(const struct residual *const *v, int n, const struct residual *but, bool all,
+                     double *out, int *groups)
+{
+    int count = 0;
+    *groups = 0;
+    for (int i = 0; i < n; i++) {
+        if ((!all && v[i]->large != but->large) || !strcmp(v[i]->group, but->group))
+            continue;
+        bool seen = false;
+        for (int k = 0; k < i && !seen; k++)
+            seen = (all || v[k]->large == but->large) && !strcmp(v[k]->group, v[i]->group);
+        *groups += !seen;
+        out[count++] = fabs(residual_log(v[i]));
+    }
+    return count;
+}
+
+/* Fewer residuals than this have no 90% quantile: its conformal rank lies beyond the last. */
+enum { QUANTILE_NEEDS = 9 };
+
+/* 90% half-width of the protocol's residuals of one size class (of both where one has too few),
+ * without one group. One other group says nothing of how groups differ: twice its width, an
+ * assumption. */
 static double others_half(const struct residual *const *v, int n, const struct residual *but,
                           double *scratch)
 {
-    int count = 0;
-    for (int i = 0; i < n; i++)
-        if (v[i]->large == but->large && strcmp(v[i]->group, but->group))
-            scratch[count++] = fabs(residual_log(v[i]));
-    return quantile(scratch, count, 0.9);
+    int groups, count = of_others(v, n, but, false, scratch, &groups);
+    if (count < QUANTILE_NEEDS)
+        count = of_others(v, n, but, true, scratch, &groups);
+    return quantile(scratch, count, 0.9) * (groups == 1 ? 2 : 1);
 }
 
-static double coverage(const struct residual *const *v, int n, struct arena *scratch)
+static double coverage(const struct residual *const *v, int n, int *judged, struct arena *scratch)
 {
     int inside = 0, asked = 0;
     double *room = ARENA_ARRAY(scratch, double, n + 1);
@@ -536,6 +578,7 @@ static double coverage(const struct residual *const *v, int n, struct arena *scr
             inside += fabs(residual_log(v[i])) <= half;
         }
     }
+    *judged = asked;
     return asked ? (double)inside / asked : NAN;
 }
 
@@ -557,7 +600,7 @@ struct accuracy_line accuracy_of(const struct residuals *r, const char *protocol
     }
     line.mape /= fmax(line.count, 1);
     line.bias /= fmax(line.count, 1);
-    line.coverage = coverage(v, line.count, scratch);
+    line.coverage = coverage(v, line.count, &line.judged, scratch);
     line.p95 = quantile(off, line.count, 0.95);
     return line;
 }

@@ -28,8 +28,9 @@ struct accuracy_line {
     const char *protocol;
     int count;
     double mape, p95, bias; /* of |predicted / measured - 1|; mean of predicted / measured - 1 */
-    double coverage; /* share within the 90 % interval made of the other groups' residuals; NaN with
-                        one group */
+    int judged;      /* rows that have an interval */
+    double coverage; /* share of them within the 90 % interval made of the other groups' residuals,
+                        twice as wide where there is one other group only; NaN with none */
 };
 struct accuracy_line accuracy_of(const struct residuals *r, const char *protocol, const char *what,
                                  double from_x, bool large_only, struct arena *scratch);

@@ -67,6 +67,11 @@ static int by_value(const void *x, const void *y)
     return a < b ? -1 : a > b;
 }
 
+static double now_s(const struct bench *b)
+{
+    return b->o->cpu_clock ? comm_cpu_s() : comm_now_s();
+}
+
 /* Median seconds of `repeats` calls after one for warming up; negative on failure. */
 typedef bool call(struct bench *b, const void *what);
 
@@ -76,10 +81,10 @@ static double median_s(struct bench *b, call *f, const void *what)
     double *t = malloc((size_t)n * sizeof *t), median = -1;
     bool ok = t && b->e->code == ERR_NONE;
     for (int i = -1; ok && i < n; i++) {
-        double start = comm_now_s();
+        double start = now_s(b);
         ok = f(b, what) && b->b->wait(b->e);
         if (i >= 0)
-            t[i] = comm_now_s() - start;
+            t[i] = now_s(b) - start;
     }
     if (ok) {
         qsort(t, (size_t)n, sizeof *t, by_value);
@@ -277,21 +282,17 @@ static bool time_collective(struct comm *c, struct bench *b, int op, int64_t byt
 {
     int n = b->o->repeats;
     for (int i = -1; i < n; i++) {
-        double all[256], t;
+        double t, most;
         if (!comm_barrier(c, e))
             return false;
-        t = comm_now_s();
+        t = now_s(b);
         if (!one_collective(c, op, bytes, room[0], room[1], room[2], parts, e))
             return false;
-        t = comm_now_s() - t;
-        for (int r = 0; r < c->size; r++)
-            parts[r] = sizeof t, parts[c->size + r] = r * (int64_t)sizeof t;
-        if (!comm_allgatherv(c, &t, sizeof t, (struct comm_parts){all, parts, parts + c->size}, e))
+        t = now_s(b) - t;
+        if (!comm_largest(c, t, &most, e))
             return false;
-        for (int r = 0; r < c->size; r++)
-            t = all[r] > t ? all[r] : t;
         if (i >= 0)
-            times[i] = t;
+            times[i] = most;
     }
     qsort(times, (size_t)n, sizeof *times, by_value);
     if (c->rank == 0)
@@ -338,7 +339,8 @@ static bool bench_collective(struct bench *b)
     if (!mpi || !rank || strcmp(rank, "0") == 0)
         fputs("gpu,op,n_gpus,size_bytes,lat_us\n", b->out);
     struct comm_options c = {.ranks = mpi && size ? atoi(size) : b->o->ranks,
-                             .timeout_s = b->o->timeout_s};
+                             .timeout_s = b->o->timeout_s,
+                             .sleeps = b->o->cpu_clock || run_takes_turns(b->o->ranks)};
     return comm->run(&c, collectives_main, b, b->e);
 }
 
@@ -349,7 +351,7 @@ static bool machine_main(struct comm *c, void *arg, struct err *e)
     struct bench *b = arg;
     struct machine m;
     run_share_cores(c);
-    return machine_measure(c, b->b, b->o->repeats, &m, e) &&
+    return machine_measure(c, b->b, b->o->repeats, b->o->cpu_clock, &m, e) &&
            (c->rank != 0 || machine_write(&m, b->b, b->o->out, e));
 }
 
@@ -365,7 +367,8 @@ static bool bench_machine(struct bench *b)
                        "want a prefix: PREFIX-kernels.yaml and PREFIX-cluster.yaml are written");
     bool mpi = strcmp(comm->name, "mpi") == 0;
     struct comm_options c = {.ranks = mpi && size ? atoi(size) : b->o->ranks,
-                             .timeout_s = b->o->timeout_s};
+                             .timeout_s = b->o->timeout_s,
+                             .sleeps = b->o->cpu_clock || run_takes_turns(b->o->ranks)};
     return comm->run(&c, machine_main, b, b->e);
 }
 

@@ -13,6 +13,7 @@ struct bench_options {
     const char *comm, *backend; /* NULL: the default */
     int ranks, repeats;
     double timeout_s;
+    bool cpu_clock; /* CPU time of each rank, not the wall's: validate/exec.h */
 };
 
 bool bench_run(const struct bench_options *o, struct prov *prov, struct arena *a, struct err *e);

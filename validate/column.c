@@ -202,8 +202,9 @@ static int64_t requested_bytes(const struct exec *x, int s)
     return x->mine->kv_count * shard_words(x, x->l.seq_rank) * 4;
 }
 
-/* Bits of wanted rows to their owners; lists of rows to give. */
-static bool exchange_requests(struct exec *x, double *sent, double *received, struct err *e)
+/* Bits of wanted rows to their owners. */
+static bool exchange_requests(struct exec *x, double *sent, double *received,
+                              struct comm_parts *arrived, struct err *e)
 {
     struct comm_parts out = x->col.out, in = x->col.in;
     out.data = x->col.request_out, in.data = x->col.request_in;
@@ -211,6 +212,7 @@ static bool exchange_requests(struct exec *x, double *sent, double *received, st
         ARENA_ARRAY(x->scratch, struct kern_copy, x->mine->kv_count * x->l.seq_groups);
     *sent = (double)set_parts(x, &out, request_bytes, false);
     *received = (double)set_parts(x, &in, requested_bytes, false);
+    *arrived = in;
     int n = 0;
     for (int s = 0; s < x->l.seq_groups; s++)
         for (int kv = 0; kv < x->mine->kv_count && s != x->l.seq_rank; kv++) {
@@ -222,8 +224,12 @@ static bool exchange_requests(struct exec *x, double *sent, double *received, st
                                         bytes,
                                         bytes};
         }
-    if (!x->b->copy(c, n, e) || !comm_alltoallv(x->column, out, in, e))
-        return false;
+    return x->b->copy(c, n, e) && comm_alltoallv(x->column, out, in, e);
+}
+
+/* Lists of rows to give. */
+static bool list_requested(struct exec *x, struct comm_parts in, struct err *e)
+{
     int me = x->l.seq_rank;
     int64_t words = shard_words(x, me);
     for (int s = 0; s < x->l.seq_groups; s++)
@@ -252,12 +258,21 @@ static bool remap_pieces(struct exec *x, struct err *e)
     return x->b->remap(r, x->mine->piece_count, e);
 }
 
+/* The work on bitmaps has rows of its own: the model prices the message only. */
 bool column_index(struct exec *x, struct err *e)
 {
+    static const char work[] = "unite selections";
     double sent, received;
-    return exec_meet(x, "index exchange", x->column, e) && unite(x, e) && count_wanted(x, e) &&
-           exchange_requests(x, &sent, &received, e) && remap_pieces(x, e) &&
-           exec_end(x, PASS_FORWARD, CLASS_COLLECTIVE, sent, received, 0, e);
+    struct comm_parts arrived;
+    exec_begin(x, work);
+    if (!unite(x, e) || !count_wanted(x, e) || !exec_end(x, PASS_FORWARD, CLASS_COPY, 0, 0, 0, e) ||
+        !exec_meet(x, "index exchange", x->column, e) ||
+        !exchange_requests(x, &sent, &received, &arrived, e) ||
+        !exec_end(x, PASS_FORWARD, CLASS_COLLECTIVE, sent, received, 0, e))
+        return false;
+    exec_begin(x, work);
+    return list_requested(x, arrived, e) && remap_pieces(x, e) &&
+           exec_end(x, PASS_FORWARD, CLASS_COPY, 0, 0, 0, e);
 }
 
 /* ---- rows of K and V to who wants them ---- */
@@ -588,71 +603,120 @@ static enum cost_class ring_class(const struct exec *x)
     return x->c.conf.sparse ? CLASS_ATTENTION_SPARSE : CLASS_ATTENTION_DENSE;
 }
 
+/* Each step's block travels on while it is attended to. */
+static bool ring_forward_step(struct exec *x, int k, char *here, char *next, struct err *e)
+{
+    int n = x->l.seq_groups;
+    bool last = k + 1 == n;
+    struct kern_attention a;
+    struct comm_hop *hop =
+        last ? NULL : comm_shift_begin(x->column, here, next, padded_bytes(x, 0), e);
+    bool ok = (last || hop) && ring_heads(x, (x->l.seq_rank - k + n) % n, here, &a, e) &&
+              ring_step(x, &a, k == 0, e);
+    return comm_shift_end(hop, e) && ok;
+}
+
 bool ring_forward(struct exec *x, enum cp_pass pass, struct err *e)
 {
     int n = x->l.seq_groups;
-    void *here = x->col.send, *next = x->col.receive;
-    int64_t bytes = padded_bytes(x, 0);
-    struct kern_attention a;
+    char *here = x->col.send, *next = x->col.receive;
     if (!exec_meet(x, "attention", x->column, e) || !ring_start(x, here, e))
         return false;
     for (int k = 0; k < n; k++) {
-        if (!ring_heads(x, (x->l.seq_rank - k + n) % n, here, &a, e) ||
-            !ring_step(x, &a, k == 0, e))
+        if (!ring_forward_step(x, k, here, next, e))
             return false;
-        if (k + 1 < n && !comm_shift(x->column, here, next, bytes, e))
-            return false;
-        void *was = here;
+        char *was = here;
         here = next, next = was;
     }
     for (int i = 0; i < x->mine->piece_count; i++)
         if (!x->b->to_bf16(x->piece_o[i], x->o32[i], x->heads[i].q_rows * x->c.head_dim, e))
             return false;
-    double moved = (double)(bytes * (n - 1));
+    double moved = (double)(padded_bytes(x, 0) * (n - 1));
     return exec_end(x, pass, ring_class(x), moved, moved, exec_pairs(x), e);
 }
 
-/* Gradients travel with their shard and are home after n hops; as bf16 if so chosen. */
-static bool shift_gradients(struct exec *x, float *here, float *next, struct err *e)
+/* ---- ring, backward ----
+ * A message is [KV of a block | its gradients so far, as fp32 or bf16]. At step k a rank sends on
+ * the KV at hand and the gradients of the block before, whose turn here is over, while it computes
+ * its own part for the block at hand; what arrives is the sum so far of that very block. Gradients
+ * are home after n hops, the last of which has nothing to hide beneath. */
+
+static float *own_part(struct exec *x)
 {
-    int64_t count = padded_bytes(x, 0) / 2;
-    if (grad_width(x) == 4)
-        return comm_shift(x->column, here, next, count * 4, e);
-    uint16_t *out = (uint16_t *)(void *)next, *in = (uint16_t *)(void *)here;
-    return x->b->to_bf16(out, here, count, e) && comm_shift(x->column, out, in, count * 2, e) &&
-           x->b->to_fp32(next, in, count, e);
+    return x->col.scratch;
 }
 
-/* KV takes the lower halves of the message buffers, gradients one of their own. */
+/* Own part + what arrived at `sum` -> `sum`, in the form in which gradients travel. */
+static bool add_own_part(struct exec *x, char *sum, bool arrived, struct err *e)
+{
+    int64_t count = padded_bytes(x, 0) / 2;
+    float *wide = grad_width(x) == 4 ? (float *)(void *)sum : own_part(x) + count;
+    struct kern_scatter add = {
+        .src = own_part(x), .dst = wide, .count = count / x->c.head_dim, .width = x->c.head_dim};
+    uint16_t *half = (uint16_t *)(void *)sum;
+    bool ok = true;
+    if (!arrived)
+        ok = x->b->clear(wide, (size_t)count * 4, e);
+    else if (grad_width(x) != 4)
+        ok = x->b->to_fp32(wide, half, count, e);
+    ok = ok && x->b->scatter_add(&add, 1, e);
+    return ok && (grad_width(x) == 4 || x->b->to_bf16(half, wide, count, e));
+}
+
+static bool compute_own_part(struct exec *x, int k, char *here, struct err *e)
+{
+    int n = x->l.seq_groups;
+    struct kern_attention a;
+    if (!x->b->clear(own_part(x), (size_t)padded_bytes(x, 0) * 2, e) ||
+        !ring_heads(x, (x->l.seq_rank - k + n) % n, here, &a, e))
+        return false;
+    for (int i = 0; i < x->mine->piece_count; i++) {
+        x->heads[i].dk = full_block(x, own_part(x), x->mine->pieces[i].kv, 0);
+        x->heads[i].dv = full_block(x, own_part(x), x->mine->pieces[i].kv, 1);
+    }
+    return x->b->backward(&a, e);
+}
+
+static bool ring_backward_step(struct exec *x, int k, char *here, char *next, struct err *e)
+{
+    int64_t kv = padded_bytes(x, 0), grads = kv / 2 * grad_width(x);
+    bool first = k == 0, last = k + 1 == x->l.seq_groups;
+    int64_t begin = last ? kv : 0, end = first ? kv : kv + grads;
+    struct comm_hop *hop = comm_shift_begin(x->column, here + begin, next + begin, end - begin, e);
+    bool ok = hop && compute_own_part(x, k, here, e);
+    return comm_shift_end(hop, e) && ok && add_own_part(x, next + kv, !first, e);
+}
+
+/* The sum at `message`, as fp32. */
+static float *ring_sum(struct exec *x, char *message, struct err *e)
+{
+    float *wide = own_part(x);
+    if (grad_width(x) == 4)
+        return (float *)(void *)message;
+    return x->b->to_fp32(wide, (uint16_t *)(void *)message, padded_bytes(x, 0) / 2, e) ? wide
+                                                                                       : NULL;
+}
+
 bool ring_backward(struct exec *x, struct err *e)
 {
-    int n = x->l.seq_groups, me = x->l.seq_rank;
-    int64_t bytes = padded_bytes(x, 0);
-    char *here = x->col.send, *next = here + bytes;
-    float *grad = x->col.scratch, *grad_next = x->col.receive;
-    struct kern_attention a;
-    if (!exec_meet(x, "attention backward", x->column, e) || !ring_start(x, here, e) ||
-        !x->b->clear(grad, (size_t)bytes * 2, e))
+    int n = x->l.seq_groups;
+    int64_t kv = padded_bytes(x, 0), grads = kv / 2 * grad_width(x);
+    char *here = x->col.send, *next = x->col.receive;
+    if (!exec_meet(x, "attention backward", x->column, e) || !ring_start(x, here, e))
         return false;
     for (int k = 0; k < n; k++) {
-        if (!ring_heads(x, (me - k + n) % n, here, &a, e))
-            return false;
-        for (int i = 0; i < x->mine->piece_count; i++) {
-            x->heads[i].dk = full_block(x, grad, x->mine->pieces[i].kv, 0);
-            x->heads[i].dv = full_block(x, grad, x->mine->pieces[i].kv, 1);
-        }
-        if (!x->b->backward(&a, e) || (k + 1 < n && !comm_shift(x->column, here, next, bytes, e)) ||
-            !shift_gradients(x, grad, grad_next, e))
+        if (!ring_backward_step(x, k, here, next, e))
             return false;
         char *was = here;
-        float *was_grad = grad;
         here = next, next = was;
-        grad = grad_next, grad_next = was_grad;
     }
+    if (!comm_shift(x->column, here + kv, next + kv, grads, e))
+        return false;
+    float *sum = ring_sum(x, next + kv, e);
     struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count);
-    int copies = block_copies(x, (char *)grad, (void **)x->dk, (void **)x->dv, 0, x->shard,
+    int copies = block_copies(x, (char *)sum, (void **)x->dk, (void **)x->dv, 0, x->shard,
                               x->c.head_dim * 4, false, c);
-    double moved = (double)(bytes * (n - 1)) + (double)(bytes / 2 * grad_width(x) * n);
-    return x->b->copy(c, copies, e) &&
+    double moved = (double)(kv * (n - 1)) + (double)(grads * n);
+    return sum && x->b->copy(c, copies, e) &&
            exec_end(x, PASS_BACKWARD, ring_class(x), moved, moved, exec_pairs(x), e);
 }

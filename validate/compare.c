@@ -218,15 +218,15 @@ bool compare_files(const char *plan, const char *rows, struct arena *a, struct c
                    struct err *e)
 {
     struct run_result r;
-    uint64_t signature;
-    int ranks;
+    struct rows_head head;
     const struct plan *p = plan_read(plan, a, e);
-    if (!p || !rows_read(rows, a, &r, &signature, &ranks, e))
+    if (!p || !rows_read(rows, a, &r, &head, e))
         return false;
-    if (!compare_run(p, &r, signature, a, out, e)) {
+    if (!compare_run(p, &r, head.signature, a, out, e)) {
         err_prefix(e, "%s", rows);
         return false;
     }
+    out->head = head;
     return true;
 }
 
@@ -248,8 +248,19 @@ static void add_row(struct table *t, int block, const char *pass, const char *ph
     table_str(t, *error ? error : NULL);
 }
 
+void compare_turns(const struct comparison *c, FILE *out)
+{
+    const struct rows_head *h = &c->head;
+    if (rows_take_turns(h))
+        fprintf(out,
+                "%d ranks of %d %s took turns on %d cores: a time holds other ranks' work too, "
+                "which no prediction knows. Not judged by a tolerance.\n",
+                h->ranks_here, h->threads, h->threads == 1 ? "thread" : "threads", h->cores);
+}
+
 void compare_words(const struct comparison *c, FILE *out)
 {
+    compare_turns(c, out);
     for (int i = 0; i < c->block_count; i++) {
         const struct compare_block *k = &c->blocks[i];
         double off = k->measured_s / k->predicted_s - 1;
@@ -307,7 +318,7 @@ bool compare_judge(const struct comparison *c, double tolerance, struct err *e)
     if (c->impossible)
         return err_set(e, ERR_TOLERANCE, err_at_name("compare"),
                        "faster than the plan's hardware allows: %d of the phases", c->impossible);
-    if (worst && !(most <= tolerance))
+    if (worst && !(most <= tolerance) && !rows_take_turns(&c->head))
         return err_set(e, ERR_TOLERANCE, err_at_name("compare"),
                        "block %d is off by %.0f%%, allowed %.0f%%", worst->block, 100 * most,
                        100 * tolerance);
@@ -320,5 +331,7 @@ bool compare_print(const struct comparison *c, double tolerance, enum table_form
     table_print(compare_table(c, a), format, out);
     if (format == TABLE_TEXT)
         compare_words(c, out);
+    else
+        compare_turns(c, stderr);
     return compare_judge(c, tolerance, e);
 }

@@ -32,6 +32,7 @@ struct comparison {
     int phase_count, block_count, impossible;
     const struct compare_phase *phases;
     const struct compare_block *blocks;
+    struct rows_head head; /* of the rows; zero from compare_run */
 };
 
 /* ERR_INPUT when the rows are of another plan, of blocks that it has not, or have no complete
@@ -46,14 +47,18 @@ bool compare_files(const char *plan, const char *rows, struct arena *a, struct c
 /* A line for each phase and each whole block. */
 struct table *compare_table(const struct comparison *c, struct arena *a);
 
-/* In sentences: how far each block is off, what explains it, what cannot be. */
+/* Says so if ranks took turns on cores: their times hold each other's work, which no prediction
+ * knows. */
+void compare_turns(const struct comparison *c, FILE *out);
+
+/* In sentences: how far each block is off, what explains it, what cannot be; compare_turns. */
 void compare_words(const struct comparison *c, FILE *out);
 
-/* ERR_TOLERANCE if a whole block is off by more than `tolerance` (0.25: 25%; infinity never fails)
- * or something is faster than the hardware allows. */
+/* ERR_TOLERANCE if a whole block is off by more than `tolerance` (0.25: 25%; infinity never fails),
+ * unless ranks took turns, or something is faster than the hardware allows. */
 bool compare_judge(const struct comparison *c, double tolerance, struct err *e);
 
-/* All three; the sentences with TABLE_TEXT only. */
+/* All three; the sentences with TABLE_TEXT only, compare_turns always (else to stderr). */
 bool compare_print(const struct comparison *c, double tolerance, enum table_format format,
                    FILE *out, struct arena *a, struct err *e);
 

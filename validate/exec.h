@@ -21,6 +21,9 @@ struct exec_case {
     const double *keep; /* [heads]; sparse dispatch: round(keep * tokens) keys, at least 1 */
     struct cp_options options;
     uint64_t seed;
+    /* A rank's clock is the CPU time of its thread, as if it had a core of its own; an exchange
+     * begins at the latest of its members' clocks. For machines whose cores are shared. */
+    bool cpu_clock;
 };
 
 /* One phase of one rank as measured. */

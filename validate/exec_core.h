@@ -64,6 +64,7 @@ struct exec {
     struct exec_row rows[EXEC_ROWS_MOST];
     int row_count;
     double begun, waited;
+    double clock; /* cpu_clock: the rank's time since exec_once began */
 };
 
 /* Memory of the backend that lives as long as x; NULL with *e set on failure. */

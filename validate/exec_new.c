@@ -60,6 +60,9 @@ static bool check(const struct exec_case *c, int ranks, struct err *e)
     struct err_at at = err_at_name("plan");
     if (!cp_conf_check(&c->conf, ranks, c->heads, at, e))
         return false;
+    if (cp_strategies[c->conf.strategy].permutes)
+        return err_set(e, ERR_INPUT, at, "%s moves blocks between ranks, which cannot be run here",
+                       cp_strategies[c->conf.strategy].name);
     if (c->kv_heads < 1 || c->heads % c->kv_heads != 0)
         return err_set(e, ERR_INPUT, at, "%d KV heads do not divide %d heads", c->kv_heads,
                        c->heads);

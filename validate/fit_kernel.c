@@ -279,7 +279,10 @@ static bool sparse_line(const struct fit_view *v, bool backward, struct prof_spa
             *held = fmin(*held, v->pts->point[i].keys_held);
     for (int i = 0; i < v->pts->count && s.n < 512; i++) {
         const struct point *p = &v->pts->point[i];
-        if (!sparse_row(v, p, PART_SPARSE, backward) || (!backward && p->keys_held > *held))
+        if (!sparse_row(v, p, PART_SPARSE, backward))
+            continue;
+        out->longest = fmax(out->longest, p->keys_held);
+        if (!backward && p->keys_held > *held)
             continue;
         s.x[s.n] = p->pairs / p->rows;
         s.y[s.n] = p->time_s / p->rows;
@@ -323,10 +326,10 @@ static double cache_slope(const struct fit_view *v, const struct prof_sparse *k,
     int n = 0;
     for (int i = 0; i < v->pts->count; i++) {
         const struct point *p = &v->pts->point[i];
-        double over = p->keys_held * p->attention.head_dim * 4.0 / k->cache_bytes - 1;
-        if (!sparse_row(v, p, PART_SPARSE, false) || p->keys_held <= held || over <= 0)
+        double missed = 1 - k->cache_bytes / (p->keys_held * p->attention.head_dim * 4.0);
+        if (!sparse_row(v, p, PART_SPARSE, false) || p->keys_held <= held || !(missed > 0))
             continue;
-        sum += ((p->time_s - k->row_s[0] * p->rows) / (k->pair_s[0] * p->pairs) - 1) / over;
+        sum += ((p->time_s - k->row_s[0] * p->rows) / (k->pair_s[0] * p->pairs) - 1) / missed;
         n++;
     }
     return n ? fmax(sum / n, 0) : 0;

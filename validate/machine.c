@@ -15,6 +15,7 @@ struct lab {
     struct comm *world;
     const struct kern_backend *b;
     int repeats;
+    bool cpu_clock;
     struct err *e;
     void *memory[BUFFERS];
     int count;
@@ -51,17 +52,9 @@ static uint16_t *take_numbers(struct lab *l, int64_t count, uint64_t index)
 
 /* ---- all ranks do the same at the same time; the slowest counts ---- */
 
-static bool slowest(struct comm *c, double *t, struct err *e)
+static double now_s(const struct lab *l)
 {
-    double all[256];
-    int64_t parts[2][256];
-    for (int r = 0; r < c->size; r++)
-        parts[0][r] = sizeof *t, parts[1][r] = r * (int64_t)sizeof *t;
-    if (!comm_allgatherv(c, t, sizeof *t, (struct comm_parts){all, parts[0], parts[1]}, e))
-        return false;
-    for (int r = 0; r < c->size; r++)
-        *t = all[r] > *t ? all[r] : *t;
-    return true;
+    return l->cpu_clock ? comm_cpu_s() : comm_now_s();
 }
 
 static int by_value(const void *x, const void *y)
@@ -76,20 +69,20 @@ typedef bool work(struct lab *l, const void *what);
 static double seconds(struct lab *l, const char *phase, work *f, const void *what)
 {
     enum { MOST = 64 };
-    double t[MOST], one;
+    double t[MOST], one, most;
     int n = l->repeats < MOST ? l->repeats : MOST;
     comm_phase(l->world, phase);
     for (int i = -1; i < n; i++) {
         if (l->e->code != ERR_NONE || !comm_barrier(l->world, l->e))
             return 0;
-        one = comm_now_s();
+        one = now_s(l);
         if (!f(l, what) || !l->b->wait(l->e))
             return 0;
-        one = comm_now_s() - one;
-        if (!slowest(l->world, &one, l->e))
+        one = now_s(l) - one;
+        if (!comm_largest(l->world, one, &most, l->e))
             return 0;
         if (i >= 0)
-            t[i] = one;
+            t[i] = most;
     }
     qsort(t, (size_t)n, sizeof *t, by_value);
     return t[n / 2];
@@ -237,10 +230,10 @@ static void measure_messages(struct lab *l, struct machine *m)
     m->latency_s = m->latency_s > 1e-7 ? m->latency_s : 1e-7;
 }
 
-bool machine_measure(struct comm *world, const struct kern_backend *b, int repeats,
+bool machine_measure(struct comm *world, const struct kern_backend *b, int repeats, bool cpu_clock,
                      struct machine *out, struct err *e)
 {
-    struct lab l = {.world = world, .b = b, .repeats = repeats, .e = e};
+    struct lab l = {.world = world, .b = b, .repeats = repeats, .cpu_clock = cpu_clock, .e = e};
     struct machine m = {.ranks = world->size};
     if (world->size > 256)
         return comm_fail(world, e, "%d ranks, want at most 256", world->size);

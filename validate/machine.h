@@ -19,8 +19,8 @@ struct machine {
     double latency_s, link_bytes_per_s; /* of an all-to-all call; of what a rank sends */
 };
 
-/* On all ranks; the same result everywhere. */
-bool machine_measure(struct comm *world, const struct kern_backend *b, int repeats,
+/* On all ranks; the same result everywhere. cpu_clock: the ranks' CPU time, not the wall's. */
+bool machine_measure(struct comm *world, const struct kern_backend *b, int repeats, bool cpu_clock,
                      struct machine *out, struct err *e);
 
 /* Writes PREFIX-kernels.yaml and PREFIX-cluster.yaml. */

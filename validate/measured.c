@@ -1,10 +1,11 @@
 #include "validate/measured.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "base/outfile.h"
 #include "model/plan.h"
 #include "validate/rows.h"
 
@@ -20,6 +21,9 @@ const char *const measured_names[MEASURED_KINDS] = {"dense attention forward",
 struct point { /* seconds = per_call * calls + per_unit * units */
     double calls, units, seconds;
     int fold; /* one for each block of each run: its points leave the fit together */
+    const char *rows;
+    const struct run_row *row;   /* the first of its phase */
+    double fitted_s, left_out_s; /* by the fit, and by one without the fold (NaN: none) */
 };
 
 struct list {
@@ -31,7 +35,9 @@ struct measured {
     struct arena *a;
     const struct plan *first;
     struct list list[MEASURED_KINDS];
-    int folds;
+    int folds, took_turns;
+    const char *rows; /* the file at hand and its phase at hand */
+    const struct run_row *row;
 };
 
 struct measured *measured_new(struct arena *a)
@@ -54,7 +60,12 @@ static void add_point(struct measured *m, enum measured_kind kind, double calls,
             memcpy(more, l->points, (size_t)l->count * sizeof *more);
         l->points = more;
     }
-    l->points[l->count++] = (struct point){calls, units, seconds, m->folds};
+    l->points[l->count++] = (struct point){.calls = calls,
+                                           .units = units,
+                                           .seconds = seconds,
+                                           .fold = m->folds,
+                                           .rows = m->rows,
+                                           .row = m->row};
 }
 
 /* ---- rows to points ---- */
@@ -110,7 +121,7 @@ static double query_rows(const struct plan *p, const struct run_row *row, struct
 static void add_phase(struct measured *m, const struct plan *p, const struct run_result *r,
                       int first)
 {
-    const struct run_row *row = &r->rows[first];
+    const struct run_row *row = m->row = &r->rows[first];
     double work, moved, seconds = median_of(r, first, &work, &moved, m->a),
                         scale = p->c.model->head_dim / 128.0;
     int backward = row->pass == PASS_BACKWARD;
@@ -152,28 +163,73 @@ static bool first_of_phase(const struct run_result *r, int i)
     return x->repeat == 0;
 }
 
+static bool add_rows(struct measured *m, const struct plan *p, const struct run_result *r,
+                     const struct rows_head *head, const char *rows, struct err *e)
+{
+    m->first = m->first ? m->first : p;
+    m->took_turns += rows_take_turns(head);
+    m->rows = rows;
+    for (int i = 0; i < r->row_count; i++) {
+        const struct run_row *x = &r->rows[i];
+        if (x->block >= p->block_count || x->rank >= p->cp)
+            return err_set(e, ERR_INPUT, err_at_name(rows),
+                           "block %d, rank %d: the plan has %d blocks on %d ranks", x->block,
+                           x->rank, p->block_count, p->cp);
+        if (i == 0 || x->block != r->rows[i - 1].block)
+            m->folds++;
+        if (first_of_phase(r, i))
+            add_phase(m, p, r, i);
+    }
+    return true;
+}
+
 bool measured_add(struct measured *m, const char *plan, const char *rows, struct err *e)
 {
     struct run_result r;
-    uint64_t signature;
-    int ranks;
+    struct rows_head head;
     const struct plan *p = plan_read(plan, m->a, e);
-    if (!p || !rows_read(rows, m->a, &r, &signature, &ranks, e))
+    if (!p || !rows_read(rows, m->a, &r, &head, e))
         return false;
-    if (signature != plan_signature(p))
+    if (head.signature != plan_signature(p))
         return err_set(e, ERR_INPUT, err_at_name(rows), "measured with another plan than %s", plan);
-    m->first = m->first ? m->first : p;
-    for (int i = 0; i < r.row_count; i++) {
-        if (r.rows[i].block >= p->block_count || r.rows[i].rank >= p->cp)
-            return err_set(e, ERR_INPUT, err_at_name(rows),
-                           "block %d, rank %d: the plan has %d blocks on %d ranks", r.rows[i].block,
-                           r.rows[i].rank, p->block_count, p->cp);
-        if (i == 0 || r.rows[i].block != r.rows[i - 1].block)
-            m->folds++;
-        if (first_of_phase(&r, i))
-            add_phase(m, p, &r, i);
+    return add_rows(m, p, &r, &head, rows, e);
+}
+
+/* The plan that the rows name, from here or from their own folder; NULL if it is in neither. */
+static const char *named_plan(const char *rows, const char *name, struct arena *a)
+{
+    const char *slash = strrchr(rows, '/');
+    if (!name || access(name, R_OK) == 0 || !slash)
+        return name && access(name, R_OK) == 0 ? name : NULL;
+    const char *beside = arena_printf(a, "%.*s/%s", (int)(slash - rows), rows, name);
+    return access(beside, R_OK) == 0 ? beside : NULL;
+}
+
+bool measured_add_rows(struct measured *m, const char *const *plans, const char *rows,
+                       const char **plan, struct err *e)
+{
+    struct run_result r;
+    struct rows_head head;
+    const struct plan *p = NULL;
+    if (!rows_read(rows, m->a, &r, &head, e))
+        return false;
+    for (*plan = NULL; plans && *plans && !*plan; plans++) {
+        if (!(p = plan_read(*plans, m->a, e)))
+            return false;
+        *plan = plan_signature(p) == head.signature ? *plans : NULL;
     }
-    return true;
+    const char *named = *plan ? NULL : named_plan(rows, head.plan, m->a);
+    if (named) {
+        if (!(p = plan_read(named, m->a, e)))
+            return false;
+        *plan = plan_signature(p) == head.signature ? named : NULL;
+    }
+    if (!*plan)
+        return err_set(e, ERR_INPUT, err_at_name(rows),
+                       "measured with %s of signature %016" PRIx64 ", which is not %s: want --plan",
+                       head.plan ? head.plan : "a plan", head.signature,
+                       named ? "that file now" : "there");
+    return add_rows(m, p, &r, &head, rows, e);
 }
 
 /* ---- fits ---- */
@@ -203,23 +259,38 @@ static bool fit_line(const struct list *l, int fold, double *per_call, double *p
     return n > 0;
 }
 
+static double middle(double *values, int n)
+{
+    qsort(values, (size_t)n, sizeof *values, by_value);
+    return n ? values[n / 2] : (double)NAN;
+}
+
 static void solve_line(const struct measured *m, enum measured_kind kind,
                        struct measured_line *line)
 {
     const struct list *l = &m->list[kind];
-    double *off = ARENA_ARRAY(m->a, double, l->count + 1), a, b;
+    double *off = ARENA_ARRAY(m->a, double, l->count + 1), a = 0, b = 0;
     int n = 0;
-    *line = (struct measured_line){
-        .points = l->count, .left_out_median = (double)NAN, .left_out_worst = (double)NAN};
+    bool others = false; /* than the fold */
+    *line = (struct measured_line){.points = l->count, .left_out_worst = (double)NAN};
     fit_line(l, -1, &line->per_call, &line->per_unit);
-    for (int i = 0; i < l->count; i++)
-        if (fit_line(l, l->points[i].fold, &a, &b))
-            off[n++] =
-                fabs((a * l->points[i].calls + b * l->points[i].units) / l->points[i].seconds - 1);
-    if (n == 0)
-        return;
-    qsort(off, (size_t)n, sizeof *off, by_value);
-    line->left_out_median = off[n / 2], line->left_out_worst = off[n - 1];
+    for (int i = 0; i < l->count; i++) {
+        struct point *p = &l->points[i];
+        p->fitted_s = line->per_call * p->calls + line->per_unit * p->units;
+        off[i] = fabs(p->fitted_s / p->seconds - 1);
+    }
+    line->error_median = middle(off, l->count);
+    for (int i = 0; i < l->count; i++) {
+        struct point *p = &l->points[i];
+        if (i == 0 || p->fold != l->points[i - 1].fold)
+            others = fit_line(l, p->fold, &a, &b);
+        p->left_out_s = others ? a * p->calls + b * p->units : (double)NAN;
+        if (others)
+            off[n++] = fabs(p->left_out_s / p->seconds - 1);
+    }
+    line->left_out_median = middle(off, n);
+    if (n)
+        line->left_out_worst = off[n - 1];
 }
 
 /* Shares are of the first plan's hardware; where that turns out too small it is raised, so that no
@@ -240,6 +311,11 @@ static void apply(const struct measured_line *line, struct kern_profile *k, stru
     peak = forward > 0 && 1 / forward > peak ? 1 / forward : peak;
     peak = backward > 0 && 1 / backward > peak ? 1 / backward : peak;
     c->gpu.bf16_flop_per_s = peak;
+    if (forward > 0 || backward > 0) /* what was measured rules, no curve of other runs */
+        k->dense.curve = (struct kern_curve){0};
+    if (l[MEASURED_SPARSE_FORWARD].points || l[MEASURED_SPARSE_BACKWARD].points ||
+        l[MEASURED_SELECT].points)
+        k->sparse.curve = (struct kern_curve){0};
     k->dense.forward_share = forward > 0 ? 1 / forward / peak : k->dense.forward_share;
     k->dense.backward_share = backward > 0 ? 1 / backward / peak : k->dense.backward_share;
     if (l[MEASURED_SPARSE_FORWARD].points)
@@ -270,6 +346,7 @@ bool measured_solve(const struct measured *m, struct measured_fit *fit, struct e
         return err_set(e, ERR_INPUT, err_at_name("calibrate"), "no measured phases");
     fit->kernels = *m->first->c.kernels;
     fit->cluster = *m->first->c.cluster;
+    fit->took_turns = m->took_turns;
     fit->kernels.name = fit->cluster.name = "measured";
     fit->kernels.source = fit->cluster.source = "fitted to rows of shardwise-run";
     for (int i = 0; i < MEASURED_KINDS; i++)
@@ -299,27 +376,55 @@ struct plan_eval measured_eval(const struct measured_fit *fit)
     return (struct plan_eval){.name = "measured", .data = fit, .block = measured_block};
 }
 
-/* ---- out ---- */
+/* ---- tables and words ---- */
 
-static bool write_one(const char *prefix, const char *ending, const struct measured_fit *fit,
-                      bool cluster, struct arena *a, struct err *e)
+void measured_warn(const struct measured_fit *fit, FILE *out)
 {
-    struct outfile *f = outfile_open(arena_printf(a, "%s-%s.json", prefix, ending), a, e);
-    if (!f)
-        return false;
-    struct json j = json_to(outfile_stream(f));
-    if (cluster)
-        hw_cluster_json(&fit->cluster, &j, NULL);
-    else
-        kern_json(&fit->kernels, &j, NULL);
-    return outfile_done(f, e);
+    const char *comma = "";
+    for (int k = 0; k < MEASURED_KINDS; k++)
+        if (fit->line[k].points == 0) {
+            fprintf(out, "%s%s",
+                    *comma ? comma : "shardwise: not measured, so as the profile says: ",
+                    measured_names[k]);
+            comma = ", ";
+        }
+    if (*comma)
+        fputc('\n', out);
+    if (fit->took_turns)
+        fprintf(out,
+                "shardwise: in %d of the runs ranks took turns on fewer cores: their times hold "
+                "each other's work\n",
+                fit->took_turns);
 }
 
-bool measured_write(const struct measured_fit *fit, const char *prefix, struct arena *a,
-                    struct err *e)
+struct table *measured_points(const struct measured *m, struct arena *a)
 {
-    return write_one(prefix, "kernels", fit, false, a, e) &&
-           write_one(prefix, "cluster", fit, true, a, e);
+    static const struct table_col cols[] = {{"what", "what", TABLE_STR, QTY_NUMBER},
+                                            {"rows", "rows", TABLE_STR, QTY_NUMBER},
+                                            {"block", "block", TABLE_INT, QTY_NUMBER},
+                                            {"rank", "rank", TABLE_INT, QTY_NUMBER},
+                                            {"pass", "pass", TABLE_STR, QTY_NUMBER},
+                                            {"phase", "phase", TABLE_STR, QTY_NUMBER},
+                                            {"measured_s", "measured", TABLE_QTY, QTY_SECONDS},
+                                            {"fitted_s", "fitted", TABLE_QTY, QTY_SECONDS},
+                                            {"error", "error", TABLE_QTY, QTY_RATIO},
+                                            {"left_out_error", "left out", TABLE_QTY, QTY_RATIO}};
+    struct table *t = table_new(a, cols, 10);
+    for (int k = 0; k < MEASURED_KINDS; k++)
+        for (int i = 0; i < m->list[k].count; i++) {
+            const struct point *p = &m->list[k].points[i];
+            table_str(t, measured_names[k]);
+            table_str(t, p->rows);
+            table_int(t, p->row->block);
+            table_int(t, p->row->rank);
+            table_str(t, rows_pass_names[p->row->pass]);
+            table_str(t, p->row->phase);
+            table_num(t, p->seconds);
+            table_num(t, p->fitted_s);
+            table_num(t, p->fitted_s / p->seconds - 1);
+            table_num(t, p->left_out_s / p->seconds - 1);
+        }
+    return t;
 }
 
 void measured_print(const struct measured_fit *fit, enum table_format format, FILE *out,
@@ -330,9 +435,10 @@ void measured_print(const struct measured_fit *fit, enum table_format format, FI
         {"points", "points", TABLE_INT, QTY_NUMBER},
         {"per_call_s", "per row or call", TABLE_QTY, QTY_SECONDS},
         {"per_unit_s", "per unit", TABLE_STR, QTY_NUMBER},
+        {"error_median", "error", TABLE_QTY, QTY_RATIO},
         {"left_out_median", "left-out error", TABLE_QTY, QTY_RATIO},
         {"left_out_worst", "worst", TABLE_QTY, QTY_RATIO}};
-    struct table *t = table_new(a, cols, 6);
+    struct table *t = table_new(a, cols, 7);
     for (int i = 0; i < MEASURED_KINDS; i++) {
         char unit[32];
         const struct measured_line *l = &fit->line[i];
@@ -343,6 +449,7 @@ void measured_print(const struct measured_fit *fit, enum table_format format, FI
         table_int(t, l->points);
         table_num(t, l->per_call);
         table_str(t, unit);
+        table_num(t, l->error_median);
         table_num(t, l->left_out_median);
         table_num(t, l->left_out_worst);
     }
@@ -350,7 +457,7 @@ void measured_print(const struct measured_fit *fit, enum table_format format, FI
     if (format == TABLE_TEXT)
         fputs("Units: FLOP, (query, key, head) pair at head_dim 128, score, byte, gathered K+V "
               "row, byte; seconds each.\n"
-              "The left-out error of a point is that of a fit without all points of its block and "
-              "run: median and worst.\n",
+              "Errors are fitted over measured, signs dropped: the median; then by a fit without "
+              "all points of the block and run: median and worst.\n",
               out);
 }

@@ -7,13 +7,14 @@
  *   sparse attention  seconds = rows * row_s + pairs * pair_s, at head_dim 128 (model/kernel.h)
  *   select            seconds = scores * score_s
  *   copies            seconds = bytes / rate
- *   gathered rows     seconds of packing at the owner and unpacking at the reader = fetched rows *
- * row_s exchanges         seconds = calls * latency + max(sent, received) / rate Two-parameter
- * lines minimise the relative error; a negative parameter becomes 0. Ring attention holds its hops,
- * so it is left out. A class with no points keeps what the first plan assumed. */
+ *   gathered rows     seconds of packing at the owner and unpacking at the reader = rows * row_s
+ *   exchanges         seconds = calls * latency + max(sent, received) / rate
+ * Two-parameter lines minimise the relative error; a negative parameter becomes 0. Ring attention
+ * holds its hops, so it is left out. A class with no points keeps what the first plan assumed. */
 #ifndef VALIDATE_MEASURED_H
 #define VALIDATE_MEASURED_H
 
+#include "base/prov.h"
 #include "base/table.h"
 #include "model/eval.h"
 
@@ -21,8 +22,13 @@ struct measured; /* points of all files so far */
 
 struct measured *measured_new(struct arena *a);
 
-/* A plan and the rows that shardwise-run wrote of it. The same refusals as compare_run. */
+/* The rows that shardwise-run wrote of a plan. The same refusals as compare_run. */
 bool measured_add(struct measured *m, const char *plan, const char *rows, struct err *e);
+
+/* The same with the plan found by its signature: among `plans` (NULL-terminated; NULL: none), else
+ * where the rows say that it was, from here or from the rows' own folder. *plan: which one. */
+bool measured_add_rows(struct measured *m, const char *const *plans, const char *rows,
+                       const char **plan, struct err *e);
 
 enum measured_kind {
     MEASURED_DENSE_FORWARD,
@@ -40,12 +46,13 @@ extern const char *const measured_names[MEASURED_KINDS];
 struct measured_fit {
     struct kern_profile kernels; /* the first plan's with the fitted numbers in it */
     struct hw_cluster cluster;
+    int took_turns; /* files whose ranks outnumbered their cores: the fit holds that too */
     struct measured_line {
         int points;
         double per_call, per_unit; /* seconds of each; per_call is 0 for one-parameter fits */
-        double left_out_median,
-            left_out_worst; /* |predicted / measured - 1| over points, each by a fit without all
-                               points of its block and run; NaN when there is one such only */
+        /* |predicted / measured - 1| over points, by the fit and each by a fit without all points
+         * of its block and run; the latter NaN when there is one such only */
+        double error_median, left_out_median, left_out_worst;
     } line[MEASURED_KINDS];
 };
 
@@ -56,9 +63,22 @@ bool measured_solve(const struct measured *m, struct measured_fit *fit, struct e
  */
 struct plan_eval measured_eval(const struct measured_fit *fit);
 
+/* A file of its own (schema shardwise-fit/1, docs/formats.md): kernels, cluster and what they rest
+ * on. measured_load reads it back with every bit the same; the result lives in `a`. */
+bool measured_save(const struct measured_fit *fit, const struct prov *prov, const char *path,
+                   struct arena *a, struct err *e);
+bool measured_load(const char *path, struct measured_fit *fit, struct arena *a, struct err *e);
+
 /* PREFIX-kernels.json and PREFIX-cluster.json, which --kernels and --cluster take. */
 bool measured_write(const struct measured_fit *fit, const char *prefix, struct arena *a,
                     struct err *e);
+
+/* What a person should know before relying on it, one line each: classes that no run had and so
+ * are as the profile says; ranks that took turns. Nothing when there is nothing. */
+void measured_warn(const struct measured_fit *fit, FILE *out);
+
+/* Every point after measured_solve: whose it is, measured, fitted, and the error of both fits. */
+struct table *measured_points(const struct measured *m, struct arena *a);
 
 void measured_print(const struct measured_fit *fit, enum table_format format, FILE *out,
                     struct arena *a);

@@ -104,8 +104,8 @@ static void sparse(const struct prof_sparse *k, FILE *out)
     fprintf(out,
             "  cache: %.4g MB\n  cache_slope: %.4g\n  select: %.5g ps\n  tile: %d\n  group: %d\n",
             k->cache_bytes * 1e-6, k->cache_slope, k->score_s * 1e12, k->tile, k->group);
-    fprintf(out, "  least_keys: %.0f\n  most_keys: %.0f\n  origin: %s\n", k->least_keys,
-            k->most_keys, origin(k->origin));
+    fprintf(out, "  least_keys: %.0f\n  most_keys: %.0f\n  longest: %.0f\n  origin: %s\n",
+            k->least_keys, k->most_keys, k->longest, origin(k->origin));
 }
 
 void profile_write_kernels(const struct prof_kernels *p, const char *made_by, const char *fitted,

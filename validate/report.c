@@ -110,9 +110,10 @@ static const struct promise {
     {"attention: beyond 8K tokens from below", NULL, "over 1 ms", true, 0, 0.05},
     {"attention: another GPU, one anchor left out", NULL, "over 1 ms", true, 0, 0.06},
     {"gemm: test rows from calib rows", NULL, "over 1 ms", true, 0, 0.03},
+    {"gemm: one row left out", NULL, "over 1 ms", true, 0, 0.03},
     {"gemm: rows m left out", NULL, "over 1 ms", true, 0, 0.03},
     {"gemm: rows m left out", NULL, "all", false, 0, 0},
-    {"gemm: another GPU, one anchor left out", NULL, "over 1 ms", true, 0, 0},
+    {"gemm: another GPU, one anchor left out", NULL, "all", false, 0, 0},
     {"dsv: exp2, one row left out", NULL, "", false, 0, 0.03},
     {"dsv: exp1 from exp2 (no cache term)", NULL, "", false, 0, 0.03},
 };
@@ -120,6 +121,14 @@ static const struct promise {
 static const char *percent(double x, struct arena *a)
 {
     return isnan(x) ? "" : arena_printf(a, "%.1f%%", 100 * x);
+}
+
+/* A few rows are counted: their share has steps as wide as the band that it should lie in. */
+static const char *share_held(const struct accuracy_line *l, struct arena *a)
+{
+    return l->judged > 0 && l->judged < 20
+               ? arena_printf(a, "%.0f of %d", l->coverage * l->judged, l->judged)
+               : percent(l->coverage, a);
 }
 
 static int protocols(const struct page *p, const struct residuals *r, struct arena *a)
@@ -139,7 +148,7 @@ static int protocols(const struct page *p, const struct residuals *r, struct are
                                percent(l.mape, a),
                                percent(l.p95, a),
                                arena_printf(a, "%+.1f%%", 100 * l.bias),
-                               percent(l.coverage, a),
+                               share_held(&l, a),
                                q->limit > 0 ? percent(q->limit, a) : "",
                                q->limit > 0 ? (l.mape <= q->limit ? "holds" : "does not hold")
                                             : ""};
@@ -291,7 +300,9 @@ static void write_page(const struct page *p, const char *data, const char *made_
     made->lines = protocols(p, r, a);
     paragraph(p, "\"90% interval holds\": share of rows within an interval made from the other "
                  "GPUs', lengths' or sites' residuals of the "
-                 "same class; empty where there is only one group. Test rows of the collectives "
+                 "same class (of all sizes where those of its size are fewer than nine), twice as "
+                 "wide where there is one other group; empty where there is none, counted where "
+                 "rows are fewer than 20. Test rows of the collectives "
                  "lie up to two octaves from the nearest "
                  "calib row, through the sizes where NCCL changes its protocol.");
     heading(p, "DSV's runs from parts");

@@ -74,10 +74,73 @@ static bool read_row(char *line, struct run_row *row, struct err_at at, struct e
     return true;
 }
 
+/* ---- what stands before the rows ---- */
+
+static bool is_schema(const char *line)
+{
+    static const char schema[] = "# schema: " ROWS_SCHEMA;
+    return strncmp(line, schema, sizeof schema - 1) == 0;
+}
+
+/* "# input: NAME fnv1a64=HASH": the name of the first is the plan's. */
+static const char *input_name(const char *line, struct arena *a)
+{
+    static const char input[] = "# input: ";
+    if (strncmp(line, input, sizeof input - 1) != 0)
+        return NULL;
+    const char *name = line + sizeof input - 1, *end = strstr(name, " fnv1a64=");
+    return arena_strndup(a, name, end ? (size_t)(end - name) : strcspn(name, "\r\n"));
+}
+
+static void read_head(const char *line, struct rows_head *h, bool *schema, struct arena *a)
+{
+    *schema = *schema || is_schema(line);
+    h->plan = h->plan ? h->plan : input_name(line, a);
+    sscanf(line, "# plan signature: %" SCNx64, &h->signature);
+    sscanf(line, "# ranks: %d", &h->ranks);
+    h->cpu_clock = h->cpu_clock || strncmp(line, ROWS_CLOCK "cpu", sizeof ROWS_CLOCK + 2) == 0;
+    sscanf(line, ROWS_PLACE, &h->cores, &h->ranks_here, &h->threads);
+}
+
+bool rows_take_turns(const struct rows_head *h)
+{
+    return !h->cpu_clock && h->cores > 0 && (double)h->ranks_here * h->threads > h->cores;
+}
+
+bool rows_is_file(const char *path)
+{
+    char line[1024];
+    bool schema = false;
+    FILE *f = fopen(path, "r");
+    while (f && !schema && fgets(line, sizeof line, f) && line[0] == '#')
+        schema = is_schema(line);
+    if (f)
+        fclose(f);
+    return schema;
+}
+
+/* ---- the file ---- */
+
 enum { FILE_ROWS_MOST = 10000000 };
 
+/* Room for one more. */
+static bool grow(struct run_row **rows, int count, int *room, struct arena *a, struct err_at at,
+                 struct err *e)
+{
+    if (count < *room)
+        return true;
+    int more = *room ? 2 * *room : 256;
+    if (more > FILE_ROWS_MOST)
+        return err_set(e, ERR_INPUT, at, "more than %d rows", FILE_ROWS_MOST);
+    struct run_row *bigger = ARENA_ARRAY(a, struct run_row, more);
+    if (*rows)
+        memcpy(bigger, *rows, (size_t)count * sizeof **rows);
+    *rows = bigger, *room = more;
+    return true;
+}
+
 static bool read_lines(FILE *f, const char *path, struct arena *a, struct run_result *r,
-                       uint64_t *signature, int *ranks, struct err *e)
+                       struct rows_head *head, struct err *e)
 {
     char line[1024];
     int room = 0;
@@ -88,10 +151,7 @@ static bool read_lines(FILE *f, const char *path, struct arena *a, struct run_re
         if (!strchr(line, '\n')) /* a killed run's last line may be cut */
             break;
         if (line[0] == '#') {
-            schema = schema || strncmp(line, "# schema: " ROWS_SCHEMA,
-                                       sizeof "# schema: " ROWS_SCHEMA - 1) == 0;
-            sscanf(line, "# plan signature: %" SCNx64, signature);
-            sscanf(line, "# ranks: %d", ranks);
+            read_head(line, head, &schema, a);
             continue;
         }
         if (!header) {
@@ -100,16 +160,8 @@ static bool read_lines(FILE *f, const char *path, struct arena *a, struct run_re
                 return err_set(e, ERR_INPUT, at, "not a file of shardwise-run (%s)", ROWS_SCHEMA);
             continue;
         }
-        if (r->row_count == room) {
-            room = room ? 2 * room : 256;
-            if (room > FILE_ROWS_MOST)
-                return err_set(e, ERR_INPUT, at, "more than %d rows", FILE_ROWS_MOST);
-            struct run_row *bigger = ARENA_ARRAY(a, struct run_row, room);
-            if (rows)
-                memcpy(bigger, rows, (size_t)r->row_count * sizeof *rows);
-            rows = bigger;
-        }
-        if (!read_row(line, &rows[r->row_count], at, e))
+        if (!grow(&rows, r->row_count, &room, a, at, e) ||
+            !read_row(line, &rows[r->row_count], at, e))
             return false;
         r->row_count++;
     }
@@ -128,15 +180,15 @@ static bool check_repeats(const struct run_result *r, const char *path, struct e
     return true;
 }
 
-bool rows_read(const char *path, struct arena *a, struct run_result *r, uint64_t *signature,
-               int *ranks, struct err *e)
+bool rows_read(const char *path, struct arena *a, struct run_result *r, struct rows_head *head,
+               struct err *e)
 {
     *r = (struct run_result){0};
-    *signature = 0, *ranks = 0;
+    *head = (struct rows_head){0};
     FILE *f = fopen(path, "r");
     if (!f)
         return err_set(e, ERR_SYSTEM, err_at_name(path), "%s", strerror(errno));
-    bool ok = read_lines(f, path, a, r, signature, ranks, e) && check_repeats(r, path, e);
+    bool ok = read_lines(f, path, a, r, head, e) && check_repeats(r, path, e);
     fclose(f);
     return ok;
 }

@@ -40,14 +40,51 @@ struct exec_case run_case(const struct plan *p, int block, uint64_t seed)
                               .seed = seed};
 }
 
-/* Cores are shared by the ranks of this machine, unless the user has said otherwise. */
+/* What the launcher says, or that all ranks are here. */
+static int ranks_here(int ranks)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i]) && atoi(getenv(names[i])) > 0)
+            return atoi(getenv(names[i]));
+    return ranks;
+}
+
+/* Cores that this process may use. Launchers bind ranks to cores of their own where there are
+ * enough, so a part of the machine is taken for this rank's own share. */
+static int cores_here(int ranks)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+#ifdef _OPENMP
+    int mine = omp_get_num_procs();
+    return (long)mine * ranks <= online ? mine * ranks : mine;
+#else
+    (void)ranks;
+    return (int)online;
+#endif
+}
+
+struct run_place run_place_of(int ranks)
+{
+    struct run_place p = {.ranks = ranks_here(ranks), .threads = 1};
+    p.cores = cores_here(p.ranks);
+#ifdef _OPENMP
+    int share = p.cores / p.ranks;
+    p.threads = getenv("OMP_NUM_THREADS") ? omp_get_max_threads() : share > 1 ? share : 1;
+#endif
+    return p;
+}
+
+bool run_takes_turns(int ranks)
+{
+    struct run_place p = run_place_of(ranks);
+    return p.ranks * p.threads > p.cores;
+}
+
 void run_share_cores(const struct comm *world)
 {
 #ifdef _OPENMP
-    const char *local = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-    int ranks = local ? atoi(local) : world->size, cores = omp_get_num_procs();
-    if (!getenv("OMP_NUM_THREADS") && ranks > 0)
-        omp_set_num_threads(cores / ranks > 1 ? cores / ranks : 1);
+    omp_set_num_threads(run_place_of(world->size).threads);
 #else
     (void)world;
 #endif
@@ -57,8 +94,11 @@ void run_share_cores(const struct comm *world)
 
 void run_write_header(FILE *out, uint64_t signature, int ranks, const struct run_options *o)
 {
+    struct run_place p = run_place_of(ranks);
     fprintf(out, "# schema: %s\n# plan signature: %016" PRIx64 "\n# ranks: %d\n", ROWS_SCHEMA,
             signature, ranks);
+    fprintf(out, ROWS_PLACE "\n", p.cores, p.ranks, p.threads);
+    fprintf(out, ROWS_CLOCK "%s\n", o->cpu_clock ? "cpu" : "wall");
     fprintf(out, "# backend: %s, comm: %s, warm-up: %d, repeats: %d\n%s\n", o->backend->name,
             o->comm->name, o->warmup, o->repeats, rows_columns);
 }
@@ -192,6 +232,7 @@ static bool run_block(struct job *j, struct comm *world, int index, struct err *
 {
     int block = j->o->blocks[index];
     struct exec_case c = run_case(j->plan, block, j->o->seed);
+    c.cpu_clock = j->o->cpu_clock;
     struct exec *x = exec_new(&c, j->o->backend, world, e);
     bool ok = x != NULL;
     double most, mean = 1;
@@ -233,7 +274,9 @@ bool run_plan(const struct plan *p, const struct run_options *o, FILE *out, cons
     *r = (struct run_result){.blocks = o->block_count, .verified = o->verify};
     struct job j = {.plan = p, .o = o, .out = out, .out_name = out_name, .a = a, .r = r};
     j.union_share = ARENA_ARRAY(a, double, o->block_count + 1);
-    struct comm_options c = {.ranks = p->cp, .timeout_s = o->timeout_s};
+    struct comm_options c = {.ranks = p->cp,
+                             .timeout_s = o->timeout_s,
+                             .sleeps = o->cpu_clock || run_takes_turns(p->cp)};
     bool ok = o->comm->run(&c, rank_main, &j, e);
     r->rows = j.rows, r->union_share = j.union_share;
     *root = j.root;

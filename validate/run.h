@@ -17,6 +17,7 @@ struct run_options {
     int warmup, repeats;
     uint64_t seed;
     bool verify;
+    bool cpu_clock; /* exec_case */
     int block_count;
     const int *blocks;  /* of the plan, ascending */
     const char **phase; /* not NULL: where rank 0 of this process says what it does now */
@@ -30,6 +31,14 @@ struct exec_case run_case(const struct plan *p, int block, uint64_t seed);
  * get none (row_count 0, *root false). A failed verification is ERR_TOLERANCE. */
 bool run_plan(const struct plan *p, const struct run_options *o, FILE *out, const char *out_name,
               struct arena *a, struct run_result *r, bool *root, struct err *e);
+
+/* The machine that this process is on: cores, ranks of the run on them (of `ranks` when no launcher
+ * says how many are here), threads of each. */
+struct run_place {
+    int cores, ranks, threads;
+};
+struct run_place run_place_of(int ranks);
+bool run_takes_turns(int ranks); /* more threads than cores */
 
 /* Called on a rank: its kernels use this machine's cores divided by its ranks, unless
  * OMP_NUM_THREADS is set. */

@@ -43,6 +43,9 @@ static const char help[] =
     "  --repeats N      measured runs (default 5)\n"
     "  --seed N         of the inputs (default 1)\n"
     "  --verify         outputs and gradients must equal attention on one rank\n"
+    "  --clock NAME     wall; cpu: each rank's time is the CPU time that it used, as if it had a "
+    "core of its own (busy\n"
+    "                   machines, more ranks than cores; all ranks on one machine)\n"
     "  --timeout S      seconds that a rank waits for the others in one exchange (default 20)\n"
     "  --format F       text, csv or json: the summary on standard output\n"
     "  --tolerance T    compare: how far a whole block may be off (25%; default: any)\n"
@@ -62,6 +65,7 @@ enum {
     OPT_VERIFY,
     OPT_TIMEOUT,
     OPT_FORMAT,
+    OPT_CLOCK,
     OPT_RANKS,
     OPT_TOLERANCE
 };
@@ -72,7 +76,7 @@ struct args {
     int pair_count;
     double tolerance;
     int64_t warmup, repeats, seed, timeout, ranks;
-    bool verify;
+    bool verify, cpu_clock;
     enum table_format format;
 };
 
@@ -100,6 +104,10 @@ static bool take_option(struct args *a, int option, const char *text, struct err
     case OPT_VERIFY:
         a->verify = true;
         return true;
+    case OPT_CLOCK:
+        a->cpu_clock = strcmp(text, "cpu") == 0;
+        return a->cpu_clock || strcmp(text, "wall") == 0 ||
+               err_set(e, ERR_INPUT, err_at_name("--clock"), "'%s', want wall or cpu", text);
     case OPT_WARMUP:
         return number("--warmup", text, 0, 1000, &a->warmup, e);
     case OPT_REPEATS:
@@ -130,6 +138,7 @@ static bool parse(int argc, char **argv, struct args *a, bool *helped, struct er
                                             {"repeats", required_argument, NULL, OPT_REPEATS},
                                             {"seed", required_argument, NULL, OPT_SEED},
                                             {"verify", no_argument, NULL, OPT_VERIFY},
+                                            {"clock", required_argument, NULL, OPT_CLOCK},
                                             {"timeout", required_argument, NULL, OPT_TIMEOUT},
                                             {"format", required_argument, NULL, OPT_FORMAT},
                                             {"ranks", required_argument, NULL, OPT_RANKS},
@@ -359,6 +368,7 @@ static bool set_up(const struct args *g, const struct plan *p, struct run_option
     int *blocks = ARENA_ARRAY(a, int, p->block_count + 1);
     o->timeout_s = (double)g->timeout, o->warmup = (int)g->warmup, o->repeats = (int)g->repeats;
     o->seed = (uint64_t)g->seed, o->verify = g->verify, o->blocks = blocks;
+    o->cpu_clock = g->cpu_clock;
     if (g->blocks)
         return parse_blocks(g->blocks, p, blocks, &o->block_count, e);
     o->block_count = first_of_each(p, blocks);
@@ -376,6 +386,11 @@ static bool execute(const struct args *g, struct prov *prov, const char **phase,
         return false;
     *phase = "read the plan";
     const struct plan *p = plan_read(g->plan, a, e);
+    if (p && p->tensor > 1)
+        return err_set(e, ERR_INPUT, err_at_name(g->plan),
+                       "tensor parallelism of degree %d: only context parallelism can be run; plan "
+                       "without --tp",
+                       p->tensor);
     if (!p || !set_up(g, p, &o, a, e))
         return false;
     bool mine = writes(o.comm);
@@ -412,6 +427,7 @@ static bool calibrate(const struct args *g, struct arena *a, struct err *e)
     if (!measured_solve(m, &fit, e) || (g->out && !measured_write(&fit, g->out, a, e)))
         return false;
     measured_print(&fit, g->format, stdout, a);
+    measured_warn(&fit, stderr);
     return true;
 }
 
@@ -427,7 +443,8 @@ int main(int argc, char **argv)
         struct prov *prov = prov_new(a, argc, argv, (uint64_t)g.seed);
         if (g.bench)
             bench_run(&(struct bench_options){g.bench, g.out ? g.out : "-", g.comm, g.backend,
-                                              (int)g.ranks, (int)g.repeats, (double)g.timeout},
+                                              (int)g.ranks, (int)g.repeats, (double)g.timeout,
+                                              g.cpu_clock},
                       prov, a, &e);
         else if (g.rows)
             compare(&g, a, &e);

@@ -95,6 +95,27 @@ static bool a_ring_of_hops_brings_it_home(struct comm *c, struct err *e)
     return true;
 }
 
+/* The same beneath other work, with a message large enough to take a while. */
+static bool a_hop_goes_on_while_the_rank_works(struct comm *c, struct err *e)
+{
+    enum { COUNT = 1 << 18 };
+    int32_t *here = malloc(2 * COUNT * sizeof *here), *next = here + COUNT, sum = 0;
+    for (int32_t i = 0; here && i < COUNT; i++)
+        here[i] = code(c->rank, 0, i);
+    comm_phase(c, "hop");
+    struct comm_hop *hop = here ? comm_shift_begin(c, here, next, COUNT * 4, e) : NULL;
+    for (int32_t i = 0; hop && i < COUNT; i++) /* what is sent may be read */
+        sum ^= here[i];
+    bool ok = hop && comm_shift_end(hop, e);
+    for (int32_t i = 0; ok && i < COUNT; i++) {
+        sum ^= here[i];
+        ok = next[i] == code((c->rank + c->size - 1) % c->size, 0, i) ||
+             comm_fail(c, e, "word %d is %d", i, next[i]);
+    }
+    free(here);
+    return ok && sum == 0;
+}
+
 /* Odd and even ranks apart, in falling order. */
 static bool split_ranks_talk_among_themselves(struct comm *c, struct err *e)
 {
@@ -116,8 +137,8 @@ static bool everything(struct comm *c, void *arg, struct err *e)
     (void)arg;
     for (int again = 0; again < 3; again++)
         if (!uneven_all_to_all(c, e) || !uneven_all_gather(c, e) || !sums_are_scattered(c, e) ||
-            !a_ring_of_hops_brings_it_home(c, e) || !split_ranks_talk_among_themselves(c, e) ||
-            !comm_barrier(c, e))
+            !a_ring_of_hops_brings_it_home(c, e) || !a_hop_goes_on_while_the_rank_works(c, e) ||
+            !split_ranks_talk_among_themselves(c, e) || !comm_barrier(c, e))
             return false;
     return true;
 }
@@ -140,6 +161,15 @@ static bool rank_0_is_silent(struct comm *c, void *arg, struct err *e)
     (void)arg;
     comm_phase(c, "o all-to-all");
     return c->rank == 0 || comm_barrier(c, e);
+}
+
+static bool rank_0_sends_no_hop(struct comm *c, void *arg, struct err *e)
+{
+    static const int32_t out[2];
+    (void)arg;
+    int32_t in[2];
+    comm_phase(c, "ring");
+    return c->rank == 0 || comm_shift_end(comm_shift_begin(c, out, in, sizeof in, e), e);
 }
 
 static bool sizes_differ(struct comm *c, void *arg, struct err *e)
@@ -168,6 +198,10 @@ static void a_silent_rank_is_an_error_within_the_time_limit(const struct comm_ba
     gsl_test(comm_now_s() - start > 20, "soon");
     gsl_test(!strstr(e.text, "o all-to-all: nothing from rank"),
              "the message says who waited where: %s", e.text);
+    struct err hop = {0};
+    gsl_test(b->run(&o, rank_0_sends_no_hop, NULL, &hop) ||
+                 !strstr(hop.text, "ring: nothing from rank"),
+             "a hop that nobody sends: %s", hop.text);
 }
 
 static void messages_of_unequal_sizes_are_refused(const struct comm_backend *b)

@@ -183,19 +183,38 @@ static double lse_distance(const struct kern_head *x, const struct kern_head *y)
     return far;
 }
 
+static double worst_row(double most, const float *x, const float *y, int64_t rows, int dim)
+{
+    double least = 0;
+    for (int64_t i = 0; i < rows * dim; i++)
+        least += (double)y[i] * (double)y[i];
+    least = 1e-1 * sqrt(least / (double)(rows + !rows));
+    for (int64_t r = 0; r < rows; r++) {
+        double norm = 0, error = relative(x + r * dim, y + r * dim, dim);
+        for (int d = 0; d < dim; d++)
+            norm += (double)y[r * dim + d] * (double)y[r * dim + d];
+        norm = sqrt(norm);
+        most = worst(most, norm > 0 && norm < least ? error * norm / least : error);
+    }
+    return most;
+}
+
 struct distance problem_distance(const struct problem *p, const struct problem *expected)
 {
     struct distance d = {0};
-    int64_t dim = p->shape.dim, q = p->shape.q_rows, kv = p->shape.kv_rows;
+    int dim = p->shape.dim;
+    int64_t q = p->shape.q_rows, kv = p->shape.kv_rows;
     for (int i = 0; i < p->shape.heads; i++) {
         const struct kern_head *x = &p->head[i], *y = &expected->head[i];
         d.o = worst(d.o, relative(x->o32, y->o32, q * dim));
-        for (int64_t r = 0; r < q; r++)
-            d.o_row = worst(d.o_row, relative(x->o32 + r * dim, y->o32 + r * dim, dim));
+        d.o_row = worst_row(d.o_row, x->o32, y->o32, q, dim);
         d.lse = worst(d.lse, lse_distance(x, y));
         d.dq = worst(d.dq, relative(x->dq, y->dq, q * dim));
         d.dk = worst(d.dk, relative(x->dk, y->dk, kv * dim));
         d.dv = worst(d.dv, relative(x->dv, y->dv, kv * dim));
+        d.dq_row = worst_row(d.dq_row, x->dq, y->dq, q, dim);
+        d.dk_row = worst_row(d.dk_row, x->dk, y->dk, kv, dim);
+        d.dv_row = worst_row(d.dv_row, x->dv, y->dv, kv, dim);
         for (int64_t n = 0; n < q * dim; n++)
             d.rounded += x->o[n] != kern_bf16_of(x->o32[n]);
     }

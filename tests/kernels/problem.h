@@ -40,9 +40,11 @@ void problem_twin(struct problem *twin, const struct problem *p);
 /* Guards are untouched. */
 bool problem_guards_hold(const struct problem *p);
 
-struct distance {
-    double o, o_row, lse, dq, dk,
-        dv;           /* relative L2, worst row's relative L2, largest absolute LSE difference */
+struct distance { /* relative L2; LSE: largest absolute difference */
+    double o, lse, dq, dk, dv;
+    /* worst row's relative L2; a row shorter than a tenth of the mean row counts as that long
+     */
+    double o_row, dq_row, dk_row, dv_row;
     double rounded;   /* outputs o that are not o32 rounded to bf16 */
     double effective; /* smallest over heads of mean 1 / sum p^2: a one-hot softmax would be 1; 0 if
                          not computed */

@@ -171,6 +171,19 @@ static void expect_reference(struct scores *s, int64_t keep, const char *what)
     free(threshold);
 }
 
+/* 8% of half a million keys, as for a long video: the sum of set bits over the groups is that of K
+ * (expect_best). */
+static void the_best_of_half_a_million_are_chosen(void)
+{
+    int64_t n = 520000, keep = n * 8 / 100;
+    struct scores s = scores_new(16, 3, n);
+    fill_normal(s.q, 3 * 16, "q");
+    fill_normal(s.k, n * 16, "k");
+    if (choose(backend, &s, keep))
+        expect_best(&s, keep, 1e-4, "520,000 keys");
+    scores_free(&s);
+}
+
 static void exact_scores_with_ties_give_the_reference_byte_for_byte(void)
 {
     static const int ranks[] = {1, 3, 16, 64};
@@ -412,6 +425,7 @@ int main(int argc, char **argv)
         return 77;
     }
     the_best_keys_are_chosen_at_every_size();
+    the_best_of_half_a_million_are_chosen();
     exact_scores_with_ties_give_the_reference_byte_for_byte();
     exact_scores_of_any_rank_give_the_reference_byte_for_byte();
     many_heads_are_chosen_in_one_call();

@@ -1,6 +1,7 @@
 /* Exchanges by calibrated curve in the closed forms, and how well classes are known. */
 #include <gsl/gsl_test.h>
 #include <math.h>
+#include <string.h>
 
 #include "model/calib.h"
 #include "model/cost.h"
@@ -76,9 +77,167 @@ static void every_class_has_an_error_bar_and_unknown_gpus_wide_ones(void)
     arena_free(a);
 }
 
+/* ---- a plan's kernels are the curves' ---- */
+
+struct kernel_case {
+    struct hw_cluster cluster;
+    struct cp_case c;
+    struct sparsity sparsity;
+};
+
+/* Four ranks of four heads each of DSV's 2.7B model (16 heads of 128, width 2048, gated FFN of
+ * 8192, text of 120), 32,000 tokens, every head keeps a tenth. */
+static void kernel_case_init(struct kernel_case *k, const char *cluster, const char *kernels,
+                             struct arena *a)
+{
+    struct err e = {0};
+    struct err_at at = err_at_name("test");
+    const struct hw_cluster *plain = hw_cluster_load(cluster, at, a, &e);
+    gsl_test(!plain, "%s", e.text);
+    k->cluster = *plain;
+    gsl_test(!calib_cluster(&k->cluster, a, &e), "%s", e.text);
+    const struct kern_profile *profile = kern_load(kernels, at, a, &e);
+    k->c = (struct cp_case){.cluster = &k->cluster,
+                            .model = dit_load("dsv-2.7b", at, a, &e),
+                            .kernels = calib_kernels(profile, &k->cluster, at, a, &e),
+                            .sparsity = &k->sparsity,
+                            .options = cp_options_default(),
+                            .video_tokens = 32000,
+                            .samples = 1,
+                            .linear = true};
+    gsl_test(!sparsity_uniform(0.1, 32, 16, a, &k->sparsity, &e), "%s", e.text);
+}
+
+static struct cp_phase phase_of(const struct kernel_case *k, bool sparse, enum cp_pass pass,
+                                const char *name, struct arena *a)
+{
+    struct cp_conf conf = {.strategy = CP_ULYSSES,
+                           .head_groups = 4,
+                           .seq_groups = 1,
+                           .heads_inside = true,
+                           .sparse = sparse,
+                           .query_group = 32,
+                           .pieces = cp_pieces_even(16, 4, a),
+                           .piece_count = 16};
+    struct cp_program p = cp_program_of(&k->c, 0, &conf, a);
+    for (int i = 0; i < p.phase_count; i++)
+        if (p.phases[i].pass == pass && strcmp(p.phases[i].name, name) == 0)
+            return p.phases[i];
+    gsl_test(1, "a phase '%s'", name);
+    return (struct cp_phase){.seconds = ARENA_ARRAY(a, double, 4)};
+}
+
+static void says(const struct cp_phase *p, struct prediction want, const char *what)
+{
+    gsl_test_rel(p->seconds[3], want.time.value_s, 1e-12, "%s: seconds", what);
+    gsl_test_rel(p->half, log(want.time.high_s / want.time.value_s), 1e-9, "%s: interval", what);
+    gsl_test(p->outside != !want.in_range, "%s: in range or not", what);
+}
+
+static void a_plan_and_predict_price_attention_alike(void)
+{
+    struct arena *a = arena_new();
+    struct kernel_case k;
+    kernel_case_init(&k, "1x8-h100", "fa3+dsv", a);
+    for (int backward = 0; backward < 2; backward++) {
+        enum cp_pass pass = backward ? PASS_BACKWARD : PASS_FORWARD;
+        const char *name = backward ? "attention backward" : "attention";
+        struct cp_phase dense = phase_of(&k, false, pass, name, a),
+                        sparse = phase_of(&k, true, pass, name, a);
+        struct attention_query q = {.backward = backward,
+                                    .batch = 1,
+                                    .heads = 4,
+                                    .queries = 32000,
+                                    .keys = 32000,
+                                    .head_dim = 128};
+        says(&dense, prof_attention(k.cluster.curves, &q), "dense");
+        /* 3,200 keys are 12.5 tiles of 256: 13 tiles, 3,328 keys */
+        says(&sparse,
+             prof_sparse(k.cluster.curves, backward, 4 * 32000., 4 * 32000. * 3328, 32000, 128),
+             "sparse");
+    }
+    struct cp_phase select = phase_of(&k, true, PASS_FORWARD, "select", a);
+    says(&select, prof_select(k.cluster.curves, 4 * 1000. * 32000), "selection");
+    arena_free(a);
+}
+
+/* y = x W: 8,000 rows a rank; dx = dy W^T and dW = x^T dy in the backward. */
+static void a_plan_and_predict_price_linear_layers_alike(void)
+{
+    static const double layer[][3] = {
+        /* rows, out, in: Q, K, V; O; FFN in (two halves); FFN out; cross Q; cross O; text K, V */
+        {8000, 6144, 2048}, {8000, 2048, 2048}, {8000, 16384, 2048}, {8000, 2048, 8192},
+        {8000, 2048, 2048}, {8000, 2048, 2048}, {30, 4096, 2048}};
+    struct arena *a = arena_new();
+    struct kernel_case k;
+    kernel_case_init(&k, "1x8-h100", "fa3+dsv", a);
+    const struct prof_kernels *p = k.cluster.curves;
+    double forward = 0, backward = 0, width = 0;
+    for (int i = 0; i < 7; i++) {
+        double m = layer[i][0], n = layer[i][1], kk = layer[i][2];
+        struct prediction y = prof_gemm(p, m, n, kk);
+        forward += y.time.value_s;
+        width += y.time.value_s * log(y.time.high_s / y.time.value_s);
+        backward += prof_gemm(p, m, kk, n).time.value_s + prof_gemm(p, kk, n, m).time.value_s;
+    }
+    struct attention_query q = {
+        .batch = 1, .heads = 16, .queries = 8000, .keys = 120, .head_dim = 128};
+    struct prediction core = prof_attention(p, &q);
+    forward += core.time.value_s;
+    width += core.time.value_s * log(core.time.high_s / core.time.value_s);
+    q.backward = true;
+    backward += prof_attention(p, &q).time.value_s;
+    struct cp_phase f = phase_of(&k, false, PASS_FORWARD, "linear", a),
+                    b = phase_of(&k, false, PASS_BACKWARD, "linear backward", a);
+    gsl_test_rel(f.seconds[0], forward, 1e-12, "forward");
+    gsl_test_rel(f.half, width / forward, 1e-9, "layers of one class err together");
+    gsl_test_rel(b.seconds[0], backward, 1e-12, "backward");
+    arena_free(a);
+}
+
+static void without_a_curve_the_profiles_own_numbers_stand(void)
+{
+    struct arena *a = arena_new();
+    struct kernel_case k;
+    kernel_case_init(&k, "1x8-h20", "fa3+dsv", a); /* nobody calibrated an H20 */
+    gsl_test(k.c.kernels->dense.curve.of || k.c.kernels->sparse.curve.of ||
+                 k.c.kernels->gemm_curve.of,
+             "no curve");
+    double half[COST_CLASSES];
+    calib_half_widths(&k.cluster, half);
+    struct cp_phase dense = phase_of(&k, false, PASS_FORWARD, "attention", a);
+    gsl_test_rel(dense.seconds[0],
+                 kern_dense_s(k.c.kernels, &k.cluster.gpu, false, 4 * 32000., 32000, 128), 1e-12,
+                 "share of the peak");
+    gsl_test_rel(dense.half, half[CLASS_ATTENTION_DENSE], 1e-12, "and its class's interval");
+    kernel_case_init(&k, "1x8-h100", "cudnn+dsv", a); /* cuDNN was measured on an H200 */
+    gsl_test(k.c.kernels->dense.curve.of || !k.c.kernels->sparse.curve.of, "cuDNN on an H100");
+    kernel_case_init(&k, "1x8-h200", "cudnn+dsv", a);
+    gsl_test(!k.c.kernels->dense.curve.of || k.c.kernels->sparse.curve.of, "cuDNN on an H200");
+    arena_free(a);
+}
+
+static void a_curve_that_is_named_must_be_there(void)
+{
+    struct arena *a = arena_new();
+    struct err e = {0};
+    struct kernel_case k;
+    kernel_case_init(&k, "1x8-h100", "fa3+dsv", a);
+    struct kern_profile mine = *k.c.kernels;
+    mine.dense.curve.name = "h1000";
+    gsl_test(calib_kernels(&mine, &k.cluster, err_at_name("test"), a, &e) != NULL ||
+                 e.code != ERR_INPUT,
+             "no such curve: %s", e.text);
+    arena_free(a);
+}
+
 int main(void)
 {
     an_equal_exchange_takes_the_time_of_the_profile();
     every_class_has_an_error_bar_and_unknown_gpus_wide_ones();
+    a_plan_and_predict_price_attention_alike();
+    a_plan_and_predict_price_linear_layers_alike();
+    without_a_curve_the_profiles_own_numbers_stand();
+    a_curve_that_is_named_must_be_there();
     return gsl_test_summary();
 }

@@ -63,6 +63,56 @@ static void grouped_queries_move_fewer_keys(void)
                  "KA02b KV replicated to 16");
 }
 
+/* Narayanan et al., "Efficient Large-Scale Language Model Training on GPU Clusters", section 3.2: a
+ * layer's all-reduces move 8 b s h (t-1)/t elements a device, forward and backward. */
+static void tensor_parallelism_moves_what_megatron_says(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 8, 1, 1, arena);
+    f.model.cross_blocks = 0, f.model.plain_blocks = 1;
+    f.c.linear = f.c.options.tensor_allreduce = true;
+    struct cp_conf c = fixture_conf(CP_SINGLE, 1, 1, false, 16, arena);
+    c.tensor = 4;
+    c.pieces = cp_pieces_even(16, 4, arena);
+    double elements = 8 * 64000.0 * 2048 * 3 / 4;
+    gsl_test_rel(program_bytes(&f, &c, PASSES, 2).send_near, 2 * elements, 1e-12, "all-reduces");
+    f.c.options.tensor_allreduce = false;
+    gsl_test_rel(program_bytes(&f, &c, PASS_FORWARD, 2).send_near, elements, 1e-12,
+                 "sequence parallelism: as much forward");
+    gsl_test_rel(program_bytes(&f, &c, PASS_BACKWARD, 2).send_near, 1.5 * elements, 1e-12,
+                 "the backward gathers the inputs of both layers again");
+    f.model.cross_blocks = 1, f.model.plain_blocks = 0;
+    gsl_test_rel(program_bytes(&f, &c, PASS_FORWARD, 2).send_near, 1.5 * elements, 1e-12,
+                 "cross-attention: a third pair");
+}
+
+/* 2 tensor ranks x 2 head groups x 2 sequence groups, both placements: each rank has one place, and
+ * what a row or column sends it receives. */
+static void tensor_ranks_keep_their_own_rows_and_columns(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 2, 4, 0.1, 0.3, arena);
+    f.c.linear = true;
+    struct cp_conf c = fixture_conf(CP_HYBRID, 2, 2, true, 16, arena);
+    c.tensor = 2;
+    c.pieces = cp_pieces_even(16, 4, arena);
+    for (int inside = 0; inside < 2; inside++) {
+        double sent = 0, received = 0;
+        c.heads_inside = inside;
+        for (int r = 0; r < 8; r++) {
+            gsl_test_int(cp_rank_at(&c, cp_head_rank(&c, r), cp_seq_rank(&c, r)), r, "rank %d", r);
+            gsl_test_int(cp_head_rank(&c, r) / 2, r % 2, "tensor ranks are neighbours");
+            sent += bytes_sent(program_bytes(&f, &c, PASSES, r));
+            received += bytes_received(program_bytes(&f, &c, PASSES, r));
+        }
+        gsl_test_rel(sent, received, 1e-12, "all that is sent arrives");
+    }
+    /* a rank's all-to-all: 4 heads of its own go and 4 come, S/4 tokens, to one peer */
+    gsl_test_rel(phase_bytes(&f, &c, "o all-to-all", 3).send_near +
+                     phase_bytes(&f, &c, "o all-to-all", 3).send_far,
+                 4 * 16000 * 128 * 2, 1e-12, "O of 4 heads");
+}
+
 static void uneven_heads_send_and_receive_differently(void)
 {
     struct fixture f;
@@ -425,11 +475,105 @@ static void check_conservation(const struct fixture *f, const struct cp_conf *c)
     }
 }
 
+/* facts/cp.md 2.3: the permutation moves the moved share of Q, K, V, and of O back: 16 heads on 2
+ * head ranks, 4 shards of 16000 tokens. Three quarters of a rank's blocks leave if each lands
+ * anywhere. */
+static void blocks_that_change_ranks_travel_there_and_back(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 8, 0.1, 1, arena);
+    struct cp_conf c = fixture_conf(CP_DB_SP, 2, 4, true, 16, arena);
+    double qkv = 3 * 8 * 16000.0 * 128 * 2;
+    gsl_test_rel(phase_bytes(&f, &c, "permute qkv blocks", 3).send_near, 0.75 * qkv, 1e-12,
+                 "Q, K, V, three quarters of them");
+    f.c.options.moved_blocks = 0.1;
+    gsl_test_rel(phase_bytes(&f, &c, "permute qkv blocks", 3).recv_near, 0.1 * qkv, 1e-12,
+                 "a tenth");
+    gsl_test_rel(phase_bytes(&f, &c, "permute o blocks", 3).recv_near, 0.1 * qkv / 3, 1e-12, "O");
+    gsl_test_rel(phase_bytes(&f, &c, "permute dqkv blocks", 3).recv_near, 0.1 * qkv, 1e-12,
+                 "gradients");
+    /* 8 heads, 16000 / 32 query blocks x 64000 / 32 key blocks, a bit each, to 3 others */
+    gsl_test_rel(phase_bytes(&f, &c, "mask exchange", 3).send_near, 3 * 8 * 500 * 2000 / 8.0, 1e-12,
+                 "masks");
+}
+
+/* KA15c: 2e9 B of indices, there and back. PCIe so slow that the forward, or what is left of the
+ * step, ends before the copy: the block takes as long as the copies. */
+static void indices_wait_in_the_hosts_memory(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 50000, 1, 1, 0.2, 1, arena);
+    f.cluster.pcie_bytes_per_s = 1e6;
+    struct cp_conf c = fixture_conf(CP_SINGLE, 1, 1, true, 16, arena);
+    c.query_group = 16;
+    struct cp_program p = cp_program_of(&f.c, 0, &c, arena);
+    struct program_time slow = cost_program_time(&p, &c, &f.cluster, arena, arena);
+    const struct cp_phase *out = fixture_phase(&p, "offload indices"),
+                          *in = fixture_phase(&p, "fetch indices");
+    gsl_test(!out || !in, "there are copies");
+    gsl_test_rel(out->from[0], 2e9, 1e-12, "KA15c, there");
+    gsl_test_rel(in->to[0], 2e9, 1e-12, "and back");
+    gsl_test_rel(slow.total_s, 2 * 2e9 / 1e6, 1e-12, "copies are all that counts");
+    f.cluster.pcie_bytes_per_s = 1e15;
+    double fast = cost_program_time(&p, &c, &f.cluster, arena, arena).total_s;
+    f.c.options.offload = OFFLOAD_NONE;
+    p = cp_program_of(&f.c, 0, &c, arena);
+    gsl_test_rel(cost_program_time(&p, &c, &f.cluster, arena, arena).total_s, fast, 1e-12,
+                 "a fast link hides them");
+    f.c.options.offload = OFFLOAD_INDICES;
+    f.c.options.index_bitmap = true;
+    p = cp_program_of(&f.c, 0, &c, arena);
+    gsl_test_rel(fixture_phase(&p, "offload indices")->from[0], 16 * (50000 / 16.0) * 50000 / 8,
+                 1e-12, "a bit a key");
+}
+
+/* 4 shards of 16000 rows of 16 heads, three quarters of them remote: K and V, bf16. */
+static void gathered_kv_comes_back_from_the_host(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 4, 1, 1, arena);
+    f.cluster.pcie_bytes_per_s = 50e9;
+    f.c.options.checkpointing = CHECKPOINT_FULL;
+    f.c.options.offload = OFFLOAD_KV;
+    struct cp_conf c = fixture_conf(CP_SCP_DENSE, 1, 4, false, 16, arena);
+    struct cp_program p = cp_program_of(&f.c, 0, &c, arena);
+    double bytes = 3 * 16000.0 * 16 * 2 * 128 * 2;
+    gsl_test_rel(fixture_phase(&p, "offload kv")->from[1], bytes, 1e-12, "there");
+    gsl_test_rel(fixture_phase(&p, "fetch kv")->to[1], bytes, 1e-12, "and back");
+    gsl_test_rel(program_bytes(&f, &c, PASS_RECOMPUTE, 1).recv_near, 0, 1e-12,
+                 "peers are not asked again");
+}
+
+/* Links that cost nothing: the ring of a column takes as long as its busiest shard, 1.3 times the
+ * mean, or 1.05 once blocks were moved. */
+static void moving_blocks_levels_the_ring(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 8, 0.1, 1, arena);
+    f.cluster.nvlink.bytes_per_s = 1e18;
+    struct cp_conf usp = fixture_conf(CP_USP, 2, 4, true, 16, arena), db = usp;
+    db.strategy = CP_DB_SP;
+    const char *name = "attention";
+    double took[3];
+    for (int i = 0; i < 3; i++) {
+        const struct cp_conf *c = i < 2 ? &usp : &db;
+        f.sparsity.shard_skew = i ? 1.3 : 1;
+        struct cp_program p = cp_program_of(&f.c, 0, c, arena);
+        struct program_time t = cost_program_time(&p, c, &f.cluster, arena, arena);
+        const struct cp_phase *phase = fixture_phase(&p, name);
+        took[i] = t.phase[phase - p.phases].busy_max_s;
+    }
+    double merge = 4 * kern_copy_s(&f.kernels, &f.cluster.gpu, 3 * 8 * 16000.0 * 128 * 4);
+    gsl_test_rel((took[1] - merge) / (took[0] - merge), 1.3, 1e-6, "the busiest shard");
+    gsl_test_rel((took[2] - merge) / (took[0] - merge), 1.05, 1e-6, "levelled");
+}
+
 static void what_is_sent_is_received(void)
 {
     struct fixture f;
     fixture_init(&f, 24, 24, 9600, 4, 4, 0.2, 0.5, arena);
     f.c.options.checkpointing = CHECKPOINT_FULL;
+    f.c.options.moved_blocks = 0.3;
     struct rng rng = rng_stream(1, "conservation", 0, 0, 0);
     for (int s = 0; s < CP_STRATEGIES; s++) {
         const struct cp_strategy_info *i = &cp_strategies[s];
@@ -531,6 +675,8 @@ int main(void)
     arena = arena_new();
     even_ulysses_moves_what_enumeration_says();
     grouped_queries_move_fewer_keys();
+    tensor_parallelism_moves_what_megatron_says();
+    tensor_ranks_keep_their_own_rows_and_columns();
     uneven_heads_send_and_receive_differently();
     the_fullest_rank_of_an_uneven_alltoall_sets_the_pace();
     selective_gather_moves_the_union();
@@ -546,6 +692,10 @@ int main(void)
     fetching_rows_pays_below_a_union();
     the_ring_recurrence_is_exact();
     closed_forms_equal_enumeration();
+    blocks_that_change_ranks_travel_there_and_back();
+    indices_wait_in_the_hosts_memory();
+    gathered_kv_comes_back_from_the_host();
+    moving_blocks_levels_the_ring();
     what_is_sent_is_received();
     degenerate_hybrids_are_their_ends();
     fetching_all_rows_is_an_allgather();

@@ -115,9 +115,9 @@ static struct kern_profile published_lines(void)
 static void published_break_evens_follow_from_the_published_lines(void)
 {
     struct kern_profile k = published_lines();
-    struct kern_dense fa2 = {"fa2", 370 / 989.0, 322 / 989.0},
-                      fa3 = {"fa3", 648 / 989.0, 561 / 989.0};
-    struct kern_dense cudnn = {"cudnn", 693 / 989.0, 572 / 989.0};
+    struct kern_dense fa2 = {"fa2", 370 / 989.0, 322 / 989.0, {0}},
+                      fa3 = {"fa3", 648 / 989.0, 561 / 989.0, {0}};
+    struct kern_dense cudnn = {"cudnn", 693 / 989.0, 572 / 989.0, {0}};
     gsl_test_abs(kern_breakeven(&k, &fa2, &h100, 64000, 128, 32, false), 0.924, 0.0006,
                  "against FA2");
     gsl_test_abs(kern_breakeven(&k, &fa3, &h100, 64000, 128, 32, false), 0.963, 0.0006,
@@ -179,13 +179,13 @@ static void break_even_is_where_the_prices_cross(void)
 static void break_even_has_ends(void)
 {
     struct kern_profile k = published_lines();
-    struct kern_dense slow = {"slow", 1e-6, 1e-6}, fast = {"fast", 1e6, 1e6};
+    struct kern_dense slow = {"slow", 1e-6, 1e-6, {0}}, fast = {"fast", 1e6, 1e6, {0}};
     gsl_test(kern_breakeven(&k, &slow, &h100, 64000, 128, 32, false) != 0,
              "always better than a slow kernel");
     gsl_test(!(kern_breakeven(&k, &fast, &h100, 64000, 128, 32, false) > 1),
              "never better than a fast one");
     k.sparse.tile = 256;
-    struct kern_dense fa3 = {"fa3", 0.65, 0.57};
+    struct kern_dense fa3 = {"fa3", 0.65, 0.57, {0}};
     gsl_test(!(kern_breakeven(&k, &fa3, &h100, 1024, 128, 32, false) > 1),
              "nor where a tile costs more than all");
 }

@@ -235,6 +235,36 @@ static char *slurp(const char *path, size_t *n)
 
 /* By hand from the rows: what degrees do not share, class by class, against 0.4 of it (an
  * uncalibrated GPU: model/calib.h). */
+/* Two tensor ranks with 8 heads of their own each; db-sp gives every head rank 2 of them. */
+static void tensor_ranks_share_out_their_own_heads(void)
+{
+    static bool one[CP_STRATEGIES];
+    const enum cp_strategy how[] = {CP_HCP, CP_DB_SP};
+    for (int i = 0; i < 2; i++) {
+        struct fixture f;
+        struct plan_request r;
+        struct plan_found found;
+        struct err e = {0};
+        double held[8] = {0};
+        request_init(&f, &r);
+        r.tensor = 2, r.cp = i ? 8 : 4;
+        f.cluster.nodes = i ? 4 : 2;
+        r.memory.shard_ranks = 4;
+        r.dispatch = DISPATCH_SPARSE;
+        r.head_groups = 4, r.seq_groups = i ? 2 : 1;
+        one[CP_HCP] = one[CP_DB_SP] = false;
+        one[how[i]] = true;
+        r.strategies = one;
+        gsl_test(!plan_search(&r, &found, arena, &e), "there is a plan: %s", e.text);
+        const struct cp_conf *c = &found.plan->blocks[0].conf;
+        gsl_test(!cp_conf_check(c, i ? 16 : 8, 16, err_at_name("plan"), &e), "legal: %s", e.text);
+        for (int k = 0; k < c->piece_count; k++)
+            held[c->pieces[k].head_rank] += c->pieces[k].share;
+        for (int k = 0; k < 8 && i; k++)
+            gsl_test_rel(held[k], 2, 1e-12, "heads of head rank %d", k);
+    }
+}
+
 static void degrees_that_cannot_be_told_apart_are_ties(void)
 {
     struct fixture f;
@@ -321,6 +351,7 @@ int main(void)
     what_does_not_fit_says_by_how_much_and_where();
     requests_that_cannot_be_are_refused();
     all_degrees_are_tried_and_throughput_decides();
+    tensor_ranks_share_out_their_own_heads();
     degrees_that_cannot_be_told_apart_are_ties();
     an_outlier_head_is_cut();
     plan_files_come_back_the_same_and_refuse_changes();

@@ -58,6 +58,9 @@ static void faults_slow_the_links_they_name(void)
     expect("nic0=0@0.5ms-2ms", 2, 2.5);
     expect("nic0=0@0.2ms-0.4ms,nic0=0@0.6ms-0.8ms", 2, 1.4);
     expect("nic0=0@0.2ms-0.4ms,nic0=0@0.4ms-0.6ms", 2, 1.4);
+    /* down for 0.2 of every 0.4 ms from 0.2 ms on: 1 ms of sending ends with the fifth time up */
+    expect("nic0=0@0.2ms-0.4ms/0.4ms", 2, 1.8);
+    expect("nic0=0.5@0ms-0.1ms/0.2ms", 2, 1.35); /* by hand: 6 x 0.15, 0.05, 0.05 */
 }
 
 static void refused(const char *faults, const char *want)
@@ -78,6 +81,8 @@ static void bad_faults_are_refused_with_the_reason(void)
     refused("nicx=0.5", "want a part");
     refused("nic0=0.5@3ms", "from when to when");
     refused("nic0=0.5@3ms-2ms", "ends before it begins");
+    refused("nic0=0.5@3ms-2ms/x", "period of the fault");
+    refused("nic0=0.5@3ms-5ms/2ms", "a period longer than the fault");
     refused("gpu0=0", "above 0");
     refused("gpu0=0.5@1ms-2ms", "all the time");
     refused("nic9=0.5", "there are GPUs 0 to 3");

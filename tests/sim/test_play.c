@@ -167,6 +167,33 @@ static void slow_gpus_and_links_slow_what_uses_them(void)
     arena_free(a);
 }
 
+/* PCIe at 50 GB/s: 1 MB out and 2 MB back at once, 20 and 40 us; the kernel beside them does not
+ * care. */
+static void copies_run_beside_kernels(void)
+{
+    struct arena *a = arena_new();
+    struct err e = {0};
+    struct hw_cluster c = {.name = "t",
+                           .nodes = 1,
+                           .gpus_per_node = 2,
+                           .gpus_per_nic = 1,
+                           .nvlink = {0, 100e9, 1},
+                           .pcie_bytes_per_s = 50e9};
+    struct topo *t =
+        topo_of_cluster(&c, &(struct topo_fabric){.host = true}, a, err_at_name("t"), &e);
+    struct play_graph *g = play_graph_new(a);
+    int work = play_work(g, 0, PLAY_SM, 30e-6, 0), out = play_copy(g, 0, true, 1e6, 1),
+        in = play_copy(g, 0, false, 2e6, 1), late = play_copy(g, 0, true, 0, 1);
+    play_after(g, late, work);
+    struct play_what what = {.sm_share = 0.5};
+    struct play_result r = play(g, t, &what, a);
+    gsl_test_rel(us(r.end_at[work]), 30, 1e-9, "the kernel");
+    gsl_test_rel(us(r.end_at[out]), 20, 1e-9, "to the host");
+    gsl_test_rel(us(r.end_at[in]), 40, 1e-9, "back");
+    gsl_test_rel(us(r.end_at[late]), 30, 1e-9, "nothing to copy");
+    arena_free(a);
+}
+
 static void a_circle_of_tasks_is_an_error_and_not_a_hang(void)
 {
     struct arena *a = arena_new();
@@ -253,6 +280,7 @@ int main(void)
     pairs_do_not_wait_for_strangers();
     a_collective_slows_the_kernel_beside_it();
     slow_gpus_and_links_slow_what_uses_them();
+    copies_run_beside_kernels();
     a_circle_of_tasks_is_an_error_and_not_a_hang();
     renaming_ranks_changes_nothing_and_the_critical_path_adds_up();
     jitter_is_the_same_for_the_same_seed_and_run();

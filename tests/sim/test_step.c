@@ -57,6 +57,12 @@ static struct cp_conf conf_of(struct world *w, enum cp_strategy how, int head_gr
                             .pieces = cp_pieces_even(heads, head_groups, w->a)};
 }
 
+static void set_tensor(struct world *w, struct cp_conf *c, int tensor)
+{
+    c->tensor = tensor;
+    c->pieces = cp_pieces_even(c->piece_count, cp_head_ranks(c), w->a);
+}
+
 static struct program_time eval(struct world *w, const struct plan_eval *ev,
                                 const struct cp_conf *conf)
 {
@@ -72,21 +78,26 @@ static void one_server_of_equal_ranks_agrees_with_the_closed_forms(void)
 {
     const struct {
         enum cp_strategy how;
-        int g_h, g_s;
+        int g_h, g_s, tensor;
         bool sparse;
         const char *what;
-    } cases[] = {{CP_ULYSSES, 8, 1, false, "ulysses 8x1, dense"},
-                 {CP_ULYSSES, 8, 1, true, "ulysses 8x1, sparse"},
-                 {CP_SCP, 1, 8, true, "scp 1x8"},
-                 {CP_SCP_DENSE, 1, 8, true, "scp-dense 1x8"},
-                 {CP_HYBRID, 4, 2, true, "hybrid 4x2"},
-                 {CP_ALLGATHER, 1, 8, false, "all-gather 1x8"}};
+    } cases[] = {{CP_ULYSSES, 8, 1, 1, false, "ulysses 8x1, dense"},
+                 {CP_ULYSSES, 8, 1, 1, true, "ulysses 8x1, sparse"},
+                 {CP_SCP, 1, 8, 1, true, "scp 1x8"},
+                 {CP_SCP_DENSE, 1, 8, 1, true, "scp-dense 1x8"},
+                 {CP_HYBRID, 4, 2, 1, true, "hybrid 4x2"},
+                 {CP_ALLGATHER, 1, 8, 1, false, "all-gather 1x8"},
+                 {CP_SINGLE, 1, 1, 8, false, "8 tensor ranks"},
+                 {CP_ULYSSES, 2, 1, 4, true, "ulysses 2x1, 4 tensor ranks"},
+                 {CP_HYBRID, 2, 2, 2, true, "hybrid 2x2, 2 tensor ranks"}};
     struct sim_options o = {0};
     struct plan_eval sim = sim_eval(&o);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct world w = world_new("1x8-h100-400g", "hunyuanvideo-13b");
         struct cp_conf conf =
             conf_of(&w, cases[i].how, cases[i].g_h, cases[i].g_s, cases[i].sparse);
+        set_tensor(&w, &conf, cases[i].tensor);
+        w.c.options.tensor_allreduce = cases[i].tensor == 4;
         struct program_time cost = eval(&w, &eval_cost, &conf), ours = eval(&w, &sim, &conf);
         gsl_test_rel(ours.total_s, cost.total_s, 1e-6, "%s: total", cases[i].what);
         for (int p = 0; p < ours.phase_count; p++)
@@ -162,14 +173,15 @@ static void a_block_takes_at_least_its_busiest_rank_and_at_most_the_sum(void)
 
 static struct plan plan_of(struct world *w, struct cp_conf conf, int blocks)
 {
-    int gpus = hw_gpus(w->c.cluster), cp = cp_ranks(&conf);
+    int gpus = hw_gpus(w->c.cluster), tensor = cp_tensor(&conf), cp = cp_ranks(&conf) / tensor;
     struct plan p = {.c = w->c,
-                     .memory = mem_options_default(gpus),
+                     .memory = mem_options_default(gpus / tensor),
                      .phase = PLAN_STEP,
                      .evaluator = "cost",
+                     .tensor = tensor,
                      .gpus = gpus,
                      .cp = cp,
-                     .replicas = gpus / cp,
+                     .replicas = gpus / cp / tensor,
                      .block_count = blocks,
                      .optimizer_s = 1e-3,
                      .blocks = ARENA_ARRAY(w->a, struct plan_block, blocks)};
@@ -220,6 +232,101 @@ static void identical_replicas_are_simulated_once_with_the_same_result(void)
     }
 }
 
+/* The same with tensor ranks and with several sharding groups (HSDP): inside a server, one a
+ * server. */
+static void tensor_ranks_and_sharding_groups_fold_too(void)
+{
+    const struct {
+        int cp, tensor, shards, folds;
+    } cases[] = {{4, 2, 16, 4}, {2, 4, 2, 4}, {8, 1, 4, 4}, {8, 1, 8, 4}, {2, 2, 4, 4}};
+    struct sim_options o = sim_options_default();
+    for (int i = 0; i < 5; i++) {
+        struct world w = world_new("4x8-h100-400g", "hunyuanvideo-13b");
+        struct cp_conf conf = conf_of(&w, CP_ULYSSES, cases[i].cp, 1, false);
+        set_tensor(&w, &conf, cases[i].tensor);
+        struct plan p = plan_of(&w, conf, 3);
+        p.memory.shard_ranks = cases[i].shards;
+        int folded, all;
+        double once = step_s(&w, &p, &o, false, &folded), each = step_s(&w, &p, &o, true, &all);
+        gsl_test_int(folded, cases[i].folds, "folded");
+        gsl_test_int(all, 1, "not folded");
+        gsl_test_rel(once, each, 1e-9, "case %d: same step time", i);
+        world_free(&w);
+    }
+}
+
+/* Bytes on the way from GPU to NIC of the busiest and the idlest GPU. */
+static void nic_bytes(const struct step *s, const struct play_result *r, double *least,
+                      double *most)
+{
+    *least = INFINITY, *most = 0;
+    for (int i = 0; i < s->topo->edge_count; i++) {
+        const struct topo_edge *g = &s->topo->edges[i];
+        if (s->topo->nodes[g->from].kind != TOPO_GPU || s->topo->nodes[g->to].kind != TOPO_NIC)
+            continue;
+        *least = fmin(*least, r->carried[i]);
+        *most = fmax(*most, r->carried[i]);
+    }
+}
+
+/* Weights shared out over the 8 GPUs of each of 4 servers, replicas of 8: only the all-reduce of
+ * gradient shards leaves a server. By hand: 2 x 3/4 of a block's 4 P / 8 bytes, 3 blocks. */
+static void sharding_groups_all_reduce_their_gradients(void)
+{
+    struct sim_options o = sim_options_default();
+    struct world w = world_new("4x8-h100-400g", "hunyuanvideo-13b");
+    struct plan p = plan_of(&w, conf_of(&w, CP_ULYSSES, 8, 1, false), 3);
+    struct play_what what = {.sm_share = o.sm_share};
+    struct err_at at = err_at_name("test");
+    double want = 2 * 0.75 * 4 * dit_block_params(w.c.model) / 8 * 3, least, most;
+    p.memory.shard_ranks = 8;
+    struct step s;
+    struct play_result r;
+    bool ok = step_of_plan(&p, &o, 1, true, NULL, &s, w.a, at, &w.e) &&
+              play_run(s.graph, s.topo, &what, &r, w.a, at, &w.e);
+    gsl_test(!ok, "runs %s", w.e.text);
+    nic_bytes(&s, &r, &least, &most);
+    gsl_test_rel(least, want, 1e-9, "the idlest NIC");
+    gsl_test_rel(most, want, 1e-9, "the busiest NIC");
+    world_free(&w);
+}
+
+/* Forward of one block, all KV rows of 16 shards on 2 servers fetched: flat, a rank's shard leaves
+ * its server 8 times, in two levels once (KA25's rule); ring and all-gather carry the same bytes as
+ * before but over all NICs at once. */
+static void in_two_levels_rows_travel_to_a_server_once(void)
+{
+    const enum cp_strategy how[] = {CP_SCP_DENSE, CP_RING, CP_ALLGATHER};
+    double seconds[3][2];
+    for (int i = 0; i < 6; i++) {
+        struct sim_options o = sim_options_default();
+        struct world w = world_new("2x8-h100-400g", "dsv-2.7b");
+        struct err_at at = err_at_name("test");
+        struct play_what what = {.sm_share = o.sm_share};
+        struct step s;
+        struct play_result r;
+        double least, most;
+        o.two_level = i % 2;
+        struct cp_conf conf = conf_of(&w, how[i / 2], 1, 16, false);
+        w.c.options.inference = true;
+        struct plan p = plan_of(&w, conf, 1);
+        p.memory.shard_ranks = 1;
+        bool ok = step_of_plan(&p, &o, 1, true, NULL, &s, w.a, at, &w.e) &&
+                  play_run(s.graph, s.topo, &what, &r, w.a, at, &w.e);
+        gsl_test(!ok, "runs %s", w.e.text);
+        nic_bytes(&s, &r, &least, &most);
+        seconds[i / 2][i % 2] = sim_seconds(r.end);
+        double shard = 2.0 * 16 * 4000 * 128 * 2; /* 64000 tokens, 16 heads */
+        if (i < 2)
+            gsl_test_rel(most, shard * (i ? 1 : 8), 1e-9, "%s", i ? "once" : "eight times");
+        if (i == 3)
+            gsl_test_rel(least, shard, 1e-9, "every NIC carries one outer hop");
+        world_free(&w);
+    }
+    gsl_test(seconds[0][1] > seconds[0][0], "rows: %g s, flat %g s", seconds[0][1], seconds[0][0]);
+    gsl_test(seconds[1][1] > seconds[1][0], "ring: %g s, flat %g s", seconds[1][1], seconds[1][0]);
+}
+
 static void slow_nics_expose_the_weights(void)
 {
     struct sim_options o = sim_options_default();
@@ -259,6 +366,30 @@ static void twice_as_fast_everything_takes_half_the_time(void)
     p.c.cluster = &fast;
     p.optimizer_s /= 2;
     gsl_test_rel(step_s(&w, &p, &o, false, NULL) * 2, long_s, 1e-9, "up to the picoseconds");
+    world_free(&w);
+}
+
+/* The host runs ahead of the GPU: while it is faster nothing changes but the first launch; when it
+ * is far slower, the run takes what the launches take, and the last phase. */
+static void a_slow_host_sets_the_pace(void)
+{
+    struct sim_options o = {0};
+    struct world w = world_new("1x8-h100-400g", "dsv-2.7b");
+    struct cp_conf conf = conf_of(&w, CP_ULYSSES, 8, 1, false);
+    w.c.options.inference = true;
+    struct plan p = plan_of(&w, conf, 2);
+    p.memory.shard_ranks = 1;
+    struct cp_program one = cp_program_of(&w.c, 0, &conf, w.a);
+    int calls = 0;
+    for (int i = 0; i < one.phase_count; i++)
+        calls += one.phases[i].calls;
+    double free = step_s(&w, &p, &o, false, NULL);
+    o.launch_s = 1e-6;
+    gsl_test_rel(step_s(&w, &p, &o, false, NULL), free + 1e-6, 1e-6, "a fast host");
+    o.launch_s = 1;
+    double slow = step_s(&w, &p, &o, false, NULL), issued = 4.0 * calls; /* 2 blocks, 2 runs */
+    gsl_test(slow < issued || slow > issued + free, "%g s, %g s of launches", slow, issued);
+    w.c.options.inference = false;
     world_free(&w);
 }
 
@@ -334,8 +465,12 @@ int main(void)
     two_servers_agree_within_the_latencies();
     a_block_takes_at_least_its_busiest_rank_and_at_most_the_sum();
     identical_replicas_are_simulated_once_with_the_same_result();
+    tensor_ranks_and_sharding_groups_fold_too();
+    sharding_groups_all_reduce_their_gradients();
+    in_two_levels_rows_travel_to_a_server_once();
     slow_nics_expose_the_weights();
     twice_as_fast_everything_takes_half_the_time();
+    a_slow_host_sets_the_pace();
     inference_runs_forward_only_and_scales_with_its_steps();
     runs_give_the_same_bytes_on_one_and_on_eight_threads();
     quantiles_are_those_of_r();

@@ -98,6 +98,61 @@ static void refused(struct topo *t, const char *want, const char *what)
              "%s: '%s'", what, e.text);
 }
 
+/* 100 GB/s from a GPU to its PCIe switch. Alone a copy of 100 MB takes 1 ms; beside 100 MB that
+ * leave by the same link for the NIC (also 100 GB/s) 2 ms. Where two GPUs share a NIC they share a
+ * switch and its link to the CPU: 2 ms for both copies. Inwards nothing is shared with outwards. */
+static void copies_to_the_host_share_pcie_with_the_nic(void)
+{
+    const struct {
+        int sharers, far, copies;
+        bool back;
+        double ms;
+    } cases[] = {{1, 0, 1, false, 1},
+                 {1, 1, 1, false, 2},
+                 {2, 0, 2, false, 2},
+                 {1, 0, 2, false, 1},
+                 {1, 1, 1, true, 1}};
+    for (int i = 0; i < 5; i++) {
+        struct arena *a = arena_new();
+        struct err e = {0};
+        struct hw_cluster c = cluster(2, cases[i].sharers);
+        struct topo_fabric f = {.host = true};
+        c.nic.bytes_per_s = c.pcie_bytes_per_s = 100e9;
+        const struct topo *t = topo_of_cluster(&c, &f, a, err_at_name("test"), &e);
+        gsl_test(!t || !topo_has_host(t), "there is a host %s", e.text);
+        struct wire *w = wire_new(t);
+        struct net *n = wire_net(w);
+        sim_time end = 0, next;
+        uint64_t tag;
+        for (int k = 0; k < cases[i].copies; k++)
+            net_flow(n, 0, wire_host(w, k, !cases[i].back), 100e6, 0);
+        if (cases[i].far)
+            net_flow(n, 0, wire_route(w, 0, 8, NULL), 100e6, 0);
+        while ((next = net_next(n)) != SIM_NEVER)
+            while (net_end(n, end = next, &tag))
+                ;
+        gsl_test_rel(sim_seconds(end) * 1e3, cases[i].ms, 1e-9, "case %d", i);
+        wire_free(w);
+        arena_free(a);
+    }
+}
+
+static void a_cpu_out_of_reach_is_no_host(void)
+{
+    struct arena *a = arena_new();
+    struct err e = {0};
+    struct topo *t = topo_new(a);
+    int x = topo_add(t, TOPO_GPU, 0, "gpu0"), y = topo_add(t, TOPO_GPU, 0, "gpu1");
+    topo_add(t, TOPO_CPU, 0, "cpu0");
+    topo_join(t, x, y, 1e9, 0);
+    gsl_test(!topo_finish(t, err_at_name("t"), &e) || topo_has_host(t), "no way to cpu0");
+    t = topo_new(a);
+    x = topo_add(t, TOPO_GPU, 0, "gpu0"), y = topo_add(t, TOPO_CPU, 0, "cpu0");
+    topo_edge(t, x, y, 1e9, 0);
+    gsl_test(!topo_finish(t, err_at_name("t"), &e) || topo_has_host(t), "no way back");
+    arena_free(a);
+}
+
 static void bad_wires_are_refused_with_the_reason(void)
 {
     struct arena *a = arena_new();
@@ -134,6 +189,8 @@ int main(void)
     ulysses_on_two_nodes_takes_what_ka13_says();
     an_oversubscribed_leaf_is_the_bottleneck();
     rails_keep_traffic_of_one_rail_off_the_spine();
+    copies_to_the_host_share_pcie_with_the_nic();
+    a_cpu_out_of_reach_is_no_host();
     bad_wires_are_refused_with_the_reason();
     return gsl_test_summary();
 }

@@ -120,6 +120,41 @@ static void laws_come_back_from_their_rows(void)
                  "so it is as assumed");
 }
 
+/* The plan is found by its signature in a list, or where the rows say; and the fit of a file is the
+ * fit that was written. */
+static void a_fit_is_a_file_that_reads_back(void)
+{
+    struct err e = {0}, none = {0};
+    struct measured_fit fit, again;
+    struct measured *m = measured_new(arena);
+    const char *plans[] = {"other.json", "measured_test.json", NULL}, *used;
+    make_plan("other.json", 0.3, true);
+    gsl_test(!measured_add_rows(m, plans, "measured_test.tsv", &used, &e) ||
+                 strcmp(used, "measured_test.json") != 0 || !measured_solve(m, &fit, &e),
+             "the plan among two: %s", e.text);
+    plans[1] = NULL;
+    gsl_test(measured_add_rows(m, plans, "measured_test.tsv", &used, &none) ||
+                 !strstr(none.text, "want --plan"),
+             "no such plan: %s", none.text);
+    struct prov *prov = prov_new(arena, 1, (char *[]){"test", NULL}, 0);
+    gsl_test(!measured_save(&fit, prov, "fit.json", arena, &e) ||
+                 !measured_load("fit.json", &again, arena, &e),
+             "there and back: %s", e.text);
+    gsl_test_int(again.took_turns, fit.took_turns, "whether ranks took turns");
+    gsl_test(memcmp(&fit.line, &again.line, sizeof fit.line) != 0, "every line");
+    gsl_test_rel(again.kernels.sparse.forward_row_s, fit.kernels.sparse.forward_row_s, 0,
+                 "sparse, a row, every bit");
+    gsl_test_rel(again.kernels.sparse.forward_pair_s, fit.kernels.sparse.forward_pair_s, 0,
+                 "sparse, a pair, every bit");
+    gsl_test_rel(again.kernels.hbm_share, fit.kernels.hbm_share, 0, "copies, every bit");
+    gsl_test_rel(again.cluster.nvlink.efficiency, fit.cluster.nvlink.efficiency, 0,
+                 "links, every bit");
+    gsl_test(measured_load("other.json", &again, arena, &none) || none.code != ERR_INPUT,
+             "a plan is no fit: %s", none.text);
+    unlink("fit.json");
+    unlink("other.json");
+}
+
 static void the_evaluator_uses_them(void)
 {
     struct err e = {0};
@@ -185,7 +220,8 @@ static void damaged_rows_are_read_or_refused(void)
         fclose(f);
         struct measured *m = measured_new(a);
         struct measured_fit fit;
-        bool ok = measured_add(m, "measured_test.json", "damaged.tsv", &e) && measured_solve(m, &fit, &e);
+        bool ok =
+            measured_add(m, "measured_test.json", "damaged.tsv", &e) && measured_solve(m, &fit, &e);
         struct err other = {0};
         compare_files("measured_test.json", "damaged.tsv", a, &c, &other);
         refused += !ok;
@@ -202,6 +238,7 @@ int main(void)
     arena = arena_new();
     gsl_test(!mkdtemp(dir) || chdir(dir) != 0, "a folder for the files");
     laws_come_back_from_their_rows();
+    a_fit_is_a_file_that_reads_back();
     the_evaluator_uses_them();
     damaged_rows_are_read_or_refused();
     rows_of_another_plan_are_refused();

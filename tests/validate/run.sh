@@ -38,5 +38,20 @@ hybrid 4x2 8 sparse
 hybrid-dense 2x4 8 dense
 PLANS
 
+# By the CPU clock the members of an exchange begin it together: the sums of what each did and waited for agree.
+"$make_plan" ./small-model.yaml ./small-cluster.yaml ./small-kernels.yaml 900 hcp 4x1 sparse 0.1,0.3,0.05,0.5 "$dir/clock.json" &&
+    "$run" "$dir/clock.json" --comm loopback --clock cpu --repeats 2 -o "$dir/rows.tsv" >/dev/null || failed=1
+grep -q '^# clock: cpu' "$dir/rows.tsv" || { echo "FAIL: the rows do not say which clock"; failed=1; }
+awk -F'\t' '/^[0-9]/ {
+    t[$1, $2, $3] += $8
+    if ($6 == "collective") {
+        key = $1 SUBSEP $2 SUBSEP $4 SUBSEP $5
+        if (key in begun && (t[$1, $2, $3] - begun[key]) ^ 2 > 1e-16) { print "FAIL: rank " $3 " begins " $5 " apart"; bad = 1 }
+        begun[key] = t[$1, $2, $3]
+        met++
+    }
+    t[$1, $2, $3] += $7
+} END { if (!met) print "FAIL: no exchanges"; exit bad || !met }' "$dir/rows.tsv" || failed=1
+
 [ $failed -eq 0 ] && echo "all plans run and are verified"
 exit $failed

@@ -150,7 +150,8 @@ static void every_strategy_equals_one_rank(const struct kern_backend *b, bool sp
             t.c.conf.strategy = (enum cp_strategy)s;
             t.c.conf.head_groups = gh, t.c.conf.seq_groups = gs;
             t.c.conf.heads_inside = (gh + gs + s) % 2;
-            if (fits((enum cp_strategy)s, gh, gs) && gh <= most && gs <= most)
+            if (fits((enum cp_strategy)s, gh, gs) && !cp_strategies[s].permutes && gh <= most &&
+                gs <= most)
                 with_pieces(&t, gh);
         }
     truth_free(truth);

@@ -1,0 +1,58 @@
+/* What the what-if commands (size, max-clip, cost, sweep) share: a request with some options of the
+ * command line replaced, limits on time, and how their answers are worded. */
+#ifndef CLI_WHATIF_H
+#define CLI_WHATIF_H
+
+#include "cli/workload.h"
+#include "planner/fit.h"
+
+/* Options of a request: workload.h's four groups and --eval cost|sim, for args_over. */
+extern const struct arg_group *const whatif_groups[];
+extern const struct arg_group whatif_eval;   /* --eval */
+extern const struct arg_group whatif_target; /* --max-step, --min-rate, --sure */
+
+/* The request of c->args with `set` over it; everything lives in `a`. Equal to what `plan` would be
+ * given with these options. */
+bool whatif_request(const struct cli *c, const struct arg_setting *set, int count, struct arena *a,
+                    struct plan_request *r, struct err *e);
+
+struct plan_limits whatif_limits(const struct args *g); /* of whatif_target */
+
+/* " (90%: 27.1 s to 32.0 s)" in `a`. */
+const char *whatif_range(const struct interval *t, struct arena *a);
+
+/* "720x1280": height and width in pixels. */
+struct whatif_sides {
+    int height, width;
+};
+bool whatif_resolution(const char *text, struct err_at at, struct whatif_sides *out, struct err *e);
+
+/* Columns that every such table begins with, and their cells. */
+#define WHATIF_COLUMNS                                                                             \
+    {"gpus", "GPUs", TABLE_INT, 0}, {"cp", "CP", TABLE_INT, 0},                                    \
+        {"replicas", "replicas", TABLE_INT, 0}, {"configuration", "split", TABLE_STR, 0},          \
+        {"step_s", "step", TABLE_QTY, QTY_SECONDS},                                                \
+        {"step_low_s", "from", TABLE_QTY, QTY_SECONDS},                                            \
+        {"step_high_s", "to", TABLE_QTY, QTY_SECONDS},                                             \
+        {"samples_per_s", "samples/s", TABLE_QTY, QTY_NUMBER},                                     \
+    {                                                                                              \
+        "memory_bytes", "memory", TABLE_QTY, QTY_BYTES                                             \
+    }
+void whatif_cells(const struct plan_fit *f, struct table *t);
+
+/* What only csv and json have room for. */
+#define WHATIF_MORE_COLUMNS                                                                        \
+    {"fits", "fits", TABLE_STR, 0}, {"memory_part", "largest part", TABLE_STR, 0},                 \
+        {"short_bytes", "short", TABLE_QTY, QTY_BYTES}, {"rank", "rank", TABLE_INT, 0},            \
+        {"block", "block", TABLE_INT, 0}, {"part_bytes", "part", TABLE_QTY, QTY_BYTES},            \
+        {"time_part", "most of the time", TABLE_STR, 0},                                           \
+    {                                                                                              \
+        "time_share", "share", TABLE_QTY, QTY_RATIO                                                \
+    }
+void whatif_more_cells(const struct plan_fit *f, struct table *t);
+
+/* What limits it, two sentences: "Memory: rank 0 at block 0, largest part states 25.6 GB. Time: 86%
+ * dense attention." */
+void whatif_limiting(const struct plan_fit *f, FILE *out);
+
+#endif

@@ -1,0 +1,1 @@
+shardwise max-clip --help

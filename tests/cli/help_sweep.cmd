@@ -1,0 +1,1 @@
+shardwise sweep --help

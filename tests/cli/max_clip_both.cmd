@@ -1,0 +1,1 @@
+shardwise max-clip --model hunyuanvideo-13b --cluster 1x8-h100 --frames 129 --resolution 720x1280

@@ -1,0 +1,1 @@
+shardwise plan --model dsv-2.7b --cluster 2x8-h100-400g --tokens 128k --keep 0.05 --strategies scp --cp 8 --dispatch sparse --offload kv -o plan.json >/dev/null; shardwise simulate plan.json | grep -E 'offload|fetch|kv gather|pci|cpu' | wording; rm plan.json

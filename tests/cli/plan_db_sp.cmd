@@ -1,0 +1,1 @@
+shardwise plan --model dsv-2.7b --cluster 1x8-h100 --tokens 64k --keep 0.05 --shard-skew 1.3 --moved-blocks 30% --strategies db-sp --degrees 4x2 -o plan.json | grep -A3 '^configuration' | wording; shardwise simulate plan.json | grep -E 'mask|plan blocks|permute' | wording; rm plan.json

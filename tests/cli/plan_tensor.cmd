@@ -1,0 +1,1 @@
+shardwise plan --model hunyuanvideo-13b --cluster 2x8-h100-400g --clip 720x1280x129 --sparsity 90% --tp 4 --cp 4 --shard-ranks 2 -o plan.json | wording | sed -n '9,12p'; shardwise simulate plan.json | wording | sed -n '5,30p'; rm plan.json

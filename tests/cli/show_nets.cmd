@@ -1,0 +1,1 @@
+shardwise show nets | sed 1,3d | cut -d' ' -f1

@@ -1,0 +1,1 @@
+shardwise plan --model dsv-2.7b --cluster 1x8-h100 --tokens 64k --cp 8 --inference -o plan.json >/dev/null; shardwise simulate plan.json --steps 50 --links | sed -n '5p;/^link/,$p' | wording; rm plan.json

@@ -1,0 +1,1 @@
+shardwise size --model hunyuanvideo-13b --cluster 1x2-h100 --clip 720x1280x129 2>&1 >/dev/null | wording

@@ -1,0 +1,1 @@
+shardwise size --model hunyuanvideo-13b --cluster 2x8-h100 --clip 720x1280x129 --max-step 12s --train-samples 1M | wording

@@ -1,0 +1,5 @@
+printf 'parameters:\n  cluster: 1x8-h100\n  model: dsv-2.7b\n  keep: 10 %%\n  strategies: [hcp, rign]\n' >study.yaml
+shardwise sweep study.yaml
+status=$?
+rm study.yaml
+exit $status
