@@ -66,7 +66,8 @@ template <int D, int M> struct plan {
     static constexpr int ROW_PARTS = BLOCKS % WARPS == 0 ? 1 : 2, COLUMN_PARTS = WARPS / ROW_PARTS;
     static constexpr int ROW_BLOCKS = TILE / 16 / ROW_PARTS;
     static constexpr int WARP_BLOCKS = (BLOCKS + COLUMN_PARTS - 1) / COLUMN_PARTS;
-    static constexpr int STEP = WARP_BLOCKS % 2 == 0 ? 2 : WARP_BLOCKS; /* blocks in registers */
+    /* Of a warp's blocks, those whose sums are in registers at a time. */
+    static constexpr int PAIRS = WARP_BLOCKS % 2 == 0 ? 2 : WARP_BLOCKS, STEP = D > 128 ? 1 : PAIRS;
     /* Fragments of the owned rows stay in registers where there is room for them. */
     static constexpr bool HOLD = D <= 128;
     static constexpr int A = 0, B = A + M * ROW; /* owned: Q and dO, or K and V */
@@ -120,7 +121,7 @@ template <int D, int THREADS>
 DEV void load_gathered(uint32_t to, const struct piece *p, const int32_t *keys, int dim)
 {
     constexpr int CHUNKS = D / 8, ROW = 2 * D + 16;
-#pragma unroll 4
+#pragma unroll 1
     for (int i = 0; i < (TILE * CHUNKS + THREADS - 1) / THREADS; i++) {
         int at = i * THREADS + (int)threadIdx.x, r = at / CHUNKS, c = at % CHUNKS;
         if (TILE * CHUNKS % THREADS != 0 && r >= TILE)
@@ -389,6 +390,49 @@ DEV void probabilities(float s[TILE / 8][4], float d[TILE / 8][4], const struct 
         }
 }
 
+/* lse and delta of rows `row` and `row` + 8 of the unit. */
+DEV void load_stats(struct stat stat[2], const struct piece *p, const struct unit *u, int row)
+{
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        stat[h].lse = INFINITY;
+        stat[h].delta = 0;
+        if (row + 8 * h < u->rows)
+            stat[h] = p->stat[u->row + row + 8 * h];
+    }
+}
+
+/* dV and dK of tile t, whose P and dS the warps have written. */
+template <int D, int M>
+DEV void sums_of_keys(unsigned char *shared, const struct piece *p, const struct batch *b,
+                      const int32_t *keys, int t, int count)
+{
+    using L = plan<D, M>;
+    uint32_t base = dev_smem(shared);
+    unsigned char *stage = shared + L::SUMS,
+                  *stage_dk = stage + TILE * (b->sink == SINK_PARTIAL ? L::ROW : L::SUM_ROW);
+    struct target dv = {p->dv, keys, 0, NULL, count, b->dim, b->sink, 1};
+    struct target dk = {p->dk, keys, 0, NULL, count, b->dim, b->sink, b->scale};
+    if (b->sink == SINK_PARTIAL) {
+        dk.partial = p->partial + (blockIdx.x * p->stride + (int64_t)t * TILE) * 2 * b->dim;
+        dv.partial = dk.partial + b->dim;
+    }
+    if (b->sink == SINK_BULK)
+        dev_bulk_wait_read<0>();
+    __syncthreads(); /* P and dS are whole, the sums of the tile before are away */
+    sums_of_tile<D, M>(stage, base + L::P, base + L::B, &dv);
+    sums_of_tile<D, M>(stage_dk, base + L::DS, base + L::A, &dk);
+    if (b->sink == SINK_PARTIAL)
+        return;
+    if (b->sink == SINK_BULK)
+        dev_fence_async();
+    __syncthreads();
+    add_staged<D, M>(stage, &dv, 0);
+    add_staged<D, M>(stage_dk, &dk, TILE);
+    if (b->sink == SINK_BULK)
+        dev_bulk_commit();
+}
+
 template <int D, int M>
 __global__ void __launch_bounds__(2 * M) groups_kernel(const __grid_constant__ struct batch b)
 {
@@ -412,20 +456,9 @@ __global__ void __launch_bounds__(2 * M) groups_kernel(const __grid_constant__ s
         ring_fill(&stream, keys, counts, 1, lane);
     }
     struct stat stat[2];
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        int r = row + (lane >> 2) + 8 * h;
-        stat[h].lse = INFINITY;
-        stat[h].delta = 0;
-        if (r < u.rows)
-            stat[h] = p->stat[u.row + r];
-    }
+    load_stats(stat, p, &u, row + (lane >> 2));
     float dq[D / 8][4];
-#pragma unroll
-    for (int n = 0; n < D / 8; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            dq[n][i] = 0;
+    zero(dq);
     __syncthreads();
     load_gathered<D, L::THREADS>(base + L::TILES, p, keys, b.dim);
     dev_copy_commit();
@@ -437,7 +470,6 @@ __global__ void __launch_bounds__(2 * M) groups_kernel(const __grid_constant__ s
     owned_load(&q);
     owned_load(&d_o);
 
-    int64_t done = (int64_t)blockIdx.x * p->stride; /* rows of partials before this tile */
     for (int t = 0, slot = 0;; t++) {
         int count = counts[slot], next = slot == RING - 1 ? 0 : slot + 1;
         if (count == 0)
@@ -465,31 +497,8 @@ __global__ void __launch_bounds__(2 * M) groups_kernel(const __grid_constant__ s
             store_pairs(shared + L::DS + row * L::P_ROW, pairs, lane);
         add_product<D>(dq, pairs, tile + block_by_rows(lane, L::ROW));
 
-        if (b.sink != SINK_NONE) {
-            unsigned char *stage = shared + L::SUMS;
-            int sum_row = b.sink == SINK_PARTIAL ? L::ROW : L::SUM_ROW;
-            struct target dv = {p->dv, keys + slot * TILE, 0, NULL, count, b.dim, b.sink, 1};
-            struct target dk = {p->dk, keys + slot * TILE, 0, NULL, count, b.dim, b.sink, b.scale};
-            if (b.sink == SINK_PARTIAL) {
-                dk.partial = p->partial + done * 2 * b.dim;
-                dv.partial = dk.partial + b.dim;
-            }
-            if (b.sink == SINK_BULK)
-                dev_bulk_wait_read<0>();
-            __syncthreads(); /* P and dS are whole, the sums of the tile before are away */
-            sums_of_tile<D, M>(stage, base + L::P, base + L::B, &dv);
-            sums_of_tile<D, M>(stage + TILE * sum_row, base + L::DS, base + L::A, &dk);
-            if (b.sink != SINK_PARTIAL) {
-                if (b.sink == SINK_BULK)
-                    dev_fence_async();
-                __syncthreads();
-                add_staged<D, M>(stage, &dv, 0);
-                add_staged<D, M>(stage + TILE * sum_row, &dk, TILE);
-                if (b.sink == SINK_BULK)
-                    dev_bulk_commit();
-            }
-        }
-        done += count;
+        if (b.sink != SINK_NONE)
+            sums_of_keys<D, M>(shared, p, &b, keys + slot * TILE, t, count);
         slot = next;
     }
     add_owned<D>(p->dq + u.row * b.dim, dq, row, u.rows, b.dim, b.scale, lane);
@@ -533,6 +542,27 @@ DEV void load_queries(uint32_t tile, uint32_t stat, const struct piece *p, int t
                    (const unsigned char *)(p->stat + first) + threadIdx.x * 16, 16);
 }
 
+/* dQ of a tile, whose dS^T the warps have written. */
+template <int D, int M>
+DEV void sums_of_queries(unsigned char *shared, const struct piece *p, const struct batch *b, int t)
+{
+    using L = plan<D, M>;
+    uint32_t base = dev_smem(shared);
+    int64_t query = (int64_t)t * TILE;
+    int count = (int)min((int64_t)TILE, p->q_rows - query);
+    struct target dq = {p->dq, NULL, query, NULL, count, b->dim, b->sink, b->scale};
+    if (b->sink == SINK_BULK)
+        dev_bulk_wait_read<0>();
+    __syncthreads(); /* dS is whole, the sums of the tile before are away */
+    sums_of_tile<D, M>(shared + L::SUMS, base + L::DS, base + L::A, &dq);
+    if (b->sink == SINK_BULK)
+        dev_fence_async();
+    __syncthreads();
+    add_staged<D, M>(shared + L::SUMS, &dq, 0);
+    if (b->sink == SINK_BULK)
+        dev_bulk_commit();
+}
+
 template <int D, int M>
 __global__ void __launch_bounds__(2 * M, 1) keys_kernel(const __grid_constant__ struct batch b)
 {
@@ -556,11 +586,8 @@ __global__ void __launch_bounds__(2 * M, 1) keys_kernel(const __grid_constant__ 
     k.at = base + L::A + row * L::ROW + block_by_rows(lane, L::ROW);
     v.at = base + L::B + row * L::ROW + block_by_rows(lane, L::ROW);
     float dk[D / 8][4], dv[D / 8][4];
-#pragma unroll
-    for (int n = 0; n < D / 8; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            dk[n][i] = dv[n][i] = 0;
+    zero(dk);
+    zero(dv);
 
     int tiles = (p->q_rows + TILE - 1) / TILE;
     for (int t = 0; t < tiles; t++) {
@@ -585,21 +612,8 @@ __global__ void __launch_bounds__(2 * M, 1) keys_kernel(const __grid_constant__ 
             store_pairs(shared + L::DS + row * L::P_ROW, pairs, lane);
         add_product<D>(dk, pairs, tile + block_by_rows(lane, L::ROW));
 
-        if (b.sink != SINK_NONE) {
-            int64_t query = (int64_t)t * TILE;
-            int count = (int)min((int64_t)TILE, p->q_rows - query);
-            struct target dq = {p->dq, NULL, query, NULL, count, b.dim, b.sink, b.scale};
-            if (b.sink == SINK_BULK)
-                dev_bulk_wait_read<0>();
-            __syncthreads(); /* dS is whole, the sums of the tile before are away */
-            sums_of_tile<D, M>(shared + L::SUMS, base + L::DS, base + L::A, &dq);
-            if (b.sink == SINK_BULK)
-                dev_fence_async();
-            __syncthreads();
-            add_staged<D, M>(shared + L::SUMS, &dq, 0);
-            if (b.sink == SINK_BULK)
-                dev_bulk_commit();
-        }
+        if (b.sink != SINK_NONE)
+            sums_of_queries<D, M>(shared, p, &b, t);
     }
     add_owned<D>(p->dk + first * b.dim, dk, row, keys, b.dim, b.scale, lane);
     add_owned<D>(p->dv + first * b.dim, dv, row, keys, b.dim, 1, lane);

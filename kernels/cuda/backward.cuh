@@ -38,6 +38,16 @@ struct batch {
 };
 static_assert(sizeof(struct batch) <= 4096, "kernel parameters");
 
+/* Accumulators to zero. */
+template <int N> DEV void zero(float (&x)[N][4])
+{
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            x[n][i] = 0;
+}
+
 /* Rows [16][D] in accumulators of the warp, to += of a gradient that this block owns. */
 template <int D>
 DEV void add_owned(float *to, const float x[D / 8][4], int row, int rows, int dim, float scale,

@@ -142,15 +142,6 @@ DEV void load_turned(uint32_t (&to)[4][4], uint32_t from, int warp, int lane)
             to[k], from + swizzled(k * 16 + lane % 8 + lane / 16 * 8, warp * 2 + lane / 8 % 2));
 }
 
-template <int N> DEV void zero(float (&x)[N][4])
-{
-#pragma unroll
-    for (int n = 0; n < N; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            x[n][i] = 0;
-}
-
 /* A warp's 16 rows of dV or dK, of which `rows` are keys, to scratch: by way of shared memory, 64
  * columns at a time, for whole lines. `to`: the first row's. */
 template <int D>
