@@ -194,7 +194,7 @@ void cuda_scratch_free(void *p)
 extern "C" const struct kern_backend kern_cuda = {
     .name = "cuda",
     .what = "NVIDIA GPUs from compute capability 8.0",
-    .exact = false, /* dK and dV are summed by reductions in memory, in any order */
+    .exact = true, /* dK and dV are summed in the order of the queries */
     .host = false,
     .available = backend_available,
     .allocate = backend_allocate,
