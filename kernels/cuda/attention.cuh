@@ -38,7 +38,7 @@ template <int N> struct key_stream {
     const struct key_source *from;
     int32_t group;
     int32_t next, end;     /* list entries, or keys, or words of the bitmap: loaded, and in all */
-    int32_t ahead[N / 32]; /* entries next - N + lane + 32 i; a bitmap has its next word in [0] */
+    int32_t ahead[N / 32]; /* entries next - N + lane + 32 i, or words next + lane + 32 i */
     uint32_t bits;         /* a bitmap's word next - 32 + lane: what is left of it */
 };
 
@@ -56,12 +56,13 @@ template <int N> DEV void keys_load_entries(struct key_stream<N> *s, int lane)
     s->next += min(N, s->end - s->next);
 }
 
-template <int N> DEV void keys_load_word(struct key_stream<N> *s, int lane)
+/* Into ahead[i]; 0 beyond the end. */
+template <int N> DEV void keys_load_word(struct key_stream<N> *s, int i, int lane)
 {
-    int at = s->next + lane, odd = s->from->kv_rows % 32;
+    int at = s->next + 32 * i + lane, odd = s->from->kv_rows % 32;
     uint32_t keys = at == s->end - 1 && odd ? ~(~0u << odd) : ~0u; /* bits that mean one */
     const uint32_t *words = s->from->bitmap + s->group * s->from->stride;
-    s->ahead[0] = at < s->end ? (int32_t)(__ldg(words + at) & keys) : 0;
+    s->ahead[i] = at < s->end ? (int32_t)(__ldg(words + at) & keys) : 0;
 }
 
 template <int N>
@@ -77,7 +78,9 @@ DEV void keys_open(struct key_stream<N> *s, const struct key_source *from, int64
             (int64_t)(from->count ? __ldg(from->count + group) : from->list_count), from->stride);
     if (from->bitmap) {
         s->end = (int32_t)(((int64_t)from->kv_rows + 31) / 32);
-        keys_load_word<N>(s, lane);
+#pragma unroll
+        for (int i = 0; i < N / 32; i++)
+            keys_load_word<N>(s, i, lane);
     } else {
         keys_load_entries<N>(s, lane);
     }
@@ -88,7 +91,10 @@ template <int N> DEV void keys_refill(struct key_stream<N> *s, int lane)
 {
     s->bits = (uint32_t)s->ahead[0];
     s->next += 32;
-    keys_load_word<N>(s, lane);
+#pragma unroll
+    for (int i = 0; i + 1 < N / 32; i++)
+        s->ahead[i] = s->ahead[i + 1];
+    keys_load_word<N>(s, N / 32 - 1, lane);
 }
 
 template <int N> DEV int keys_next_bits(struct key_stream<N> *s, int32_t *tile, int lane)
