@@ -7,6 +7,7 @@
  * 2 keys of each. The same instruction on the same numbers gives the same bits each time, on which
  * the exactness below rests.
  *
+ *   pad      rows of K that are no multiple of 16 bytes are copied, with zeros behind
  *   sample   of each group, every 16th key or so: a bracket around the keep-th largest score, five
  *            standard deviations to either side, as a line: BINS bins are whole numbers of
  *            coordinate(x) = scale x + shift, which grows with x whatever is rounded
@@ -47,6 +48,7 @@ enum {
     SAMPLE_BINS = 512,
     SAMPLES_MIN = 1024,
     SAMPLES_MAX = 16384,
+    SAMPLES_UNIT = 256, /* of 8 warps, 8 keys each, 4 times */
     SAMPLE_STEP = 16,
     EXACT_KEYS = 4096,
     EXACT_WARPS = 16,
@@ -73,13 +75,15 @@ struct select_state {
 };
 
 struct select_head {
-    const uint16_t *q, *k;
+    const uint16_t *q, *k; /* [groups][rank], [keys][pitch] */
+    const uint16_t *raw;   /* K as it was given, if k is a padded copy */
     uint32_t *bitmap;
     float *threshold;
     int64_t words;        /* of a group's bitmap */
     int64_t first;        /* its groups' place in the scratch arrays */
     uint64_t sample_step; /* keys from sample to sample, 2^-20 */
     int32_t groups, keys, keep;
+    int32_t pitch;   /* of k: a multiple of 8 elements, rows aligned to 16 bytes */
     int32_t samples; /* 0: exact only */
     int32_t span;    /* keys of one block */
     int32_t first_tile, first_strip;
@@ -114,14 +118,9 @@ DEV float of_ordered(uint32_t u)
 /* Columns d and d + 1 of a row; zero from `rank` on. */
 DEV uint32_t pair_of(const uint16_t *row, int d, int rank)
 {
-    uint32_t low = d < rank ? __ldg(row + d) : 0u;
-    uint32_t high = d + 1 < rank ? __ldg(row + d + 1) : 0u;
+    uint32_t low = d < rank ? row[d] : 0u;
+    uint32_t high = d + 1 < rank ? row[d + 1] : 0u;
     return low | high << 16;
-}
-
-DEV bool in_words(const uint16_t *p, int rank) /* rows can be read 4 bytes at a time */
-{
-    return rank % 2 == 0 && (uintptr_t)p % 4 == 0;
 }
 
 /* Rows first.. of Q as the mma's A; rows beyond the last group are zero. */
@@ -138,17 +137,13 @@ DEV void load_queries(uint32_t a[STEPS][4], const struct select_head *h, int ran
 
 /* One key per column of the mma's B, straight from memory; lane / 4 is the column. */
 template <int STEPS>
-DEV void load_key(uint32_t b[STEPS][2], const struct select_head *h, int rank, bool words, int key,
-                  int lane)
+DEV void load_key(uint32_t b[STEPS][2], const struct select_head *h, int key, int lane)
 {
-    const uint16_t *row = h->k + (int64_t)key * rank;
+    const uint16_t *row = h->k + (int64_t)key * h->pitch;
 #pragma unroll
     for (int i = 0; i < 2 * STEPS; i++) {
         int d = i / 2 * 16 + lane % 4 * 2 + i % 2 * 8;
-        if (words)
-            b[i / 2][i % 2] = d < rank ? __ldg((const uint32_t *)(row + d)) : 0u;
-        else
-            b[i / 2][i % 2] = pair_of(row, d, rank);
+        b[i / 2][i % 2] = d < h->pitch ? __ldg((const uint32_t *)(row + d)) : 0u;
     }
 }
 
@@ -159,6 +154,23 @@ DEV void score8(float c[4], const uint32_t a[STEPS][4], const uint32_t b[STEPS][
 #pragma unroll
     for (int s = 0; s < STEPS; s++)
         dev_mma(c, a[s], b[s]);
+}
+
+/* ---- padding --------------------------------------------------------------------------------- */
+
+/* Rows of K that are no multiple of 16 bytes, or begin at none, are copied first, with zeros
+ * behind: 16 bytes a thread. */
+__global__ void __launch_bounds__(THREADS)
+    select_pad(const __grid_constant__ struct select_call call)
+{
+    const struct select_head *h = &call.head[blockIdx.y];
+    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, key = i / (h->pitch / 8);
+    int d = (int)(i % (h->pitch / 8)) * 8;
+    if (!h->raw || key >= h->keys)
+        return;
+    const uint16_t *row = h->raw + key * call.rank;
+    ((uint4 *)h->k)[i] = make_uint4(pair_of(row, d, call.rank), pair_of(row, d + 2, call.rank),
+                                    pair_of(row, d + 4, call.rank), pair_of(row, d + 6, call.rank));
 }
 
 /* ---- keys in shared memory ------------------------------------------------------------------- */
@@ -175,29 +187,19 @@ template <int STEPS> struct stage_of {
     enum { KEYS = STEPS == 4 ? 128 : 256, BYTES = KEYS * STEPS * 32 };
 };
 
-/* Columns 8 chunk.. of a key, by ordinary loads. */
-DEV uint4 load_chunk(const uint16_t *row, int chunk, int rank)
-{
-    return make_uint4(pair_of(row, chunk * 8, rank), pair_of(row, chunk * 8 + 2, rank),
-                      pair_of(row, chunk * 8 + 4, rank), pair_of(row, chunk * 8 + 6, rank));
-}
-
 /* Keys first.. of the head; a key from `end` on is NaN, which no comparison takes for a score. */
 template <int STEPS>
-DEV void load_stage(unsigned char *stage, const struct select_head *h, int rank, int first, int end)
+DEV void load_stage(unsigned char *stage, const struct select_head *h, int first, int end)
 {
-    bool copied = rank % 8 == 0 && (uintptr_t)h->k % 16 == 0;
     uint32_t smem = dev_smem(stage);
     for (int i = (int)threadIdx.x; i < stage_of<STEPS>::KEYS * 2 * STEPS; i += THREADS) {
         int row = i / (2 * STEPS), chunk = i % (2 * STEPS), at = chunk_at<STEPS>(row, chunk);
-        const uint16_t *key = h->k + (int64_t)(first + row) * rank;
-        bool there = chunk * 8 < rank;
-        if (first + row >= end)
-            *(uint4 *)(stage + at) = make_uint4(~0u, ~0u, ~0u, ~0u);
-        else if (copied)
+        const uint16_t *key = h->k + (int64_t)(first + row) * h->pitch;
+        bool there = chunk * 8 < h->pitch;
+        if (first + row < end)
             dev_copy16(smem + at, there ? key + chunk * 8 : key, there ? 16 : 0);
         else
-            *(uint4 *)(stage + at) = load_chunk(key, chunk, rank);
+            *(uint4 *)(stage + at) = make_uint4(~0u, ~0u, ~0u, ~0u);
     }
     dev_copy_commit();
 }
@@ -222,15 +224,14 @@ DEV void score16(float c[2][4], const uint32_t a[STEPS][4], uint32_t stage, int 
 
 /* Calls each(stage, first key) for each stage of the block's keys, in order; `stages` is double. */
 template <int STEPS, class F>
-DEV void each_stage(unsigned char *stages, const struct select_head *h, int rank, int first,
-                    int last, F each)
+DEV void each_stage(unsigned char *stages, const struct select_head *h, int first, int last, F each)
 {
-    load_stage<STEPS>(stages, h, rank, first, last);
+    load_stage<STEPS>(stages, h, first, last);
     for (int at = first, n = 0; at < last; at += stage_of<STEPS>::KEYS, n ^= 1) {
         dev_copy_wait<0>();
         __syncthreads(); /* this stage is there, and nobody reads the other any more */
         if (at + stage_of<STEPS>::KEYS < last)
-            load_stage<STEPS>(stages + (n ^ 1) * stage_of<STEPS>::BYTES, h, rank,
+            load_stage<STEPS>(stages + (n ^ 1) * stage_of<STEPS>::BYTES, h,
                               at + stage_of<STEPS>::KEYS, last);
         each(dev_smem(stages + n * stage_of<STEPS>::BYTES), at);
     }
@@ -264,30 +265,45 @@ DEV const struct select_head *head_of_group(const struct select_call *c, int64_t
 
 /* ---- sample ---------------------------------------------------------------------------------- */
 
-/* The i-th sample: one key at a scattered place in each i-th part of the keys, so that no regular
- * pattern of the tokens is met in step. */
-DEV int sample_key(const struct select_head *h, int i)
+/* Sample i is one key at a scattered place in the i-th part of the keys, so that no regular pattern
+ * of the tokens is met in step: where the part begins, in 2^-20 keys, and multiples of the golden
+ * ratio. Both are only added up. */
+struct sample {
+    uint64_t part;
+    uint32_t scatter;
+};
+
+DEV int sample_key(const struct select_head *h, struct sample s)
 {
-    uint32_t scatter = (uint32_t)i * 2654435761u; /* multiples of the golden ratio */
-    int within = (int)((scatter >> 12) * (h->sample_step >> 20) >> 20);
-    return (int)(i * h->sample_step >> 20) + within;
+    uint64_t within = (uint64_t)s.scatter * (uint32_t)(h->sample_step >> 20) >> 32;
+    return (int)(s.part >> 20) + (int)within;
 }
 
-/* Calls each(score, row 0 or 1 of the lane) for all samples, shared out among the warps. */
+/* Calls each(score, row 0 or 1 of the lane) for all samples, shared out among the warps; AHEAD
+ * loads are under way at a time. */
 template <int STEPS, class F>
-DEV void each_sample(const struct select_head *h, int rank, const uint32_t a[STEPS][4], int warp,
-                     int lane, F each)
+DEV void each_sample(const struct select_head *h, const uint32_t a[STEPS][4], int warp, int lane,
+                     F each)
 {
-    bool words = in_words(h->k, rank);
-#pragma unroll 4
-    for (int i = warp * 8; i < h->samples; i += WARPS * 8) {
-        uint32_t b[STEPS][2];
-        float c[4];
-        load_key<STEPS>(b, h, rank, words, sample_key(h, i + lane / 4), lane);
-        score8<STEPS>(c, a, b);
+    constexpr int AHEAD = STEPS == 1 ? 4 : STEPS == 2 ? 2 : 1;
+    uint32_t first = (uint32_t)(warp * 8 + lane / 4);
+    struct sample s = {first * h->sample_step, first * 2654435761u};
+    for (int i = warp * 8; i < h->samples; i += AHEAD * WARPS * 8) {
+        uint32_t b[AHEAD][STEPS][2];
 #pragma unroll
-        for (int j = 0; j < 4; j++)
-            each(c[j], j / 2);
+        for (int n = 0; n < AHEAD; n++) {
+            load_key<STEPS>(b[n], h, sample_key(h, s), lane);
+            s.part += WARPS * 8 * h->sample_step;
+            s.scatter += WARPS * 8 * 2654435761u;
+        }
+#pragma unroll
+        for (int n = 0; n < AHEAD; n++) {
+            float c[4];
+            score8<STEPS>(c, a, b[n]);
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                each(c[j], j / 2);
+        }
     }
 }
 
@@ -315,12 +331,12 @@ DEV struct line line_through(float low, float high, int bins)
 
 /* Least and greatest sample of each group; every warp gets those of its lane's two rows. */
 template <int STEPS>
-DEV void sample_range(float low[2], float high[2], const struct select_head *h, int rank,
+DEV void sample_range(float low[2], float high[2], const struct select_head *h,
                       const uint32_t a[STEPS][4], float *room, int warp, int lane)
 {
     low[0] = low[1] = INFINITY;
     high[0] = high[1] = -INFINITY;
-    each_sample<STEPS>(h, rank, a, warp, lane, [&](float x, int r) {
+    each_sample<STEPS>(h, a, warp, lane, [&](float x, int r) {
         low[r] = fminf(low[r], x);
         high[r] = fmaxf(high[r], x);
     });
@@ -329,8 +345,10 @@ DEV void sample_range(float low[2], float high[2], const struct select_head *h, 
             low[r] = fminf(low[r], __shfl_xor_sync(~0u, low[r], with));
             high[r] = fmaxf(high[r], __shfl_xor_sync(~0u, high[r], with));
         }
-        room[warp * 32 + lane / 4 + 8 * r] = low[r]; /* the quad's lanes store the same */
-        room[warp * 32 + lane / 4 + 8 * r + 16] = high[r];
+        if (lane % 4 == 0) {
+            room[warp * 32 + lane / 4 + 8 * r] = low[r];
+            room[warp * 32 + lane / 4 + 8 * r + 16] = high[r];
+        }
     }
     __syncthreads();
     for (int r = 0; r < 2; r++)
@@ -407,10 +425,10 @@ __global__ void __launch_bounds__(THREADS, STEPS == 1 ? BLOCKS : 2)
     uint32_t a[STEPS][4];
     load_queries<STEPS>(a, h, call.rank, first, lane);
     float low[2], high[2];
-    sample_range<STEPS>(low, high, h, call.rank, a, range, warp, lane);
+    sample_range<STEPS>(low, high, h, a, range, warp, lane);
     struct line l[2] = {line_through(low[0], high[0], SAMPLE_BINS - 1),
                         line_through(low[1], high[1], SAMPLE_BINS - 1)};
-    each_sample<STEPS>(h, call.rank, a, warp, lane, [&](float x, int r) {
+    each_sample<STEPS>(h, a, warp, lane, [&](float x, int r) {
         float at = fminf(fmaxf(fmaf(x, l[r].scale, l[r].shift), BIN_ZERO), /* NaN: the first bin */
                          BIN_ZERO + (SAMPLE_BINS - 1));
         atomicAdd(
@@ -554,7 +572,7 @@ __global__ void __launch_bounds__(THREADS, STEPS == 1 ? BLOCKS : 2)
         shift[r] = p.state[r] ? p.state[r]->shift : 0;
     }
     load_queries<STEPS>(a, p.h, call.rank, p.first, lane);
-    each_stage<STEPS>(dev_shared(), p.h, call.rank, p.begin, p.last, [&](uint32_t stage, int) {
+    each_stage<STEPS>(dev_shared(), p.h, p.begin, p.last, [&](uint32_t stage, int) {
 #pragma unroll 2
         for (int key = 0; p.busy && key < stage_of<STEPS>::KEYS; key += 32) {
             if (__any_sync(~0u, (int)(q.next[1] - q.next[0]) < (QUEUE / 2 - 1) * QUEUE_STEP))
@@ -739,7 +757,7 @@ __global__ void __launch_bounds__(THREADS, STEPS == 1 ? BLOCKS : 2)
     }
     uint32_t a[STEPS][4];
     load_queries<STEPS>(a, p.h, call.rank, p.first, lane);
-    each_stage<STEPS>(dev_shared(), p.h, call.rank, p.begin, p.last, [&](uint32_t stage, int at) {
+    each_stage<STEPS>(dev_shared(), p.h, p.begin, p.last, [&](uint32_t stage, int at) {
         for (int key = 0; p.busy && key < stage_of<STEPS>::KEYS && at + key < p.last;
              key += BLOCK_KEYS)
             mark128<STEPS>(&call, &p, a, top, from, stage, key, at, lane);
@@ -760,11 +778,10 @@ DEV void load_candidates(float *score, int *key, const struct select_head *h, in
 #pragma unroll
     for (int i = 0; i < 4 * STEPS; i++)
         a[i / 4][i % 4] = pair_of(q, i / 4 * 16 + lane % 4 * 2 + i / 2 % 2 * 8, rank);
-    bool words = in_words(h->k, rank);
     for (int i = 0; i < n; i += 8) {
         float c[4];
         int at = i + 2 * (lane % 4);
-        load_key<STEPS>(b, h, rank, words, candidate[min(i + lane / 4, n - 1)], lane);
+        load_key<STEPS>(b, h, candidate[min(i + lane / 4, n - 1)], lane);
         score8<STEPS>(c, a, b);
         for (int j = 0; j < 2; j++)
             if (lane < 4 && at + j < n) {
@@ -818,10 +835,9 @@ struct exact_shared {
 /* Calls each(scores, first key) for 32 keys at a time of the warp's part of the keys: score[i][j]
  * is row j / 2, key 8 i + 2 (lane % 4) + j % 2. Keys beyond the last are the last. */
 template <int STEPS, class F>
-DEV void each_word(const struct select_head *h, int rank, const uint32_t a[STEPS][4], int warp,
-                   int lane, F each)
+DEV void each_word(const struct select_head *h, const uint32_t a[STEPS][4], int warp, int lane,
+                   F each)
 {
-    bool words = in_words(h->k, rank);
     int64_t part = ((int64_t)h->keys + 32 * EXACT_WARPS - 1) / (32 * EXACT_WARPS) * 32;
     int64_t last = min(part * (warp + 1), (int64_t)h->keys);
     for (int64_t at = part * warp; at < last; at += 32) {
@@ -830,7 +846,7 @@ DEV void each_word(const struct select_head *h, int rank, const uint32_t a[STEPS
         for (int i = 0; i < 4; i++) {
             uint32_t b[STEPS][2];
             int key = (int)min(at + 8 * i + lane / 4, (int64_t)h->keys - 1);
-            load_key<STEPS>(b, h, rank, words, key, lane);
+            load_key<STEPS>(b, h, key, lane);
             score8<STEPS>(score[i], a, b);
         }
         each(score, (int)at);
@@ -854,6 +870,7 @@ DEV void choose_digit(struct exact_shared *s, int row, int shift, int lane)
     for (int i = lane; i < RADIX; i += 32)
         above += i > digit ? histogram[i] : 0;
     above = sum_of(above);
+    __syncwarp(); /* all have read need */
     if (lane == 0) {
         s->prefix[row] |= (uint32_t)digit << shift;
         s->need[row] = need - above;
@@ -862,7 +879,7 @@ DEV void choose_digit(struct exact_shared *s, int row, int shift, int lane)
 
 /* The exact threshold of every row into prefix, and how many of the keys that have it are taken. */
 template <int STEPS>
-DEV void radix_select(struct exact_shared *s, const struct select_head *h, int rank,
+DEV void radix_select(struct exact_shared *s, const struct select_head *h,
                       const uint32_t a[STEPS][4], int warp, int lane)
 {
     if (threadIdx.x < STRIP) {
@@ -874,7 +891,7 @@ DEV void radix_select(struct exact_shared *s, const struct select_head *h, int r
             s->histogram[i / RADIX][i % RADIX] = 0;
         __syncthreads();
         uint32_t mask = shift == 24 ? 0 : ~0u << (shift + 8);
-        each_word<STEPS>(h, rank, a, warp, lane, [&](const float score[4][4], int at) {
+        each_word<STEPS>(h, a, warp, lane, [&](const float score[4][4], int at) {
             uint32_t keys = keys_of_lane(h, at, lane);
 #pragma unroll
             for (int i = 0; i < 16; i++) {
@@ -905,11 +922,11 @@ DEV void compare_exact(uint32_t *above, uint32_t *equal, const float score[4][4]
 
 /* How many keys of each warp's part are at the threshold. */
 template <int STEPS>
-DEV void count_ties(struct exact_shared *s, const struct select_head *h, int rank,
-                    const uint32_t a[STEPS][4], int warp, int lane)
+DEV void count_ties(struct exact_shared *s, const struct select_head *h, const uint32_t a[STEPS][4],
+                    int warp, int lane)
 {
     uint32_t ties[2] = {0, 0};
-    each_word<STEPS>(h, rank, a, warp, lane, [&](const float score[4][4], int at) {
+    each_word<STEPS>(h, a, warp, lane, [&](const float score[4][4], int at) {
         uint32_t keys = keys_of_lane(h, at, lane), above, equal;
 #pragma unroll
         for (int r = 0; r < 2; r++) {
@@ -920,7 +937,8 @@ DEV void count_ties(struct exact_shared *s, const struct select_head *h, int ran
     for (int r = 0; r < 2; r++) {
         ties[r] += __shfl_xor_sync(~0u, ties[r], 1);
         ties[r] += __shfl_xor_sync(~0u, ties[r], 2);
-        s->ties[warp][lane / 4 + 8 * r] = ties[r];
+        if (lane % 4 == 0)
+            s->ties[warp][lane / 4 + 8 * r] = ties[r];
     }
     __syncthreads();
 }
@@ -943,7 +961,7 @@ DEV uint32_t or_of_quad(uint32_t x)
 
 /* Bits above the threshold, and the first `need` at it. */
 template <int STEPS>
-DEV void mark_exact(const struct exact_shared *s, const struct select_head *h, int rank,
+DEV void mark_exact(const struct exact_shared *s, const struct select_head *h,
                     const uint32_t a[STEPS][4], const bool mine[2], int first, int warp, int lane)
 {
     int room[2];
@@ -953,7 +971,7 @@ DEV void mark_exact(const struct exact_shared *s, const struct select_head *h, i
         for (int w = 0; w < warp; w++)
             room[r] -= (int)s->ties[w][row];
     }
-    each_word<STEPS>(h, rank, a, warp, lane, [&](const float score[4][4], int at) {
+    each_word<STEPS>(h, a, warp, lane, [&](const float score[4][4], int at) {
         uint32_t keys = keys_of_lane(h, at, lane), above, equal;
 #pragma unroll
         for (int r = 0; r < 2; r++) {
@@ -994,9 +1012,9 @@ __global__ void __launch_bounds__(32 * EXACT_WARPS, STEPS == 1 ? 2 : 1)
     if (h->keep > 0) {
         uint32_t a[STEPS][4];
         load_queries<STEPS>(a, h, call.rank, first, lane);
-        radix_select<STEPS>(s, h, call.rank, a, warp, lane);
-        count_ties<STEPS>(s, h, call.rank, a, warp, lane);
-        mark_exact<STEPS>(s, h, call.rank, a, mine, first, warp, lane);
+        radix_select<STEPS>(s, h, a, warp, lane);
+        count_ties<STEPS>(s, h, a, warp, lane);
+        mark_exact<STEPS>(s, h, a, mine, first, warp, lane);
     }
     clear_exact(h, rows, first, h->keep > 0 ? (h->keys + 31) / 32 : 0);
     if (threadIdx.x < STRIP && wanted && h->threshold)
@@ -1017,7 +1035,7 @@ template <int STEPS> static struct select_kernels kernels_of(void)
             select_mark<STEPS>,         select_finish<STEPS>, select_exact<STEPS>};
 }
 
-static struct select_kernels kernels_of_rank(int rank)
+static struct select_kernels kernels_for(int rank)
 {
     return rank <= 16 ? kernels_of<1>() : rank <= 32 ? kernels_of<2>() : kernels_of<4>();
 }
@@ -1050,11 +1068,16 @@ static int best_splits(int tiles, int keys, int slots)
     return best;
 }
 
-static struct select_head head_of(const struct kern_select_head *k)
+static struct select_head head_of(const struct kern_select_head *k, int rank)
 {
     struct select_head h = {};
     h.q = k->q_lr;
     h.k = k->k_lr;
+    h.pitch = rank;
+    if (k->groups > 0 && k->keep > 0 && (rank % 8 || (uintptr_t)k->k_lr % 16)) {
+        h.raw = k->k_lr;
+        h.pitch = (rank + 7) / 8 * 8;
+    }
     h.bitmap = k->bitmap;
     h.threshold = k->threshold;
     h.words = k->bitmap_words;
@@ -1063,7 +1086,7 @@ static struct select_head head_of(const struct kern_select_head *k)
     h.keep = (int32_t)k->keep;
     if (h.keep > 0 && h.keys >= EXACT_KEYS) {
         h.samples =
-            clamped(h.keys / SAMPLE_STEP, SAMPLES_MIN, SAMPLES_MAX) / (8 * WARPS) * 8 * WARPS;
+            clamped(h.keys / SAMPLE_STEP, SAMPLES_MIN, SAMPLES_MAX) / SAMPLES_UNIT * SAMPLES_UNIT;
         h.sample_step = ((uint64_t)h.keys << 20) / (uint64_t)h.samples;
     }
     return h;
@@ -1108,7 +1131,7 @@ static struct select_grid lay_out(struct select_call *c, int slots)
 
 static cudaError_t launch_all(const struct select_call *c, const struct select_grid *g)
 {
-    struct select_kernels k = kernels_of_rank(c->rank);
+    struct select_kernels k = kernels_for(c->rank);
     dim3 tiles((unsigned)g->tiles, (unsigned)g->splits), strips((unsigned)g->strips);
     dim3 groups((unsigned)((c->groups + WARPS - 1) / WARPS));
     size_t sample = (STRIP * SAMPLE_BINS + WARPS * 2 * STRIP) * sizeof(uint32_t),
@@ -1131,22 +1154,49 @@ static cudaError_t launch_all(const struct select_call *c, const struct select_g
                                            sizeof(struct exact_shared), CUDA_STREAM, *c);
 }
 
+/* Where the scratch arrays begin in the block at `base`; returns their bytes. */
+static size_t place_scratch(struct select_call *c, uintptr_t base, bool fast)
+{
+    size_t n = fast ? (size_t)c->groups : 0, at = 0;
+    size_t parts[3] = {n * sizeof *c->state, n * BINS * sizeof *c->histogram,
+                       n * (size_t)c->capacity * sizeof *c->candidate};
+    uintptr_t begin[3];
+    for (int i = 0; i < 3; i++) {
+        begin[i] = base + at;
+        at += (parts[i] + 255) / 256 * 256;
+    }
+    c->state = (struct select_state *)begin[0];
+    c->histogram = (uint32_t *)begin[1];
+    c->candidate = (int32_t *)begin[2];
+    for (int i = 0; i < c->heads; i++)
+        if (c->head[i].raw) {
+            c->head[i].k = (const uint16_t *)(base + at);
+            at += ((size_t)c->head[i].keys * (size_t)c->head[i].pitch * 2 + 255) / 256 * 256;
+        }
+    return at;
+}
+
+static cudaError_t launch_pad(const struct select_call *c)
+{
+    int64_t chunks = 0;
+    for (int i = 0; i < c->heads; i++) {
+        int64_t n = c->head[i].raw ? (int64_t)c->head[i].keys * (c->head[i].pitch / 8) : 0;
+        chunks = n > chunks ? n : chunks;
+    }
+    dim3 grid((unsigned)((chunks + THREADS - 1) / THREADS), (unsigned)c->heads);
+    return chunks ? dev_launch(select_pad, grid, dim3(THREADS), 0, CUDA_STREAM, *c) : cudaSuccess;
+}
+
 static bool select_batch(struct select_call *c, int slots, struct err *e)
 {
     struct select_grid g = lay_out(c, slots);
+    void *scratch = NULL;
     if (c->groups == 0)
         return true;
-    size_t n = (size_t)c->groups, room = (size_t)c->capacity;
-    size_t state = n * sizeof *c->state, histogram = n * BINS * sizeof *c->histogram;
-    state = (state + 255) / 256 * 256;
-    void *scratch = NULL;
-    if (!cuda_scratch(g.fast ? state + histogram + n * room * sizeof *c->candidate : 1, &scratch,
-                      "select", e))
+    if (!cuda_scratch(place_scratch(c, 0, g.fast), &scratch, "select", e))
         return false;
-    c->state = (struct select_state *)scratch;
-    c->histogram = (uint32_t *)((char *)scratch + state);
-    c->candidate = (int32_t *)((char *)scratch + state + histogram);
-    bool ok = cuda_ok(launch_all(c, &g), "select", e);
+    place_scratch(c, (uintptr_t)scratch, g.fast);
+    bool ok = cuda_ok(launch_pad(c), "select", e) && cuda_ok(launch_all(c, &g), "select", e);
     cuda_scratch_free(scratch);
     return ok;
 }
@@ -1182,7 +1232,7 @@ bool cuda_select(const struct kern_select *s, struct err *e)
         c.rank = s->rank;
         do {
             groups += s->heads[i].groups;
-            c.head[c.heads++] = head_of(&s->heads[i++]);
+            c.head[c.heads++] = head_of(&s->heads[i++], s->rank);
         } while (i < s->head_count && c.heads < HEADS &&
                  groups + s->heads[i].groups <= groups_at_once);
         if (!select_batch(&c, d.processors * BLOCKS, e))
