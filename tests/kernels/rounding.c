@@ -80,6 +80,12 @@ static void backward(const struct kern_attention *a, const struct kern_head *h, 
     }
 }
 
+static void round_all(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (float)bf16((double)x[i]);
+}
+
 void rounding_run(struct problem *p)
 {
     size_t keys = (size_t)p->shape.kv_rows + 1;
@@ -94,6 +100,10 @@ void rounding_run(struct problem *p)
             forward(&p->a, &p->head[h], i, &r);
             backward(&p->a, &p->head[h], i, &r);
         }
+    for (int h = 0; h < p->shape.heads; h++) {
+        round_all(p->head[h].dk, p->head[h].kv_rows * p->shape.dim);
+        round_all(p->head[h].dv, p->head[h].kv_rows * p->shape.dim);
+    }
     free(r.key);
     free(r.s);
     free(r.out);

@@ -1,7 +1,8 @@
 /* The second reference of the numerical recipe: attention in double precision that rounds to bf16
  * where a kernel on tensor cores must (P before P V and P^T dO, dS before dS K and dS^T Q, O when
- * it is stored), and the rule of FlashAttention's tests: a kernel may be at most twice as far from
- * the exact result as this is, plus 1e-5. */
+ * it is stored) and where it may (dK and dV, as FlashAttention's outputs: CUDA's ordered sums are
+ * of parts in bf16), and the rule of FlashAttention's tests: a kernel may be at most twice as far
+ * from the exact result as this is, plus 1e-5. */
 #ifndef TESTS_KERNELS_ROUNDING_H
 #define TESTS_KERNELS_ROUNDING_H
 
