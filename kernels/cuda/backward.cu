@@ -1361,6 +1361,8 @@ bool cuda_backward_by(const char *variant, const struct kern_attention *a, struc
 {
     struct call c = {};
     c.a = a;
+    if (variant && strcmp(variant, "cudnn") == 0) /* dense heads only; makes a plan each time */
+        return cuda_cudnn_backward(a, e);
     if (!kern_attention_check(a, true, e) || !all_usable(a, e) || !cuda_device(&c.device, e))
         return false;
     const struct variant *v = variant_of(variant, &c.device, e);

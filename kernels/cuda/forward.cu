@@ -491,6 +491,8 @@ bool cuda_forward_by(const char *variant, const struct kern_attention *a, struct
 {
     struct cuda_device d;
     struct variant v;
+    if (variant && strcmp(variant, "cudnn") == 0) /* dense heads only; makes a plan each time */
+        return cuda_cudnn_forward(a, e);
     if (!kern_attention_check(a, false, e) || !heads_check(a, e) || !cuda_device(&d, e) ||
         !variant_of(variant, &d, &v, e))
         return false;
