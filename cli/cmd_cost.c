@@ -145,6 +145,7 @@ static bool plan_stage(struct cost *k, const struct sparsity *s, enum dispatch d
     r.c.sparsity = s;
     r.dispatch = dispatch;
     arena_reset(k->c->scratch);
+    whatif_progress("planning the stages");
     if (!plan_fit(&r, &(struct plan_limits){0}, f, k->c->scratch, e))
         return false;
     if (f->verdict != FIT_YES)
@@ -429,6 +430,7 @@ static bool run(struct cli *c, struct err *e)
     for (int i = 0; i < RUNS; i++)
         if (!add_up(&k, &k.run[i], e))
             return false;
+    whatif_progress(NULL);
     FILE *out = cli_out(c, e);
     if (!out)
         return false;
