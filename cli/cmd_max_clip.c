@@ -110,6 +110,8 @@ static bool try_rung(struct max_clip *m, int cp, int rung, struct plan_fit *f, s
         return false;
     one.c.video_tokens = grid_tokens(one.c.grid);
     one.cp = cp;
+    whatif_progress(arena_printf(m->c->scratch, "CP %d: %s", cp,
+                                 clip_text(rung_clip(&m->clips, rung), m->c->scratch)));
     return plan_fit(&one, &m->limits, f, m->c->scratch, e);
 }
 
@@ -158,6 +160,7 @@ static bool climb_all(struct max_clip *m, struct err *e)
         if (!climb(m, cp, e))
             return false;
     }
+    whatif_progress(NULL);
     if (m->count == 0) /* the last degree's slot still says why */
         return err_set(e, ERR_INPUT, err_at_name(NULL), "%s",
                        *m->degrees[0].next.reason ? m->degrees[0].next.reason
@@ -266,18 +269,19 @@ static void put_answer(const struct max_clip *m, FILE *out)
         return;
     }
     struct clip c = rung_clip(&m->clips, d->last);
-    fprintf(out,
-            ": %s is the %s (%s, %s tokens); CP %d, %d replica%s, a step takes %s%s, %s samples/s; "
-            "%s of %s a GPU.\n",
-            m->clips.frames ? arena_printf(a, "%dx%d", c.height, c.width)
-                            : arena_printf(a, "%d frames", c.frames),
-            m->clips.frames ? "largest picture" : "longest clip", clip_text(c, a),
-            qty_text((double)rung_tokens(&m->clips, d->last, &none), QTY_NUMBER, QTY_BUF), f->cp,
-            f->replicas, f->replicas == 1 ? "" : "s",
-            qty_text(f->step.value_s, QTY_SECONDS, QTY_BUF), whatif_range(&f->step, a),
-            qty_text(f->samples_per_s, QTY_NUMBER, QTY_BUF),
-            qty_text(f->memory.total, QTY_BYTES, QTY_BUF),
-            qty_text(f->memory_limit, QTY_BYTES, QTY_BUF));
+    fprintf(
+        out,
+        ": %s is the %s (%s, %s tokens); %sCP %d, %d replica%s, a step takes %s%s, %s samples/s; "
+        "%s of %s a GPU.\n",
+        m->clips.frames ? arena_printf(a, "%dx%d", c.height, c.width)
+                        : arena_printf(a, "%d frames", c.frames),
+        m->clips.frames ? "largest picture" : "longest clip", clip_text(c, a),
+        qty_text((double)rung_tokens(&m->clips, d->last, &none), QTY_NUMBER, QTY_BUF),
+        whatif_tensor(&m->r, a), f->cp, f->replicas, f->replicas == 1 ? "" : "s",
+        qty_text(f->step.value_s, QTY_SECONDS, QTY_BUF), whatif_range(&f->step, a),
+        qty_text(f->samples_per_s, QTY_NUMBER, QTY_BUF),
+        qty_text(f->memory.total, QTY_BYTES, QTY_BUF),
+        qty_text(f->memory_limit, QTY_BYTES, QTY_BUF));
     whatif_limiting(f, out);
     if (d->last < m->most)
         fprintf(out, "The next, %s, does not do: %s.\n",

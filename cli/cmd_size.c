@@ -13,6 +13,8 @@ static const struct arg_group size_options = {
         OPTION_FLAG("all", "show every count of the cluster, not only up to the answer"),
         OPTION_END}};
 
+enum { NODES_MOST = 4096 };
+
 struct size {
     struct cli *c;
     struct plan_limits limits;
@@ -46,6 +48,7 @@ static bool try_count(struct size *s, int gpus, struct err *e)
     struct err refused = {0};
     arena_reset(a);
     struct arg_setting set = {"gpus", arena_printf(a, "%d", gpus)};
+    whatif_progress(arena_printf(a, "%d GPUs", gpus));
     if (whatif_request(s->c, &set, 1, a, &r, &refused))
         return plan_fit(&r, &s->limits, f, a, e);
     if (refused.code != ERR_INPUT) {
@@ -62,6 +65,11 @@ static bool try_counts(struct size *s, const struct hw_cluster *cluster, struct 
 {
     int node = cluster->gpus_per_node, most = hw_gpus(cluster);
     bool all = args_given(s->c->args, "all");
+    if (cluster->nodes > NODES_MOST)
+        return err_set(e, ERR_INPUT, args_at(s->c->args, "cluster"),
+                       "%d nodes are too many to try one by one; at most %d, or bound them with "
+                       "--gpus",
+                       cluster->nodes, NODES_MOST);
     s->answer = -1;
     s->tried = ARENA_ARRAY(s->c->a, struct plan_fit, node + cluster->nodes);
     for (int gpus = 1; gpus <= most; gpus += gpus < node ? 1 : node) {
@@ -74,6 +82,7 @@ static bool try_counts(struct size *s, const struct hw_cluster *cluster, struct 
         if (s->answer >= 0 && !all)
             break;
     }
+    whatif_progress(NULL);
     return true;
 }
 
@@ -155,10 +164,10 @@ static void put_answer(const struct size *s, const struct plan_request *r, FILE 
     }
     const struct plan_fit *f = &s->tried[s->answer];
     fprintf(out,
-            ": %d GPU%s; CP %d, %d replica%s, a step takes %s%s, %s samples/s; %s of %s a GPU.\n",
-            f->gpus, f->gpus == 1 ? "" : "s", f->cp, f->replicas, f->replicas == 1 ? "" : "s",
-            qty_text(f->step.value_s, QTY_SECONDS, QTY_BUF), whatif_range(&f->step, a),
-            qty_text(f->samples_per_s, QTY_NUMBER, QTY_BUF),
+            ": %d GPU%s; %sCP %d, %d replica%s, a step takes %s%s, %s samples/s; %s of %s a GPU.\n",
+            f->gpus, f->gpus == 1 ? "" : "s", whatif_tensor(r, a), f->cp, f->replicas,
+            f->replicas == 1 ? "" : "s", qty_text(f->step.value_s, QTY_SECONDS, QTY_BUF),
+            whatif_range(&f->step, a), qty_text(f->samples_per_s, QTY_NUMBER, QTY_BUF),
             qty_text(f->memory.total, QTY_BYTES, QTY_BUF),
             qty_text(f->memory_limit, QTY_BYTES, QTY_BUF));
     if (s->train_samples > 0)

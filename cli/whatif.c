@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "planner/explain.h"
 #include "sim/eval.h"
@@ -55,6 +56,11 @@ struct plan_limits whatif_limits(const struct args *g)
 const char *whatif_range(const struct interval *t, struct arena *a)
 {
     return arena_printf(a, " (90%%: %s to %s)", TIME(t->low_s), TIME(t->high_s));
+}
+
+const char *whatif_tensor(const struct plan_request *r, struct arena *a)
+{
+    return r->tensor > 1 ? arena_printf(a, "TP %d, ", r->tensor) : "";
 }
 
 bool whatif_resolution(const char *text, struct err_at at, struct whatif_sides *out, struct err *e)
@@ -118,4 +124,10 @@ void whatif_limiting(const struct plan_fit *f, FILE *out)
     fprintf(out, "Memory: rank %d at block %d, largest part %s %s. Time: %s %s.\n", f->memory.rank,
             f->memory.block, mem_part_names[part], BYTES(f->memory.part[part]),
             qty_text(f->slow_share, QTY_RATIO, QTY_BUF), plan_class_names[f->slow]);
+}
+
+void whatif_progress(const char *what)
+{
+    if (isatty(STDERR_FILENO)) /* erases the rest of the line */
+        fprintf(stderr, "\r%s\033[K", what ? what : "");
 }

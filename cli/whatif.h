@@ -27,6 +27,9 @@ struct whatif_sides {
 };
 bool whatif_resolution(const char *text, struct err_at at, struct whatif_sides *out, struct err *e);
 
+/* "TP 2, " where tensor ranks share the model, else "". */
+const char *whatif_tensor(const struct plan_request *r, struct arena *a);
+
 /* Columns that every such table begins with, and their cells. */
 #define WHATIF_COLUMNS                                                                             \
     {"gpus", "GPUs", TABLE_INT, 0}, {"cp", "CP", TABLE_INT, 0},                                    \
@@ -50,6 +53,9 @@ void whatif_cells(const struct plan_fit *f, struct table *t);
         "time_share", "share", TABLE_QTY, QTY_RATIO                                                \
     }
 void whatif_more_cells(const struct plan_fit *f, struct table *t);
+
+/* On a terminal: what is being looked at now, on one line of standard error; NULL wipes it. */
+void whatif_progress(const char *what);
 
 /* What limits it, two sentences: "Memory: rank 0 at block 0, largest part states 25.6 GB. Time: 86%
  * dense attention." */

@@ -99,6 +99,21 @@ bool kern_select_check(const struct kern_select *s, struct err *e)
     return true;
 }
 
+bool kern_linear_check(const struct kern_linear *l, int count, struct err *e)
+{
+    for (int i = 0; i < count; i++) {
+        if (l[i].in < KERN_DIM_STEP || l[i].in % KERN_DIM_STEP || l[i].out < KERN_DIM_STEP ||
+            l[i].out % KERN_DIM_STEP)
+            return err_set(e, ERR_INPUT, err_at_name("linear"),
+                           "%d inputs, %d outputs: want multiples of %d", l[i].in, l[i].out,
+                           KERN_DIM_STEP);
+        if (l[i].rows < 0 || (l[i].rows > 0 && (!l[i].x || !l[i].w || !l[i].y)))
+            return err_set(e, ERR_INPUT, err_at_name("linear"),
+                           "%lld rows, want 0 or more with all arrays", (long long)l[i].rows);
+    }
+    return true;
+}
+
 static bool list_check(const struct kern_head *h, int head, int64_t group, struct err *e)
 {
     const struct kern_keys *k = &h->keys;

@@ -59,21 +59,38 @@ static bool post(struct member *m, const struct comm_message *list, int count, t
     return true;
 }
 
-/* The peers whose messages have not come, for the error's text. */
-static void name_late(const struct comm_message *receives, int count, MPI_Request *requests,
-                      char *text, size_t size)
+/* The peers of the messages that are not done, for the error's text; returns the requests of all of
+ * them. */
+static int name_late(const struct comm_message *list, int count, const MPI_Request *requests,
+                     char *text, size_t size)
 {
     int at = 0;
     size_t used = 0;
     text[0] = 0;
     for (int i = 0; i < count; i++) {
         int late = 0;
-        for (int64_t b = 0; b < receives[i].bytes; b += PIECE)
+        for (int64_t b = 0; b < list[i].bytes; b += PIECE)
             late |= requests[at++] != MPI_REQUEST_NULL;
         if (late && used + 16 < size)
-            used += (size_t)snprintf(text + used, size - used, "%s%d", used ? ", " : "",
-                                     receives[i].peer);
+            used +=
+                (size_t)snprintf(text + used, size - used, "%s%d", used ? ", " : "", list[i].peer);
     }
+    return at;
+}
+
+/* Nothing has come from some peers, or some have not taken what was sent to them. */
+static bool late(const struct member *m, const struct comm_message *sends, int send_count,
+                 const struct comm_message *receives, int receive_count,
+                 const MPI_Request *requests, struct err *e)
+{
+    char from[256], to[256];
+    int received = name_late(receives, receive_count, requests, from, sizeof from);
+    name_late(sends, send_count, requests + received, to, sizeof to);
+    if (*from)
+        return comm_fail(&m->c, e, "nothing from rank %s of %d within %.0f s: is it gone?", from,
+                         m->c.size, m->c.timeout_s);
+    return comm_fail(&m->c, e, "rank %s of %d has taken nothing within %.0f s: is it gone?", to,
+                     m->c.size, m->c.timeout_s);
 }
 
 /* Between two looks. Where ranks outnumber cores a yield is not enough: the scheduler gives those
@@ -119,12 +136,8 @@ static bool host_messages(struct comm *c, const struct comm_message *sends, int 
     bool ok = post(m, receives, receive_count, receive_piece, requests, &used, e) &&
               post(m, sends, send_count, send_piece, requests, &used, e) &&
               wait_all(m, requests, used, &done, e);
-    if (ok && done < used) {
-        char late[256];
-        name_late(receives, receive_count, requests, late, sizeof late);
-        ok = comm_fail(c, e, "nothing from rank %s of %d within %.0f s: is it gone?",
-                       *late ? late : "(all received)", c->size, c->timeout_s);
-    }
+    if (ok && done < used)
+        ok = late(m, sends, send_count, receives, receive_count, requests, e);
     free(requests);
     return ok;
 }

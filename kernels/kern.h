@@ -139,6 +139,15 @@ struct kern_merge {
     const float *other_o, *other_lse;
 };
 
+/* A linear layer: y = x w^T, rounded to bf16 from fp32 sums. */
+struct kern_linear {
+    int64_t rows;
+    int in, out;       /* multiples of KERN_DIM_STEP */
+    const uint16_t *x; /* [rows][in] */
+    const uint16_t *w; /* [out][in] */
+    uint16_t *y;       /* out, [rows][out] */
+};
+
 struct kern_backend {
     const char *name; /* "cpu" */
     const char *what; /* one line for people */
@@ -164,6 +173,7 @@ struct kern_backend {
     bool (*merge)(const struct kern_merge *m, int count, struct err *e);
     bool (*to_bf16)(uint16_t *dst, const float *src, int64_t count, struct err *e);
     bool (*to_fp32)(float *dst, const uint16_t *src, int64_t count, struct err *e);
+    bool (*linear)(const struct kern_linear *l, int count, struct err *e); /* NULL: it has none */
 };
 
 /* All that this build has, best first; NULL-terminated. kern_backend_of: NULL and ERR_INPUT for an
@@ -174,6 +184,7 @@ const struct kern_backend *kern_backend_of(const char *name, struct err *e);
 /* Shape checks that every backend makes first. */
 bool kern_attention_check(const struct kern_attention *a, bool backward, struct err *e);
 bool kern_select_check(const struct kern_select *s, struct err *e);
+bool kern_linear_check(const struct kern_linear *l, int count, struct err *e);
 
 /* Host-side check of lists: strictly ascending and within kv_rows; ERR_INPUT names head, group and
  * entry. Backends do not repeat it. */

@@ -138,22 +138,35 @@ static double sparse_head_s(const struct kern_profile *k, bool backward, double 
 
 /* Per head, the sparse kernels take fixed + keys x slope: solve for the keys that cost as much as
  * dense, then step down to a whole tile, since fewer keys than a tile cost as much as the tile. */
-double kern_breakeven(const struct kern_profile *k, const struct kern_dense *d,
-                      const struct hw_gpu *g, double tokens, int head_dim, int query_group,
-                      bool recompute)
+static double breakeven(const struct kern_profile *k, const struct kern_dense *d,
+                        const struct hw_gpu *g, double tokens, int head_dim, int query_group,
+                        int forwards, int backwards)
 {
-    int forwards = recompute ? 2 : 1;
-    double dense =
-        forwards * head_s(d, g, false, tokens, head_dim) + head_s(d, g, true, tokens, head_dim);
+    double dense = forwards * head_s(d, g, false, tokens, head_dim) +
+                   backwards * head_s(d, g, true, tokens, head_dim);
     double fixed = forwards * sparse_head_s(k, false, tokens, 0, tokens, head_dim) +
-                   sparse_head_s(k, true, tokens, 0, tokens, head_dim) +
-                   kern_select_time(k, tokens / query_group * tokens).s;
+                   backwards * sparse_head_s(k, true, tokens, 0, tokens, head_dim) +
+                   (forwards > 0 ? kern_select_time(k, tokens / query_group * tokens).s : 0);
     double slope = forwards * sparse_head_s(k, false, 0, tokens, tokens, head_dim) +
-                   sparse_head_s(k, true, 0, tokens, tokens, head_dim);
+                   backwards * sparse_head_s(k, true, 0, tokens, tokens, head_dim);
     double keys = floor((dense - fixed) / slope / kern_tiled(k, 1)) * kern_tiled(k, 1);
     if (!(keys > 0))
         return 2;
     return keys < tokens ? 1 - keys / tokens : 0;
+}
+
+double kern_breakeven(const struct kern_profile *k, const struct kern_dense *d,
+                      const struct hw_gpu *g, double tokens, int head_dim, int query_group,
+                      bool recompute)
+{
+    return breakeven(k, d, g, tokens, head_dim, query_group, recompute ? 2 : 1, 1);
+}
+
+double kern_breakeven_pass(const struct kern_profile *k, const struct kern_dense *d,
+                           const struct hw_gpu *g, double tokens, int head_dim, int query_group,
+                           bool backward)
+{
+    return breakeven(k, d, g, tokens, head_dim, query_group, !backward, backward);
 }
 
 static bool curve_read(const struct cfg *map, const char *key, struct kern_curve *c, struct err *e)

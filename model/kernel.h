@@ -107,6 +107,11 @@ double kern_breakeven(const struct kern_profile *k, const struct kern_dense *d,
                       const struct hw_gpu *g, double tokens, int head_dim, int query_group,
                       bool recompute);
 
+/* The same of the forward pass alone, with the selection, or of the backward pass alone. */
+double kern_breakeven_pass(const struct kern_profile *k, const struct kern_dense *d,
+                           const struct hw_gpu *g, double tokens, int head_dim, int query_group,
+                           bool backward);
+
 /* A preset of kind "kernel", or a path. The result lives in `a`. */
 const struct kern_profile *kern_load(const char *name, struct err_at at, struct arena *a,
                                      struct err *e);

@@ -106,9 +106,9 @@ const struct prof_net *prof_net_load(const char *name, struct err_at at, struct 
  * lacks is answered through a related one (send_recv: an all-to-all of two). */
 struct prediction prof_collective(const struct prof_net *p, const struct coll_query *q);
 
-/* Interpolation on one curve, without interval: inside, the geometric mean of the chord and of the
- * lower of the two neighbouring straight pieces carried on (NCCL changes protocol somewhere
- * between; docs/calibration.md); below the first point the first piece carried
+/* Interpolation on one curve, without interval: inside, between the chord and the lower of the two
+ * neighbouring straight pieces carried on, by operation (NCCL changes protocol somewhere between;
+ * docs/calibration.md); below the first point the first piece carried
  * on (flat where it is all latency), beyond the last the last piece
  * carried on. */
 double prof_curve_s(const struct prof_curve *c, double bytes);

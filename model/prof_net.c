@@ -37,6 +37,18 @@ static int segment(const struct prof_curve *c,
     return low;
 }
 
+/* How far an operation goes from the chord to the lower neighbouring line between two points:
+ * not at all, half way (the geometric mean) or all the way. All-gather and reduce-scatter have
+ * rings only and step from LL128 to Simple; all-reduce has trees and the switch beside them, which
+ * round the step off; point-to-point messages, of which an all-to-all is made, know no LL128 and
+ * stay on one line. */
+enum knee { ON_CHORD, HALF_WAY, ON_LINE };
+static const enum knee knee_of[COLL_OPS] = {[COLL_ALL_GATHER] = ON_LINE,
+                                            [COLL_REDUCE_SCATTER] = ON_LINE,
+                                            [COLL_ALL_REDUCE] = HALF_WAY,
+                                            [COLL_ALLTOALL] = ON_CHORD,
+                                            [COLL_SEND_RECV] = ON_CHORD};
+
 double prof_curve_s(const struct prof_curve *c, double bytes)
 {
     if (c->count == 1)
@@ -48,7 +60,9 @@ double prof_curve_s(const struct prof_curve *c, double bytes)
     if (bytes >= c->bytes[c->count - 1] || i == 0 || i + 2 >= c->count)
         return chord;
     double lower = fmin(line(c, i - 1, bytes), line(c, i + 1, bytes));
-    return sqrt(chord * fmin(fmax(lower, chord), c->time_s[i + 1]));
+    double knee = fmin(fmax(lower, chord), c->time_s[i + 1]),
+           answers[] = {[ON_CHORD] = chord, [HALF_WAY] = sqrt(chord * knee), [ON_LINE] = knee};
+    return answers[knee_of[c->op]];
 }
 
 /* Octaves to the nearest point: what is close to a measurement is known better. */

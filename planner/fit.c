@@ -82,9 +82,11 @@ static void take_slow_class(const struct degree_row *d, struct plan_fit *out)
 static void take_plan(const struct plan *p, struct plan_fit *out)
 {
     int slowest = 0;
-    for (int b = 1; b < p->block_count; b++)
+    for (int b = 0; b < p->block_count; b++) {
+        out->sparse_blocks += p->blocks[b].conf.sparse;
         if (p->blocks[b].time.total_s > p->blocks[slowest].time.total_s)
             slowest = b;
+    }
     out->conf = p->blocks[slowest].conf;
 }
 

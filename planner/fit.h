@@ -26,6 +26,7 @@ struct plan_fit {
     int gpus, cp, replicas;
     double samples;        /* of a replica and step */
     struct cp_conf conf;   /* of the slowest block; where nothing fits, the nearest to fitting */
+    int sparse_blocks;     /* blocks that run sparse kernels */
     struct mem_use memory; /* peak, or the nearest miss's */
     double memory_limit;   /* bytes of a GPU */
     struct interval step;  /* 90%; not set where nothing fits */

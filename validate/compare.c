@@ -50,6 +50,8 @@ static double bound_of(const struct plan *p, const struct run_row *r)
         return flop / c->gpu.bf16_flop_per_s;
     case CLASS_COLLECTIVE:
         return fmax(r->sent, r->received) / link;
+    case CLASS_GEMM:
+        return r->work / c->gpu.bf16_flop_per_s;
     case CLASS_COPY:
         return r->work / c->gpu.hbm_bytes_per_s;
     default:

@@ -7,7 +7,7 @@
 #include "validate/rows.h"
 
 /* One phase of one block. Phases of the same name and pass (the two ends of a gather) are one. NaN:
- * not predicted (the model leaves it out) or not run (linear layers, the predictor). */
+ * not predicted (the model leaves it out) or not run (the predictor). */
 struct compare_phase {
     int block, pass;
     const char *name;

@@ -340,6 +340,32 @@ static bool run_gradients_home(struct exec *x, struct err *e)
            (!timed || exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0, added_bytes(x), e));
 }
 
+/* ---- linear layers ---- */
+
+static bool run_linear(struct exec *x, const char *name, enum cp_pass pass, double times,
+                       struct err *e)
+{
+    int width = x->c.width;
+    if (!x->projected)
+        return true;
+    double share = (double)x->local / (double)x->c.tokens, done = 0;
+    double outputs = times * share * x->c.linear_flop / (2.0 * (double)x->local * width);
+    exec_begin(x, name);
+    while (outputs >= 0.5 * KERN_DIM_STEP) {
+        int most = (int)(outputs / KERN_DIM_STEP + 0.5) * KERN_DIM_STEP;
+        struct kern_linear l = {.rows = x->local,
+                                .in = width,
+                                .out = most < width ? most : width,
+                                .x = x->hidden,
+                                .w = x->weights,
+                                .y = x->projected};
+        if (!x->b->linear(&l, 1, e))
+            return false;
+        outputs -= l.out, done += 2.0 * (double)l.rows * l.in * l.out;
+    }
+    return exec_end(x, pass, CLASS_GEMM, 0, 0, done, e);
+}
+
 /* ---- passes ---- */
 
 static bool forward(struct exec *x, struct err *e)
@@ -351,7 +377,8 @@ static bool forward(struct exec *x, struct err *e)
     return exchange_run(x, &x->to_qkv, qkv, PASS_FORWARD, e) &&
            (!(x->move == MOVE_ROWS && x->c.conf.sparse) || column_index(x, e)) &&
            column_gather(x, PASS_FORWARD, e) && run_attention(x, PASS_FORWARD, e) &&
-           exchange_run(x, &x->back_o, o, PASS_FORWARD, e);
+           exchange_run(x, &x->back_o, o, PASS_FORWARD, e) &&
+           run_linear(x, "linear", PASS_FORWARD, 1, e);
 }
 
 static bool recompute(struct exec *x, struct err *e)
@@ -362,7 +389,8 @@ static bool recompute(struct exec *x, struct err *e)
     enum checkpointing how = x->c.options.checkpointing;
     if (how == CHECKPOINT_NONE)
         return true;
-    if (!exchange_run(x, &x->to_qkv, qkv, PASS_RECOMPUTE, e) ||
+    if (!run_linear(x, "linear again", PASS_RECOMPUTE, 1, e) ||
+        !exchange_run(x, &x->to_qkv, qkv, PASS_RECOMPUTE, e) ||
         !column_gather(x, PASS_RECOMPUTE, e))
         return false;
     return how == CHECKPOINT_SELECTIVE || (run_attention(x, PASS_RECOMPUTE, e) &&
@@ -373,7 +401,8 @@ static bool backward(struct exec *x, struct err *e)
 {
     static const char *const d_o[3] = {"pack do", "do all-to-all", "unpack do"};
     bool again = x->c.options.checkpointing == CHECKPOINT_NONE && !x->c.options.keep_kv;
-    return exchange_run(x, &x->to_do, d_o, PASS_BACKWARD, e) &&
+    return run_linear(x, "linear backward", PASS_BACKWARD, 2, e) &&
+           exchange_run(x, &x->to_do, d_o, PASS_BACKWARD, e) &&
            (!again || column_gather(x, PASS_BACKWARD, e)) && run_attention_backward(x, e) &&
            column_return(x, e) && run_gradients_home(x, e);
 }

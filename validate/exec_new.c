@@ -60,6 +60,9 @@ static bool check(const struct exec_case *c, int ranks, struct err *e)
     struct err_at at = err_at_name("plan");
     if (!cp_conf_check(&c->conf, ranks, c->heads, at, e))
         return false;
+    if (cp_tensor(&c->conf) > 1)
+        return err_set(e, ERR_INPUT, at, "%d tensor ranks: only context parallelism is run here",
+                       cp_tensor(&c->conf));
     if (cp_strategies[c->conf.strategy].permutes)
         return err_set(e, ERR_INPUT, at, "%s moves blocks between ranks, which cannot be run here",
                        cp_strategies[c->conf.strategy].name);
@@ -206,6 +209,30 @@ static bool make_inputs(struct exec *x, struct err *e)
     return ok;
 }
 
+/* What linear layers read must not be NaN or denormal, which some machines are slow at. */
+static bool make_linear(struct exec *x, struct err *e)
+{
+    int64_t width = x->c.width, rows[2] = {x->local, width};
+    uint16_t **at[2] = {&x->hidden, &x->weights};
+    if (!(x->c.linear_flop > 0) || !x->b->linear || width % KERN_DIM_STEP != 0)
+        return true;
+    uint16_t *room = malloc((size_t)(width + 1) * sizeof *room);
+    bool ok = room != NULL || comm_fail(x->world, e, "out of memory for the inputs");
+    for (int i = 0; ok && i < 2; i++) {
+        *at[i] = exec_take(x, rows[i] * width * 2, e);
+        for (int64_t r = 0; *at[i] && ok && r < rows[i]; r++) {
+            for (int64_t d = 0; d < width; d += KERN_DIM_MAX)
+                data_row(x->c.seed, i ? DATA_K : DATA_Q, x->c.block, (int)(d / KERN_DIM_MAX), r,
+                         (int)(width - d < KERN_DIM_MAX ? width - d : KERN_DIM_MAX), room + d);
+            ok = x->b->put(*at[i] + r * width, room, (size_t)width * sizeof *room, e);
+        }
+        ok = ok && *at[i];
+    }
+    free(room);
+    x->projected = ok ? exec_take(x, x->local * width * 2, e) : NULL;
+    return x->projected != NULL;
+}
+
 static bool build(struct exec *x, struct err *e)
 {
     if (!check(&x->c, x->world->size, e) || !layout_new(&x->l, &x->c, x->world->rank, x->a, e))
@@ -228,7 +255,7 @@ static bool build(struct exec *x, struct err *e)
     if (x->c.conf.sparse)
         take_selection(x, e);
     make_exchanges(x, e);
-    return e->code == ERR_NONE && column_new(x, e) && make_inputs(x, e);
+    return e->code == ERR_NONE && column_new(x, e) && make_inputs(x, e) && make_linear(x, e);
 }
 
 struct exec *exec_new(const struct exec_case *c, const struct kern_backend *b, struct comm *world,

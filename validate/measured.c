@@ -14,6 +14,7 @@ const char *const measured_names[MEASURED_KINDS] = {"dense attention forward",
                                                     "sparse attention forward",
                                                     "sparse attention backward",
                                                     "select",
+                                                    "linear layers",
                                                     "copies",
                                                     "gathered rows",
                                                     "exchanges"};
@@ -138,6 +139,9 @@ static void add_phase(struct measured *m, const struct plan *p, const struct run
         break;
     case CLASS_SELECT:
         add_point(m, MEASURED_SELECT, 0, work, seconds);
+        break;
+    case CLASS_GEMM:
+        add_point(m, MEASURED_LINEAR, 0, work, seconds);
         break;
     case CLASS_COPY:
         if (strcmp(row->phase, "pack kv rows") ==
@@ -306,10 +310,11 @@ static void apply(const struct measured_line *line, struct kern_profile *k, stru
 {
     const struct measured_line *l = line;
     double forward = l[MEASURED_DENSE_FORWARD].per_unit,
-           backward = l[MEASURED_DENSE_BACKWARD].per_unit;
+           backward = l[MEASURED_DENSE_BACKWARD].per_unit, linear = l[MEASURED_LINEAR].per_unit;
     double peak = c->gpu.bf16_flop_per_s, link = l[MEASURED_EXCHANGE].per_unit;
     peak = forward > 0 && 1 / forward > peak ? 1 / forward : peak;
     peak = backward > 0 && 1 / backward > peak ? 1 / backward : peak;
+    peak = linear > 0 && 1 / linear > peak ? 1 / linear : peak;
     c->gpu.bf16_flop_per_s = peak;
     if (forward > 0 || backward > 0) /* what was measured rules, no curve of other runs */
         k->dense.curve = (struct kern_curve){0};
@@ -326,6 +331,7 @@ static void apply(const struct measured_line *line, struct kern_profile *k, stru
         k->sparse.backward_pair_s = fmax(l[MEASURED_SPARSE_BACKWARD].per_unit, 1e-18);
     if (l[MEASURED_SELECT].points)
         k->sparse.select_score_s = l[MEASURED_SELECT].per_unit;
+    k->gemm_share = linear > 0 ? 1 / linear / peak : k->gemm_share;
     if (l[MEASURED_COPY].points)
         k->hbm_share = share(1 / l[MEASURED_COPY].per_unit, &c->gpu.hbm_bytes_per_s);
     if (l[MEASURED_GATHERED].points)
@@ -455,9 +461,10 @@ void measured_print(const struct measured_fit *fit, enum table_format format, FI
     }
     table_print(t, format, out);
     if (format == TABLE_TEXT)
-        fputs("Units: FLOP, (query, key, head) pair at head_dim 128, score, byte, gathered K+V "
-              "row, byte; seconds each.\n"
-              "Errors are fitted over measured, signs dropped: the median; then by a fit without "
-              "all points of the block and run: median and worst.\n",
-              out);
+        fputs(
+            "Units: FLOP, (query, key, head) pair at head_dim 128, score, FLOP, byte, gathered K+V "
+            "row, byte; seconds each.\n"
+            "Errors are fitted over measured, signs dropped: the median; then by a fit without "
+            "all points of the block and run: median and worst.\n",
+            out);
 }

@@ -6,6 +6,7 @@
  *   dense attention   seconds = pairs * 4 D (backward 10 D) / rate
  *   sparse attention  seconds = rows * row_s + pairs * pair_s, at head_dim 128 (model/kernel.h)
  *   select            seconds = scores * score_s
+ *   linear layers     seconds = FLOP / rate
  *   copies            seconds = bytes / rate
  *   gathered rows     seconds of packing at the owner and unpacking at the reader = rows * row_s
  *   exchanges         seconds = calls * latency + max(sent, received) / rate
@@ -36,6 +37,7 @@ enum measured_kind {
     MEASURED_SPARSE_FORWARD,
     MEASURED_SPARSE_BACKWARD,
     MEASURED_SELECT,
+    MEASURED_LINEAR,
     MEASURED_COPY,
     MEASURED_GATHERED,
     MEASURED_EXCHANGE,

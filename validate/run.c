@@ -26,6 +26,16 @@ struct job {
     double *union_share;
 };
 
+/* As model/program.c prices them. */
+static double linear_flop(const struct plan *p, int block)
+{
+    const struct dit_model *m = p->c.model;
+    if (!p->c.linear)
+        return 0;
+    return dit_linear_flop(m, p->c.video_tokens) / dit_blocks(m) +
+           dit_cross_flop(m, block, p->c.video_tokens);
+}
+
 struct exec_case run_case(const struct plan *p, int block, uint64_t seed)
 {
     const struct dit_model *m = p->c.model;
@@ -37,6 +47,8 @@ struct exec_case run_case(const struct plan *p, int block, uint64_t seed)
                               .conf = p->blocks[block].conf,
                               .keep = &p->c.sparsity->keep[(size_t)block * (size_t)m->heads],
                               .options = p->c.options,
+                              .linear_flop = linear_flop(p, block),
+                              .width = m->width,
                               .seed = seed};
 }
 

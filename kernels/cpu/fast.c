@@ -297,6 +297,44 @@ static bool fast_backward(const struct kern_attention *a, struct err *e)
     return ok;
 }
 
+/* ---- linear layers ---- */
+
+size_t tile_linear_scratch(int in)
+{
+    return (size_t)in * (TILE_PANEL_MAX + TILE_KEYS) + TILE_KEYS * TILE_PANEL_MAX;
+}
+
+static bool one_linear(const struct tile_isa *isa, const struct kern_linear *l, struct err *e)
+{
+    size_t floats = (tile_linear_scratch(l->in) + 15) / 16 * 16;
+    void *scratch = NULL;
+    if (!cpu_allocate((size_t)cpu_threads() * floats * sizeof(float), &scratch, e))
+        return false;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(cpu_threads())
+    for (int64_t row = 0; row < l->rows; row += isa->panel) {
+        int64_t left = l->rows - row;
+        struct tile_linear t = {.x = l->x + row * l->in,
+                                .w = l->w,
+                                .y = l->y + row * l->out,
+                                .rows = left < isa->panel ? (int)left : isa->panel,
+                                .in = l->in,
+                                .out = l->out,
+                                .scratch = (float *)scratch + (size_t)cpu_thread() * floats};
+        isa->linear(&t);
+    }
+    free(scratch);
+    return true;
+}
+
+static bool fast_linear(const struct kern_linear *l, int count, struct err *e)
+{
+    const struct tile_isa *isa = cpu_isa(e);
+    bool ok = isa && kern_linear_check(l, count, e);
+    for (int i = 0; ok && i < count; i++)
+        ok = one_linear(isa, &l[i], e);
+    return ok;
+}
+
 const struct kern_backend kern_cpu = {
     .name = "cpu",
     .what = "C and OpenMP; AVX-512, AVX2 or plain, as the machine has",
@@ -320,4 +358,5 @@ const struct kern_backend kern_cpu = {
     .merge = cpu_merge,
     .to_bf16 = cpu_to_bf16,
     .to_fp32 = cpu_to_fp32,
+    .linear = fast_linear,
 };

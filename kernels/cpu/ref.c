@@ -161,6 +161,18 @@ static bool reference_select(const struct kern_select *s, struct err *e)
     return true;
 }
 
+static bool reference_linear(const struct kern_linear *l, int count, struct err *e)
+{
+    if (!kern_linear_check(l, count, e))
+        return false;
+    for (int n = 0; n < count; n++)
+        for (int64_t i = 0; i < l[n].rows; i++)
+            for (int64_t j = 0; j < l[n].out; j++)
+                l[n].y[i * l[n].out + j] =
+                    kern_bf16_of((float)dot(l[n].x + i * l[n].in, l[n].w + j * l[n].in, l[n].in));
+    return true;
+}
+
 const struct kern_backend kern_reference = {
     .name = "reference",
     .what = "double precision, one thread, by the definitions: the yardstick of the others",
@@ -184,4 +196,5 @@ const struct kern_backend kern_reference = {
     .merge = cpu_merge,
     .to_bf16 = cpu_to_bf16,
     .to_fp32 = cpu_to_fp32,
+    .linear = reference_linear,
 };

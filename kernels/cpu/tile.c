@@ -656,6 +656,36 @@ static void tile_above(const float *x, int64_t n, float threshold, uint32_t *wor
 
 #endif
 
+/* ---- linear layers: the rows are the lanes, as queries are ---- */
+
+/* Rows j0..j0+rows-1 of w as scores() takes them. */
+static const stored *weights(const struct tile_linear *t, int j0, int rows, float *room)
+{
+    const uint16_t *w = t->w + (int64_t)j0 * t->in;
+#if TILE_DOT
+    (void)rows, (void)room;
+    return w;
+#else
+    for (int j = 0; j < rows; j++)
+        widen(room + (long)j * t->in, w + (long)j * t->in, t->in);
+    return room;
+#endif
+}
+
+static void tile_linear(const struct tile_linear *t)
+{
+    panelled *panel = (panelled *)t->scratch;
+    float *c = t->scratch + (long)t->in * TILE_PANEL_MAX, *wide = c + TILE_KEYS * TILE_PANEL_MAX;
+    panel_load(panel, t->x, t->rows, t->in);
+    for (int j0 = 0; j0 < t->out; j0 += TILE_KEYS) {
+        int n = t->out - j0 < TILE_KEYS ? t->out - j0 : TILE_KEYS;
+        scores(weights(t, j0, n, wide), t->in, n, panel, 1, c);
+        for (int i = 0; i < t->rows; i++)
+            for (int j = 0; j < n; j++)
+                t->y[(int64_t)i * t->out + j0 + j] = kern_bf16_of(c[j * P + i]);
+    }
+}
+
 #define TEXT_OF(x)  #x
 #define NAME_OF(x)  TEXT_OF(x)
 #define TABLE_OF(x) tile_##x
@@ -672,6 +702,7 @@ const struct tile_isa TABLE(TILE_ISA) = {
     .available = isa_available,
     .forward = tile_forward,
     .backward = tile_backward,
+    .linear = tile_linear,
     .scores = tile_scores,
     .bracket = tile_bracket,
     .above = tile_above,

@@ -19,6 +19,15 @@ enum {
 
 /* Floats of scratch that one thread needs; 64-byte aligned. */
 size_t tile_scratch(int dim, bool backward);
+size_t tile_linear_scratch(int in);
+
+/* Up to isa.panel rows of a linear layer: y = x w^T. */
+struct tile_linear {
+    const uint16_t *x, *w; /* [rows][in], [out][in] */
+    uint16_t *y;           /* [rows][out] */
+    int rows, in, out;
+    float *scratch;
+};
 
 struct tile {
     const struct kern_head *head;
@@ -37,6 +46,7 @@ struct tile_isa {
     bool (*available)(void);
     void (*forward)(const struct tile *t);
     void (*backward)(const struct tile *t);
+    void (*linear)(const struct tile_linear *t);
     /* scores[g * stride + j] = <q_lr[g], k_lr[key]> for `groups` <= 4 and keys 0..count-1; kt is
      * [ceil(count/panel)] panels of [rank][panel] floats. Every isa sums in the same order with
      * fused or separate rounding as it has. */

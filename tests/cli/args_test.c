@@ -143,6 +143,24 @@ static void options_that_say_the_same_exclude_each_other(struct arena *a)
              "%s", e.text);
 }
 
+static void others_can_be_laid_over_what_was_given(struct arena *a)
+{
+    struct err e;
+    struct args *base = PARSE("--size", "64 MiB", "--count=2", "--loud");
+    const struct arg_group *const fewer[] = {&some, NULL};
+    struct arg_setting set[] = {{"count", "3"}, {"size", NULL}, {"colour", "green"}};
+    struct args *g = args_over(base, "try", fewer, set, 3, a, &e);
+    gsl_test(!g, "%s", e.text);
+    gsl_test_int((int)args_int_or(g, "count", 0), 3, "another value");
+    gsl_test(args_given(g, "size"), "taken away");
+    gsl_test_int(args_choice_or(g, "colour", 0), 1, "a new one");
+    gsl_test(args_known(g, "loud"), "and nothing from other tables");
+    gsl_test_int((int)args_int_or(base, "count", 0), 2, "what was given stays");
+    set[0].text = "many";
+    gsl_test(args_over(base, "try", fewer, set, 3, a, &e) != NULL, "checked like any value");
+    gsl_test(!strstr(e.text, "--count"), "named: %s", e.text);
+}
+
 int main(void)
 {
     struct arena *a = arena_new();
@@ -153,6 +171,7 @@ int main(void)
     a_value_may_begin_with_a_dash_unless_it_is_an_option(a);
     mistakes_are_named(a);
     options_that_say_the_same_exclude_each_other(a);
+    others_can_be_laid_over_what_was_given(a);
     arena_free(a);
     return gsl_test_summary();
 }

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/rng.h"
+
 static const struct kern_backend *backend; /* under test */
 static const char *label;
 
@@ -478,6 +480,44 @@ static void heads_that_share_keys_add_up(void)
     problem_free(&split);
 }
 
+/* y = x w^T against the reference: fp32 sums of `in` products, then one rounding to bf16 (2^-9). */
+static void linear_layers_are_products(void)
+{
+    static const struct {
+        int64_t rows;
+        int in, out;
+    } shapes[] = {{1, 16, 16}, {33, 64, 144}, {100, 272, 400}, {64, 1024, 128}};
+    struct err e = {0};
+    if (!backend->linear || backend->allocate != kern_backend_of("reference", &e)->allocate)
+        return; /* host memory: no mirrors needed */
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        int64_t rows = shapes[i].rows;
+        int in = shapes[i].in, out = shapes[i].out;
+        struct rng r = rng_stream(15, "linear", i, 0, 0);
+        uint16_t *x = malloc((size_t)(rows + out) * (size_t)in * 2), *w = x + rows * in;
+        uint16_t *y = malloc((size_t)(rows * out) * 4), *want = y + rows * out;
+        double error = 0, norm = 0;
+        for (int64_t n = 0; n < (rows + out) * in; n++)
+            x[n] = kern_bf16_of((float)rng_normal(&r));
+        memset(y, 0xff, (size_t)(rows * out) * 4);
+        struct kern_linear l = {rows, in, out, x, w, y}, exact = {rows, in, out, x, w, want};
+        gsl_test(!backend->linear(&l, 1, &e) ||
+                     !kern_backend_of("reference", &e)->linear(&exact, 1, &e),
+                 "%s: linear: %s", label, e.text);
+        for (int64_t n = 0; n < rows * out; n++) {
+            double d = (double)kern_float_of(y[n]) - (double)kern_float_of(want[n]);
+            error += d * d, norm += (double)kern_float_of(want[n]) * (double)kern_float_of(want[n]);
+        }
+        gsl_test(!(sqrt(error / norm) <= 1e-3), "%s: %d inputs, %d outputs: %.2g off", label, in,
+                 out, sqrt(error / norm));
+        free(x);
+        free(y);
+    }
+    struct kern_linear odd = {1, 17, 16, NULL, NULL, NULL};
+    gsl_test(backend->linear(&odd, 1, &e) || e.code != ERR_INPUT, "17 inputs are refused: %s",
+             e.text);
+}
+
 static void wrong_shapes_are_refused(void)
 {
     struct problem_shape s = {.dim = 64,
@@ -520,6 +560,7 @@ static void all_tests(void)
     a_second_run_gives_the_same_bytes();
     large_problems_are_right_and_keep_the_invariants();
     heads_that_share_keys_add_up();
+    linear_layers_are_products();
     wrong_shapes_are_refused();
 }
 

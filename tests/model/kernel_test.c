@@ -124,6 +124,14 @@ static void published_break_evens_follow_from_the_published_lines(void)
                  "against FA3");
     gsl_test_abs(kern_breakeven(&k, &cudnn, &h100, 64000, 128, 32, false), 0.965, 0.0006,
                  "against cuDNN");
+    gsl_test_abs(kern_breakeven_pass(&k, &fa2, &h100, 64000, 128, 32, false), 0.61, 0.006,
+                 "forward against FA2");
+    gsl_test_abs(kern_breakeven_pass(&k, &fa2, &h100, 64000, 128, 32, true), 0.939, 0.0006,
+                 "backward against FA2");
+    gsl_test_abs(kern_breakeven_pass(&k, &fa3, &h100, 64000, 128, 32, true), 0.970, 0.0006,
+                 "backward against FA3");
+    gsl_test_abs(kern_breakeven_pass(&k, &cudnn, &h100, 64000, 128, 32, true), 0.970, 0.0006,
+                 "backward against cuDNN");
     k.sparse.backward_row_s =
         0; /* forward and selection alone: a backward that costs as little sparse as dense */
     k.sparse.backward_pair_s = 0;
@@ -146,6 +154,13 @@ static void the_presets_break_even_at_96_percent(void)
                  "against FA3");
     gsl_test_abs(kern_breakeven(fa3, &fa3->dense, &h100, 64000, 128, 32, false), 0.96, 1e-9,
                  "the same in the default profile");
+    /* forward, a head: dense 3.236 ms, fixed 0.029 + 1.300, slope 0.1759 us: 10,841 keys, 42 tiles
+     */
+    gsl_test_abs(kern_breakeven_pass(fa3, &fa3->dense, &h100, 64000, 128, 32, false), 0.832, 1e-9,
+                 "the forward pass by hand");
+    /* backward: 9.346 ms, fixed 0.568, slope 3.688 us: 2,379 keys, 9 tiles */
+    gsl_test_abs(kern_breakeven_pass(fa3, &fa3->dense, &h100, 64000, 128, 32, true), 0.964, 1e-9,
+                 "the backward pass by hand");
     gsl_test_abs(kern_breakeven(cudnn, &cudnn->best, &h100, 64000, 128, 32, false), 0.96, 1e-9,
                  "against cuDNN");
     gsl_test_abs(kern_breakeven(k, &k->dense, &h100, 64000, 128, 32, false), 0.744, 1e-9,

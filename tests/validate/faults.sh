@@ -64,7 +64,7 @@ expect x 'rank 2, allocate: .*cannot get' 'out of memory on rank 2' $mpirun 4 sh
 expect x 'rank [012], start: not all ranks have started' 'a rank that never starts' \
     $mpirun 3 "$run" "$dir/plan.json" --timeout 4 : -np 1 sleep 40
 
-# A rank is killed in the middle.
+# hit SIGNAL WHAT PLAN: rank 1 gets SIGNAL in the middle; all are gone within 30 s and what was measured is kept.
 cat >"$dir/named.sh" <<'NAMED'
 #!/bin/sh
 echo $$ >"$PIDS/$OMPI_COMM_WORLD_RANK"
@@ -72,36 +72,44 @@ exec "$@"
 NAMED
 PIDS=$dir/pids
 export PIDS
-mkdir "$PIDS"
-$mpirun 4 sh "$dir/named.sh" "$run" "$dir/plan.json" -o "$dir/rows.tsv" --repeats 100000 >"$dir/out" 2>"$dir/err" &
-launcher=$!
-waited=0
 rows() {
     [ -f "$dir/rows.tsv" ] && sed -n '/^0/p' "$dir/rows.tsv" | wc -l || echo 0
 }
-while [ "$(rows)" -lt 200 ] && [ $waited -lt 60 ]; do
-    sleep 0.5
-    waited=$((waited + 1))
-done
-kill -9 "$(cat "$PIDS/1")"
-begun=$(date +%s)
-wait $launcher && fail "a killed rank: the launcher says all is well"
-took=$(($(date +%s) - begun))
-[ $took -le 30 ] || fail "a killed rank: the others lived on for $took s"
 alive() { # any rank that is no zombie
     ps -o stat= -p "$(cat "$PIDS"/* | paste -sd, -)" | grep -q '^[^Z]'
 }
-waited=0
-while alive && [ $waited -lt 20 ]; do
-    sleep 0.5
-    waited=$((waited + 1))
-done
-for pid in "$PIDS"/*; do
-    ps -o stat= -p "$(cat "$pid")" | grep -q '^[^Z]' && fail "a killed rank: rank ${pid##*/} is still there"
-done
-grep -Eq 'rank 1' "$dir/err" || fail "a killed rank: it is not named"
-grep -Eq 'rank [023], [a-z_ ,-]+: (ended by signal|nothing from|MPI error|stopped)' "$dir/err" || fail "a killed rank: no other rank says where it was"
-[ "$(rows)" -ge 200 ] || fail "a killed rank: the rows are lost"
+hit() {
+    rm -rf "$PIDS" "$dir/rows.tsv"
+    mkdir "$PIDS"
+    $mpirun 4 sh "$dir/named.sh" "$run" "$3" -o "$dir/rows.tsv" --repeats 100000 --timeout 8 >"$dir/out" 2>"$dir/err" &
+    launcher=$!
+    waited=0
+    while [ "$(rows)" -lt 200 ] && [ $waited -lt 60 ]; do
+        sleep 0.5
+        waited=$((waited + 1))
+    done
+    kill "-$1" "$(cat "$PIDS/1")"
+    begun=$(date +%s)
+    wait $launcher && fail "$2: the launcher says all is well"
+    took=$(($(date +%s) - begun))
+    [ $took -le 30 ] || fail "$2: the others lived on for $took s"
+    waited=0
+    while alive && [ $waited -lt 20 ]; do
+        sleep 0.5
+        waited=$((waited + 1))
+    done
+    for pid in "$PIDS"/*; do
+        ps -o stat= -p "$(cat "$pid")" | grep -q '^[^Z]' && fail "$2: rank ${pid##*/} is still there"
+    done
+    grep -Eq 'rank 1' "$dir/err" || fail "$2: it is not named"
+    grep -Eq 'rank [023], [a-z_ ,-]+: (ended by signal|nothing from|rank [0-9, ]+ of 4 has taken nothing|MPI error|stopped)' "$dir/err" ||
+        fail "$2: no other rank says where it was"
+    [ "$(rows)" -ge 200 ] || fail "$2: the rows are lost"
+}
+hit KILL 'a killed rank' "$dir/plan.json"
+"$make_plan" ./small-model.yaml ./small-cluster.yaml ./small-kernels.yaml 2000 ring 1x4 sparse 0.1,0.05 "$dir/ring.json" || exit 1
+hit KILL 'a rank killed beneath a ring hop' "$dir/ring.json"
+hit STOP 'a rank that answers no more' "$dir/ring.json"
 
 [ $failed -eq 0 ] && echo "all faults end in an error that says where"
 exit $failed

@@ -1,5 +1,6 @@
 /* Writes a plan file for tests: make_plan MODEL CLUSTER KERNELS TOKENS STRATEGY GHxGS dense|sparse
- * KEEP[,KEEP..] OUT. The keeps are those of the heads, in turn, the same in every block. */
+ * KEEP[,KEEP..] OUT [block]. "block": with the linear layers. The keeps are those of the heads, in
+ * turn, the same in every block. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,8 +10,10 @@
 static bool make(char **argv, struct arena *a, struct err *e)
 {
     struct err_at at = err_at_name("make_plan");
-    struct plan_request r = {
-        .phase = PLAN_ATTENTION, .query_group = 32, .eval = &eval_cost, .keep_candidates = 1};
+    struct plan_request r = {.phase = argv[10] ? PLAN_BLOCK : PLAN_ATTENTION,
+                             .query_group = 32,
+                             .eval = &eval_cost,
+                             .keep_candidates = 1};
     struct sparsity s;
     struct hw_cluster whole;
     struct plan_found found;
@@ -49,7 +52,7 @@ int main(int argc, char **argv)
 {
     struct err e = {0};
     struct arena *a = arena_new();
-    bool ok = argc == 10
+    bool ok = argc == 10 || (argc == 11 && strcmp(argv[10], "block") == 0)
                   ? make(argv, a, &e)
                   : err_set(&e, ERR_INPUT, err_at_name("usage"), "see the head of make_plan.c");
     if (!ok)

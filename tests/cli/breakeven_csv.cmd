@@ -1,0 +1,1 @@
+shardwise breakeven --kernels cudnn+dsv --group 64 --format csv | wording

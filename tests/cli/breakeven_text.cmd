@@ -1,0 +1,1 @@
+shardwise breakeven --gpu h100 --tokens 64000 | wording

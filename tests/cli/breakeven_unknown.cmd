@@ -1,0 +1,1 @@
+shardwise breakeven --kernels fa9

@@ -1,0 +1,1 @@
+shardwise cost --help
