@@ -39,8 +39,8 @@ bool cuda_aligned(const void *p, int bytes, int head, const char *name, struct e
 bool cuda_forward(const struct kern_attention *a, struct err *e);
 bool cuda_backward(const struct kern_attention *a, struct err *e);
 
-/* The same by a named variant, for tests and bench/: "mma", "wgmma", ...; "ordered", "bulk", ...; "cudnn".
- * ERR_INPUT lists the names that this device has. NULL: what cuda_forward would take. */
+/* The same by a named variant, for tests and bench/: "mma", "wgmma", ...; "ordered", "bulk", ...;
+ * "cudnn". ERR_INPUT lists the names that this device has. NULL: what cuda_forward would take. */
 bool cuda_forward_by(const char *variant, const struct kern_attention *a, struct err *e);
 bool cuda_backward_by(const char *variant, const struct kern_attention *a, struct err *e);
 
