@@ -58,7 +58,7 @@ static void cudnn_equals_the_reference(const struct problem_shape *s)
     bool ran = made && problem_run(&p, &cudnn, &e);
     gsl_test(!ran, "dimension %d, %lld x %lld: %s", s->dim, (long long)s->q_rows,
              (long long)s->kv_rows, ran ? "runs" : e.text);
-    if (ran) { /* the bounds of facts for bf16 in, fp32 sums; dQ, dK and dV are rounded to bf16 here
+    if (ran) { /* bounds for bf16 in, fp32 sums; dQ, dK and dV are rounded to bf16 here
                 */
         struct distance d = problem_distance(&p, &r);
         gsl_test(!(d.o <= 5e-3 && d.lse <= 1e-3), "dimension %d: O is %.2g off, LSE %.2g", s->dim,
