@@ -214,4 +214,5 @@ extern "C" const struct kern_backend kern_cuda = {
     .merge = cuda_merge,
     .to_bf16 = cuda_to_bf16,
     .to_fp32 = cuda_to_fp32,
+    .linear = NULL, /* the linear layers of a plan are not run on a GPU */
 };
