@@ -1,5 +1,6 @@
 /* The CUDA backend's table, its memory, and its errors. */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/launcher.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -75,14 +76,22 @@ bool cuda_device(struct cuda_device *d, struct err *e)
     return true;
 }
 
+/* Of several processes on a machine each takes the GPU of its rank there. */
+static bool take_device(int devices)
+{
+    int rank, size, local;
+    launcher_place(&rank, &size, &local);
+    return devices > 0 && (local == 0 || cudaSetDevice(local % devices) == cudaSuccess);
+}
+
 static bool backend_available(void)
 {
     struct err e = {};
     struct cuda_device d;
     cudaFuncAttributes code;
     int devices = 0;
-    bool ok = cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0 && cuda_device(&d, &e) &&
-              d.sm >= DEV_SM_COPY &&
+    bool ok = cudaGetDeviceCount(&devices) == cudaSuccess && take_device(devices) &&
+              cuda_device(&d, &e) && d.sm >= DEV_SM_COPY &&
               cudaFuncGetAttributes(&code, (const void *)backend_probe) == cudaSuccess;
     cudaGetLastError();
     return ok;

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "kernels/comm.h"
+#include "kernels/cuda/launcher.h"
 
 extern const struct comm_backend comm_nccl;
 
@@ -308,34 +309,6 @@ static void nccl_release(struct comm *c)
 
 /* ---- the run ---- */
 
-/* What mpirun, srun and torchrun tell a process. */
-static const struct {
-    const char *rank, *size, *local;
-} launchers[] = {
-    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
-    {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"},
-    {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"},
-    {"RANK", "WORLD_SIZE", "LOCAL_RANK"},
-};
-
-static int number_in(const char *name, int missing)
-{
-    const char *text = getenv(name);
-    return text ? atoi(text) : missing;
-}
-
-static void find_place(int *rank, int *size, int *local)
-{
-    *rank = 0, *size = 1, *local = 0;
-    for (size_t i = 0; i < sizeof launchers / sizeof *launchers; i++)
-        if (getenv(launchers[i].rank) && getenv(launchers[i].size)) {
-            *rank = number_in(launchers[i].rank, 0);
-            *size = number_in(launchers[i].size, 1);
-            *local = number_in(launchers[i].local, *rank);
-            return;
-        }
-}
-
 static bool choose_device(struct member *m, int local, struct err *e)
 {
     int count = 0;
@@ -365,7 +338,7 @@ static bool nccl_run(const struct comm_options *o, comm_main *f, void *arg, stru
 {
     struct library nccl;
     int rank, size, local;
-    find_place(&rank, &size, &local);
+    launcher_place(&rank, &size, &local);
     if (size != o->ranks)
         return err_set(
             e, ERR_INPUT, err_at_name("--comm nccl"),
