@@ -533,46 +533,12 @@ bool accuracy_run(const struct accuracy_tables *t, struct residuals *out, struct
 
 /* ---- summary ---- */
 
-/* |ln| of the residuals that are not of this one's group, of its size class or of both. Returns how
- * many; *groups: of how many groups. */
-static int of_others(const struct residual *const *v, int n, const struct residual *but, bool all,
-                     double *out, int *groups)
-{
-    int count = 0;
-    *groups = 0;
-    for (int i = 0; i < n; i++) {
-        if ((!all && v[i]->large != but->large) || !strcmp(v[i]->group, but->group))
-            continue;
-        bool seen = false;
-        for (int k = 0; k < i && !seen; k++)
-            seen = (all || v[k]->large == but->large) && !strcmp(v[k]->group, v[i]->group);
-        *groups += !seen;
-        out[count++] = fabs(residual_log(v[i]));
-    }
-    return count;
-}
-
-/* Fewer residuals than this have no 90% quantile: its conformal rank lies beyond the last. */
-enum { QUANTILE_NEEDS = 9 };
-
-/* 90% half-width of the protocol's residuals of one size class (of both where one has too few),
- * without one group. One other group says nothing of how groups differ: twice its width, an
- * assumption. */
-static double others_half(const struct residual *const *v, int n, const struct residual *but,
-                          double *scratch)
-{
-    int groups, count = of_others(v, n, but, false, scratch, &groups);
-    if (count < QUANTILE_NEEDS)
-        count = of_others(v, n, but, true, scratch, &groups);
-    return quantile(scratch, count, 0.9) * (groups == 1 ? 2 : 1);
-}
-
 static double coverage(const struct residual *const *v, int n, int *judged, struct arena *scratch)
 {
     int inside = 0, asked = 0;
     double *room = ARENA_ARRAY(scratch, double, n + 1);
     for (int i = 0; i < n; i++) {
-        double half = others_half(v, n, v[i], room);
+        double half = residuals_width(v, n, v[i]->large, v[i]->group, room);
         if (half > 0) {
             asked++;
             inside += fabs(residual_log(v[i])) <= half;

@@ -29,18 +29,46 @@ double residual_log(const struct residual *r)
     return log(r->predicted_s / r->measured_s);
 }
 
-double residuals_half(const struct residuals *list, int kind, enum prof_class class, bool large,
-                      const char *but, struct arena *scratch)
+/* |ln| of the residuals of one size class, or of both, that are not of group `but`. Returns how
+ * many; *groups: of how many groups. */
+static int collect(const struct residual *const *v, int n, bool large, bool all, const char *but,
+                   double *out, int *groups)
 {
-    double *v = ARENA_ARRAY(scratch, double, list->count + 1);
-    int n = 0;
-    for (int i = 0; i < list->count; i++) {
-        const struct residual *r = &list->r[i];
-        if (r->kind == kind && r->class == class && r->large == large &&
-            (!but || strcmp(but, r->group)))
-            v[n++] = fabs(residual_log(r));
+    int count = 0;
+    *groups = 0;
+    for (int i = 0; i < n; i++) {
+        if ((!all && v[i]->large != large) || (but && !strcmp(v[i]->group, but)))
+            continue;
+        bool seen = false;
+        for (int k = 0; k < i && !seen; k++)
+            seen = (all || v[k]->large == large) && !strcmp(v[k]->group, v[i]->group);
+        *groups += !seen;
+        out[count++] = fabs(residual_log(v[i]));
     }
-    return quantile(v, n, 0.9);
+    return count;
+}
+
+/* Fewer residuals than this have no 90% quantile: its conformal rank lies beyond the last. */
+enum { QUANTILE_NEEDS = 9 };
+
+double residuals_width(const struct residual *const *v, int n, bool large, const char *but,
+                       double *room)
+{
+    int groups, count = collect(v, n, large, false, but, room, &groups);
+    if (count < QUANTILE_NEEDS)
+        count = collect(v, n, large, true, but, room, &groups);
+    return quantile(room, count, 0.9) * (groups == 1 ? 2 : 1);
+}
+
+double residuals_half(const struct residuals *list, int kind, enum prof_class class, bool large,
+                      struct arena *scratch)
+{
+    const struct residual **v = ARENA_ARRAY(scratch, const struct residual *, list->count + 1);
+    int n = 0;
+    for (int i = 0; i < list->count; i++)
+        if (list->r[i].kind == kind && list->r[i].class == class)
+            v[n++] = &list->r[i];
+    return residuals_width(v, n, large, NULL, ARENA_ARRAY(scratch, double, n + 1));
 }
 
 /* ---- measured curves ---- */

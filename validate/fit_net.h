@@ -26,10 +26,17 @@ struct residuals residuals_new(struct arena *a);
 void residuals_add(struct residuals *list, struct residual r);
 double residual_log(const struct residual *r); /* ln(predicted / measured) */
 
-/* 90 % half-width over those of one kind, class and size, leaving out `but` (a group; NULL leaves
- * out none); 0 when there are none. */
+/* 90 % half-width (|ln|) of the n residuals of one size class, without those of group `but` (NULL:
+ * of all); of both size classes where one has too few for a quantile. If what is left is of a
+ * single group, it says nothing of how groups differ: twice its width, an assumption. 0 when
+ * nothing is left. room: n doubles. The report's coverage and the shipped profiles both follow it.
+ */
+double residuals_width(const struct residual *const *v, int n, bool large, const char *but,
+                       double *room);
+
+/* The same over those of one kind and class. */
 double residuals_half(const struct residuals *list, int kind, enum prof_class class, bool large,
-                      const char *but, struct arena *scratch);
+                      struct arena *scratch);
 
 struct fit_net_options {
     const char *name, *source;

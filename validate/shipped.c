@@ -42,11 +42,11 @@ static void net_halves(const struct residuals *r, struct prof_net *p, struct are
         p->half[PROF_POINT][large] = repeat_half[large];
         for (int c = PROF_INSIDE; c < PROF_BETWEEN; c++)
             p->half[c][large] =
-                fmax(residuals_half(r, POINT_COLLECTIVE, (enum prof_class)c, large, NULL, a),
+                fmax(residuals_half(r, POINT_COLLECTIVE, (enum prof_class)c, large, a),
                      repeat_half[large]);
     }
     for (int large = 0; large < 2; large++)
-        p->between.half[large] = residuals_half(r, POINT_COLLECTIVE, PROF_BETWEEN, large, NULL, a);
+        p->between.half[large] = residuals_half(r, POINT_COLLECTIVE, PROF_BETWEEN, large, a);
 }
 
 bool shipped_net(const struct accuracy_tables *t, const struct residuals *r,
@@ -79,15 +79,14 @@ bool shipped_net(const struct accuracy_tables *t, const struct residuals *r,
 static void kernel_halves(const struct residuals *r, struct prof_kernels *p, struct arena *a)
 {
     for (int k = 0; k < PROF_KINDS; k++) {
-        double inside =
-            fmax(residuals_half(r, POINT_ATTENTION + k, PROF_INSIDE, true, NULL, a), 0.02);
-        double outside = residuals_half(r, POINT_ATTENTION + k, PROF_OUTSIDE, true, NULL, a);
-        double borrowed = residuals_half(r, POINT_ATTENTION + k, PROF_BORROWED, true, NULL, a);
+        double inside = fmax(residuals_half(r, POINT_ATTENTION + k, PROF_INSIDE, true, a), 0.02);
+        double outside = residuals_half(r, POINT_ATTENTION + k, PROF_OUTSIDE, true, a);
+        double borrowed = residuals_half(r, POINT_ATTENTION + k, PROF_BORROWED, true, a);
         p->half[k][PROF_POINT] = p->half[k][PROF_INSIDE] = inside;
         p->half[k][PROF_OUTSIDE] = outside > 0 ? fmax(outside, inside) : 1.5 * inside;
         p->half[k][PROF_BORROWED] = borrowed > 0 ? hypot(borrowed, inside) : 2 * inside;
     }
-    double small = residuals_half(r, POINT_ATTENTION, PROF_INSIDE, false, NULL, a),
+    double small = residuals_half(r, POINT_ATTENTION, PROF_INSIDE, false, a),
            large = p->half[KIND_ATTENTION][PROF_INSIDE];
     p->half_short = sqrt(fmax(small * small - large * large, 0));
 }

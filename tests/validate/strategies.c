@@ -206,7 +206,8 @@ int main(int argc, char **argv)
     int64_t tokens = argc > 2 ? atoi(argv[2]) : 333;
     int most = argc > 3 ? atoi(argv[3]) : 4;
     every_strategy_equals_one_rank(b, false, HEADS, tokens, most);
-    every_strategy_equals_one_rank(b, true, HEADS, tokens, most);
+    if (most > 2) /* else a short run: grouped heads are the harder case */
+        every_strategy_equals_one_rank(b, true, HEADS, tokens, most);
     every_strategy_equals_one_rank(b, true, 2, tokens, most);
     options_change_the_way_not_the_result(b, tokens);
     wrong_cases_are_refused(b);
