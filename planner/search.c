@@ -460,8 +460,9 @@ static bool tensor_check(const struct plan_request *r, struct err *e)
                        r->c.model->kv_heads, r->c.model->name);
     if (hw_gpus(r->c.cluster) / t % r->memory.shard_ranks != 0)
         return err_set(e, ERR_INPUT, err_at_name("--shard-ranks"),
-                       "%d does not divide the %d GPUs of a tensor rank", r->memory.shard_ranks,
-                       hw_gpus(r->c.cluster) / t);
+                       t > 1 ? "%d does not divide the %d GPUs that --tp leaves"
+                             : "%d does not divide the %d GPUs",
+                       r->memory.shard_ranks, hw_gpus(r->c.cluster) / t);
     return true;
 }
 
@@ -472,13 +473,16 @@ static bool request_check(const struct plan_request *r, struct err *e)
     int gpus = hw_gpus(r->c.cluster) / tensor_of(r),
         node = r->c.cluster->gpus_per_node / tensor_of(r);
     struct err_at cp = err_at_name("--cp");
-    const char *each = tensor_of(r) > 1 ? " of a tensor rank" : "";
+    char each[64] = "";
+    if (tensor_of(r) > 1)
+        snprintf(each, sizeof each, " that --tp %d leaves of %d", tensor_of(r),
+                 hw_gpus(r->c.cluster));
     if (r->cp < 0 || r->cp > gpus || (r->cp > 0 && gpus % r->cp != 0))
         return err_set(e, ERR_INPUT, cp, "%d does not divide the %d GPUs%s", r->cp, gpus, each);
     if (r->cp > node && r->cp % node != 0)
         return err_set(e, ERR_INPUT, cp,
                        "%d is more than one node of %d GPUs%s but not whole nodes", r->cp, node,
-                       each);
+                       tensor_of(r) > 1 ? " (after --tp)" : "");
     if (r->head_groups && r->cp && (int64_t)r->head_groups * r->seq_groups != r->cp)
         return err_set(e, ERR_INPUT, err_at_name("--degrees"), "%dx%d is not the CP degree %d",
                        r->head_groups, r->seq_groups, r->cp);

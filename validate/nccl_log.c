@@ -323,10 +323,12 @@ bool nccl_log_parse(const char *name, const char *text, size_t length, struct ar
     for (int i = 0; i < s.log.runs; i++)
         rows += s.runs[i].rows;
     if (!rows)
-        return err_set(
-            e, ERR_INPUT, err_at_name(name),
-            "no row of an nccl-tests table (size count type [redop] [root] time algbw busbw ...)%s",
-            s.log.broken ? "; lines that look like rows are cut or contradict themselves" : "");
+        return err_set(e, ERR_INPUT, err_at_name(name),
+                       "no row of an nccl-tests table (size count type [redop] [root] time algbw "
+                       "busbw ...), and the "
+                       "first line is no header of a CSV table or of shardwise-run's rows%s",
+                       s.log.broken ? "; lines that look like rows are cut or contradict themselves"
+                                    : "");
     s.log.run = s.runs;
     *out = s.log;
     return true;
