@@ -15,6 +15,8 @@ struct bench {
     double until_s;    /* no new measurement starts after this (bench_now_s) */
     void *memory[256]; /* until bench_release */
     int memory_count;
+    bool plant; /* the ladder has a step that is wrong */
+    int wrong;  /* results that were not what they should be */
 };
 
 double bench_now_s(void);
@@ -39,11 +41,21 @@ bool bench_time_left(struct bench *b, const char *part);
 /* Seeded bf16 numbers of a normal distribution; the same for the same seed. */
 void bench_normal(uint16_t *x, int64_t count, uint32_t seed, float deviation);
 
+/* `count` heads of bf16 Q, K, V, dO and zeroed outputs, `rows` queries and keys each; heads of one
+ * array lie one after another, as cuDNN wants them for one call. */
+void bench_heads(struct bench *b, struct kern_head *heads, int count, int64_t rows, int dim);
+
+/* Lists of `keep` keys for each group of a head: ascending, spread over all keys; groups share no
+ * more of them than chance has it. */
+void bench_lists(struct bench *b, struct kern_head *head, int64_t group, int64_t keep,
+                 uint32_t seed);
+
 /* The parts. */
 void bench_ceilings(struct bench *b);
 void bench_dense(struct bench *b);
 void bench_sparse(struct bench *b);
 void bench_select(struct bench *b);
 void bench_move(struct bench *b);
+void bench_ladder(struct bench *b);
 
 #endif

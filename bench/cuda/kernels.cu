@@ -34,8 +34,7 @@ __global__ void list_kernel(struct lists l)
     }
 }
 
-static int32_t *make_lists(struct bench *b, int64_t groups, int64_t keep, int64_t keys,
-                           uint32_t seed)
+static int32_t *lists(struct bench *b, int64_t groups, int64_t keep, int64_t keys, uint32_t seed)
 {
     struct lists l = {(int32_t *)bench_memory(b, (size_t)(groups * keep + 4) * 4), groups, keep,
                       keys, seed};
@@ -59,8 +58,7 @@ static float *zeros(struct bench *b, int64_t count)
     return x;
 }
 
-/* Heads of one array lie one after another, as cuDNN wants them for one call. */
-static void make_heads(struct bench *b, struct kern_head *heads, int count, int64_t rows, int dim)
+void bench_heads(struct bench *b, struct kern_head *heads, int count, int64_t rows, int dim)
 {
     int64_t size = rows * dim, all = size * count;
     uint16_t *q = numbers(b, all, 1), *k = numbers(b, all, 2), *v = numbers(b, all, 3);
@@ -75,6 +73,16 @@ static void make_heads(struct bench *b, struct kern_head *heads, int count, int6
         x->d_o = d_o + h * size, x->o = o + h * size, x->lse = lse + h * rows;
         x->dq = dq + h * size, x->dk = dk + h * size, x->dv = dv + h * size;
     }
+}
+
+void bench_lists(struct bench *b, struct kern_head *head, int64_t group, int64_t keep,
+                 uint32_t seed)
+{
+    head->keys = {};
+    head->keys.group = group;
+    head->keys.list = lists(b, kern_groups(head->q_rows, group), keep, head->kv_rows, seed);
+    head->keys.list_count = (int32_t)keep;
+    head->keys.list_stride = keep;
 }
 
 /* ---- attention
@@ -157,7 +165,7 @@ static void dense_cudnn(struct bench *b, FILE *f, struct attention_run *r)
 static void dense_case(struct bench *b, FILE *f, int64_t rows, int heads, int dim)
 {
     struct kern_head head[16];
-    make_heads(b, head, heads, rows, dim);
+    bench_heads(b, head, heads, rows, dim);
     struct attention_run r = {};
     r.a.dim = dim, r.a.head_count = heads, r.a.heads = head;
     runs(&r); /* O and LSE for the backward pass */
@@ -225,17 +233,11 @@ static void sparse_one(struct bench *b, FILE *f, struct attention_run *r, int64_
 static void sparse_case(struct bench *b, FILE *f, struct kern_head *head, int64_t rows, int dim,
                         int group, int64_t keep, bool all)
 {
-    int64_t groups = kern_groups(rows, group);
     int first = b->memory_count;
     struct attention_run r = {};
     r.a.dim = dim, r.a.head_count = HEADS, r.a.heads = head;
-    for (int h = 0; h < HEADS; h++) {
-        head[h].keys = {};
-        head[h].keys.group = group;
-        head[h].keys.list = make_lists(b, groups, keep, rows, (uint32_t)(h + 77));
-        head[h].keys.list_count = (int32_t)keep;
-        head[h].keys.list_stride = keep;
-    }
+    for (int h = 0; h < HEADS; h++)
+        bench_lists(b, &head[h], group, keep, (uint32_t)(h + 77));
     runs(&r);
     for (int v = 0; v < FORWARDS + BACKWARDS; v++) {
         r.backward = v >= FORWARDS;
@@ -256,7 +258,7 @@ void bench_sparse(struct bench *b)
     FILE *f =
         bench_table(b, "sparse", "gpu,S,H,D,group,kernel,pass_,kept_kv,variant,usable,value,unit");
     struct kern_head head[HEADS];
-    make_heads(b, head, HEADS, rows, 128);
+    bench_heads(b, head, HEADS, rows, 128);
     for (int group : groups)
         if (!b->tiny || group == 64)
             sparse_case(b, f, head, rows, 128, group, main_keep, true);
@@ -269,7 +271,7 @@ void bench_sparse(struct bench *b)
     for (int dim : dims) {
         if (b->tiny && dim != 64)
             continue;
-        make_heads(b, head, HEADS, rows, dim);
+        bench_heads(b, head, HEADS, rows, dim);
         sparse_case(b, f, head, rows, dim, 64, main_keep, false);
         bench_release(b);
     }
@@ -407,7 +409,7 @@ void bench_move(struct bench *b)
                      width * 2 * PIECES};
     move_row(b, f, "unpack", call_pack, &r, rows * PIECES, 4.0 * (double)(rows * PIECES * width));
     int64_t many = rows * PIECES / 4;
-    int32_t *list = make_lists(b, 1, many, rows * PIECES, 5);
+    int32_t *list = lists(b, 1, many, rows * PIECES, 5);
     r.gather = {from, to, list, many, width};
     move_row(b, f, "gather", call_gather_rows, &r, many, 4.0 * (double)(many * width));
     r.wide = zeros(b, rows * PIECES * width);
