@@ -2,23 +2,11 @@
  * bf16 inputs: each dimension, block of queries and source of keys that has code of its own. Usage:
  * test_kernels_backward [variant...]; default: all that the device has. Skipped (77) without one.
  */
-extern "C" {
-#include "tests/check.h"
-#include "tests/kernels/problem.h"
-}
+#include "tests/kernels/variants.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-extern "C" const struct kern_backend kern_cuda;
 bool cuda_backward_by(const char *variant, const struct kern_attention *a, struct err *e);
 
-static const char *variant; /* under test */
-
 /* ---- ways to ask for the backward of one problem; LSE and O come from the reference ---- */
-
-typedef bool backward_fn(const struct kern_attention *a, struct err *e);
 
 static bool plainly(const struct kern_attention *a, struct err *e)
 {
@@ -70,22 +58,9 @@ static bool reference_forward(struct problem *p)
     return ok;
 }
 
-static bool no_forward(const struct kern_attention *, struct err *)
+static bool run(struct problem *p, attention_fn *how, const char *what)
 {
-    return true;
-}
-
-static bool run(struct problem *p, backward_fn *how, const char *what)
-{
-    struct kern_backend b = kern_cuda;
-    struct err e = {};
-    b.forward = no_forward;
-    b.backward = how;
-    bool ok = reference_forward(p) && problem_run(p, &b, &e);
-    gsl_test(!ok, "%s: %s: %s", variant, what, ok ? "runs" : e.text);
-    gsl_test(!problem_guards_hold(p), "%s: %s: nothing is written outside the arrays", variant,
-             what);
-    return ok;
+    return reference_forward(p) && run_passes(p, no_pass, how, what);
 }
 
 /* P and dS are rounded to bf16 (2^-9 relative) on their way to three of the five products. */
@@ -108,7 +83,7 @@ static void scale_gradients(struct problem *p, float by)
     }
 }
 
-static void expect_like_reference(const struct problem_shape *s, backward_fn *how, bool bitmaps,
+static void expect_like_reference(const struct problem_shape *s, attention_fn *how, bool bitmaps,
                                   const char *what)
 {
     struct problem p, r;
@@ -125,15 +100,6 @@ static void expect_like_reference(const struct problem_shape *s, backward_fn *ho
     }
     problem_free(&p);
     problem_free(&r);
-}
-
-static struct problem_shape shape(int dim, int64_t q_rows, int64_t kv_rows, int64_t group, int keep,
-                                  uint64_t seed)
-{
-    struct problem_shape s = {};
-    s.dim = dim, s.heads = 1, s.q_rows = q_rows, s.kv_rows = kv_rows, s.group = group;
-    s.keep[0] = keep, s.logit_std = 1, s.seed = seed;
-    return s;
 }
 
 /* Blocks of devices between the large ones (sm_86, sm_89) have less than 100 KiB of shared memory,
@@ -256,55 +222,31 @@ static void ordered_sums_give_the_same_bytes_whatever_the_room(void)
     expect_same(&s, "300000", true, "little memory, bitmaps, groups of many blocks");
 }
 
-static void expect_refused(const struct problem *p, const char *text, const char *what)
+static void misalign_dk(struct kern_head *h)
 {
-    struct err e = {};
-    bool ok = cuda_backward_by(variant, &p->a, &e);
-    gsl_test(ok || e.code != ERR_INPUT || !strstr(e.text, text), "%s: %s is refused: %s", variant,
-             what, e.text);
+    h->dk++;
 }
 
 static void wrong_input_is_refused(void)
 {
-    struct problem_shape s = shape(64, 8, 8, 4, 3, 13);
-    struct problem p;
-    struct err e = {};
-    problem_new(&p, &s);
-    bool known = cuda_backward_by("none such", &p.a, &e);
-    gsl_test(known || !strstr(e.text, variant), "an unknown variant is refused: %s", e.text);
-    p.a.dim = 60;
-    expect_refused(&p, "60", "a dimension of 60");
-    p.a.dim = 64;
-    p.head[0].dk++;
-    expect_refused(&p, "dk", "a misaligned dK");
-    p.head[0].dk--;
-    p.head[0].keys.list_count = 9, p.head[0].keys.list_stride = 9;
-    expect_refused(&p, "9", "a list of 9 of 8 keys");
-    problem_free(&p);
+    expect_wrong_input_refused(cuda_backward_by, misalign_dk, "dk");
+}
+
+static void tests(void)
+{
+    every_dimension_and_block_is_right();
+    every_number_of_keys_is_right_at_tile_borders();
+    groups_of_any_size_and_heads_of_any_kind_are_right();
+    a_sharp_softmax_is_right();
+    gradients_are_added_to_what_is_there();
+    delta_may_come_from_the_rounded_o();
+    heads_that_share_keys_add_up();
+    ordered_sums_give_the_same_bytes_whatever_the_room();
+    wrong_input_is_refused();
 }
 
 int main(int argc, char **argv)
 {
     static const char *const all[] = {"ordered", "wgmma", "bulk", "vector", "atomic"};
-    int names = argc > 1 ? argc - 1 : (int)(sizeof all / sizeof *all), ran = 0;
-    for (int i = 0; i < names; i++) {
-        struct kern_attention none = {64, 0, 0, NULL};
-        struct err e = {};
-        variant = argc > 1 ? argv[i + 1] : all[i];
-        if (!kern_cuda.available() || !cuda_backward_by(variant, &none, &e)) {
-            printf("skipped: %s: %s\n", variant, e.text);
-            continue;
-        }
-        ran++;
-        every_dimension_and_block_is_right();
-        every_number_of_keys_is_right_at_tile_borders();
-        groups_of_any_size_and_heads_of_any_kind_are_right();
-        a_sharp_softmax_is_right();
-        gradients_are_added_to_what_is_there();
-        delta_may_come_from_the_rounded_o();
-        heads_that_share_keys_add_up();
-        ordered_sums_give_the_same_bytes_whatever_the_room();
-        wrong_input_is_refused();
-    }
-    return ran ? gsl_test_summary() : 77;
+    return variants_main(argc, argv, all, cuda_backward_by, tests);
 }

@@ -1,19 +1,11 @@
 /* Every variant of the CUDA forward kernel against the double-precision reference on the same bf16
  * inputs: each dimension, tile of queries and source of keys that has code of its own. Usage:
  * test_kernels_forward [variant...]; default: all. Skipped (77) where no device can run them. */
-extern "C" {
-#include "tests/check.h"
-#include "tests/kernels/problem.h"
-}
+#include "tests/kernels/variants.h"
 
-#include <math.h>
-#include <stdio.h>
-
-extern "C" const struct kern_backend kern_cuda;
 bool cuda_forward_by(const char *variant, const struct kern_attention *a, struct err *e);
 
-static const char *variant; /* under test */
-static float scale;         /* of the running test; 0: the usual */
+static float scale; /* of the running test; 0: the usual */
 
 static bool forward(const struct kern_attention *a, struct err *e)
 {
@@ -22,22 +14,9 @@ static bool forward(const struct kern_attention *a, struct err *e)
     return cuda_forward_by(variant, &scaled, e);
 }
 
-static bool no_backward(const struct kern_attention *, struct err *)
-{
-    return true;
-}
-
 static bool run(struct problem *p, const char *what)
 {
-    struct kern_backend b = kern_cuda;
-    struct err e = {};
-    b.forward = forward;
-    b.backward = no_backward;
-    bool ok = problem_run(p, &b, &e);
-    gsl_test(!ok, "%s: %s: %s", variant, what, ok ? "runs" : e.text);
-    gsl_test(!problem_guards_hold(p), "%s: %s: nothing is written outside the arrays", variant,
-             what);
-    return ok;
+    return run_passes(p, forward, no_pass, what);
 }
 
 /* P is rounded to bf16 (2^-9 relative) on its way to the second product. */
@@ -72,15 +51,6 @@ static void expect_like_reference(const struct problem_shape *s, const char *wha
     }
     problem_free(&p);
     problem_free(&r);
-}
-
-static struct problem_shape shape(int dim, int64_t q_rows, int64_t kv_rows, int64_t group, int keep,
-                                  uint64_t seed)
-{
-    struct problem_shape s = {};
-    s.dim = dim, s.heads = 1, s.q_rows = q_rows, s.kv_rows = kv_rows, s.group = group;
-    s.keep[0] = keep, s.logit_std = 1, s.seed = seed;
-    return s;
 }
 
 static void every_dimension_and_tile_is_right(void)
@@ -157,52 +127,28 @@ static void a_negative_scale_is_right(void)
     scale = 0;
 }
 
-static void expect_refused(const struct problem *p, const char *text, const char *what)
+static void misalign_q(struct kern_head *h)
 {
-    struct err e = {};
-    bool ok = cuda_forward_by(variant, &p->a, &e);
-    gsl_test(ok || e.code != ERR_INPUT || !strstr(e.text, text), "%s: %s is refused: %s", variant,
-             what, e.text);
+    h->q++;
 }
 
 static void wrong_input_is_refused(void)
 {
-    struct problem_shape s = shape(64, 8, 8, 4, 3, 13);
-    struct problem p;
-    struct err e = {};
-    problem_new(&p, &s);
-    bool known = cuda_forward_by("none such", &p.a, &e);
-    gsl_test(known || !strstr(e.text, variant), "an unknown variant is refused: %s", e.text);
-    p.a.dim = 60;
-    expect_refused(&p, "60", "a dimension of 60");
-    p.a.dim = 64;
-    p.head[0].q++;
-    expect_refused(&p, "q", "a misaligned Q");
-    p.head[0].q--;
-    p.head[0].keys.list_count = 9, p.head[0].keys.list_stride = 9;
-    expect_refused(&p, "9", "a list of 9 of 8 keys");
-    problem_free(&p);
+    expect_wrong_input_refused(cuda_forward_by, misalign_q, "q");
+}
+
+static void tests(void)
+{
+    every_dimension_and_tile_is_right();
+    every_number_of_keys_is_right_at_tile_borders();
+    groups_of_any_size_are_right();
+    any_order_of_large_and_small_logits_is_right();
+    a_negative_scale_is_right();
+    wrong_input_is_refused();
 }
 
 int main(int argc, char **argv)
 {
     static const char *const all[] = {"mma", "wgmma", "wgmma-free"};
-    int names = argc > 1 ? argc - 1 : (int)(sizeof all / sizeof *all), ran = 0;
-    for (int i = 0; i < names; i++) {
-        struct kern_attention none = {64, 0, 0, NULL};
-        struct err e = {};
-        variant = argc > 1 ? argv[i + 1] : all[i];
-        if (!kern_cuda.available() || !cuda_forward_by(variant, &none, &e)) {
-            printf("skipped: %s: %s\n", variant, e.text[0] ? e.text : "no GPU that it runs on");
-            continue;
-        }
-        ran++;
-        every_dimension_and_tile_is_right();
-        every_number_of_keys_is_right_at_tile_borders();
-        groups_of_any_size_are_right();
-        any_order_of_large_and_small_logits_is_right();
-        a_negative_scale_is_right();
-        wrong_input_is_refused();
-    }
-    return ran ? gsl_test_summary() : 77;
+    return variants_main(argc, argv, all, cuda_forward_by, tests);
 }
