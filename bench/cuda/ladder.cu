@@ -472,8 +472,8 @@ static void attention_ladder(struct bench *b, FILE *f, bool backward, int group,
     struct rung r = {};
     struct err e = {};
     r.b = b, r.f = f, r.what = backward ? "backward" : "forward", r.unit = "TFLOP/s";
-    r.heads = backward ? BACKWARD_HEADS : HEADS, r.group = group;
-    r.rows = b->tiny ? 130 : ROWS, r.keep = b->tiny ? 70 : KEEP;
+    r.heads = backward || b->tiny ? BACKWARD_HEADS : HEADS, r.group = group;
+    r.rows = b->tiny ? 100 : ROWS, r.keep = b->tiny ? 70 : KEEP;
     r.work = (backward ? 10e-9 : 4e-9) * (double)r.rows * (double)r.keep * LADDER_DIM * r.heads;
     r.roof = attention_roof(b, backward, group);
     bench_heads(b, heads, r.heads, r.rows, LADDER_DIM);
