@@ -1,5 +1,5 @@
 /* A module's life, and the names of things. */
-#include "tests/ptx/code.h"
+#include "tests/ptx/machine.h"
 
 #include <string.h>
 
@@ -31,7 +31,10 @@ bool ptx_load(const char *file, const char *text, size_t bytes, struct ptx_modul
     struct ptx_module *n = ARENA_NEW(a, struct ptx_module);
     n->arena = a;
     n->file = arena_strdup(a, file);
-    if (!parse_module(n, text, bytes, e)) {
+    bool ok = parse_module(n, text, bytes, e);
+    for (int i = 0; ok && i < n->kernels; i++)
+        ok = decode_kernel(n, &n->kernel[i], e);
+    if (!ok) {
         arena_free(a);
         return false;
     }
