@@ -75,4 +75,45 @@ for want in 'would run: tests' 'would run: ceilings' 'would run: sanitizer_racec
 done
 cmp -s "$folder/out/summary.md" /dev/null && fail "no summary"
 grep -q '^- commit: ' "$folder/out/summary.md" || fail "the summary has no commit"
+(cd "$folder/out" && [ "$(ls | tr '\n' ' ')" = 'results.tar.gz summary.md ' ]) || fail "the folder has $(ls "$folder/out" | tr '\n' ' ')"
+tar tzf "$folder/out/results.tar.gz" | grep -q tests_emulated.log || fail "results.tar.gz lacks a log"
+"$on_gpu" --dry-run --build "$build" "$folder/out" >/dev/null 2>&1
+[ $? = 2 ] || fail "a folder with results: want exit 2"
+
+# With a stand-in for the GPU's tools: a benchmark that writes a row and then hangs, a run that is ended early.
+mkdir -p "$folder/bin" "$folder/fake/bench/cuda"
+printf '#!/bin/sh\ncase $* in *-l*) while :; do echo "now, 1500, 2600, 650.0, 50"; sleep 1; done ;; *) echo "NVIDIA H200, 580" ;; esac\n' >"$folder/bin/nvidia-smi"
+cat >"$folder/fake/bench/cuda/bench_cuda" <<'SH'
+#!/bin/sh
+for part; do :; done # the last argument
+echo "row of $part"
+echo "h200,$part" >>"$1/$part.csv"
+[ "$part" != sparse ] || exec sleep 100
+SH
+chmod +x "$folder/bin/nvidia-smi" "$folder/fake/bench/cuda/bench_cuda"
+run() { # FOLDER SECONDS
+    PATH=$folder/bin:$PATH SHARDWISE_COMMIT=0123abc "$on_gpu" --build "$folder/fake" --seconds "$2" "$1" >"$folder/said" 2>&1
+}
+results_hold() { # FOLDER
+    grep -q '^- commit: 0123abc' "$1/summary.md" || fail "the commit is not the one that was named: $(cat "$1/summary.md")"
+    grep -q '^- under load: SM clock 1500 MHz' "$1/summary.md" || fail "no clocks: $(cat "$1/summary.md")"
+    grep -q '| ceilings | ok' "$1/summary.md" || fail "the first benchmark is lost: $(cat "$1/summary.md")"
+    grep -q 'h200,sparse' "$1/sparse.csv" || fail "the rows of the part that was cut are lost"
+    tar tzf "$1/results.tar.gz" | grep -q ceilings.log || fail "results.tar.gz lacks a log"
+    [ "$(find "$1" -type f | wc -l)" -le 8 ] || fail "more than eight files: $(ls "$1")"
+}
+run "$folder/short" 12
+[ $? = 1 ] || fail "parts out of time: want exit 1"
+grep -q '| sparse | out of time' "$folder/short/summary.md" || fail "the hanging part is not named"
+grep -q '| dense | no time left' "$folder/short/summary.md" || fail "parts without time are not named"
+results_hold "$folder/short"
+run "$folder/ended" 100 &
+started=$!
+i=0
+until [ -s "$folder/ended/sparse.csv" ] || [ $((i += 1)) -gt 300 ]; do sleep 0.1; done
+sleep 2 # for a reading of the clocks
+pkill -TERM -P $started
+wait $started
+grep -q '^- ended early' "$folder/ended/summary.md" || fail "an early end is not said: $(cat "$folder/ended/summary.md")"
+results_hold "$folder/ended"
 exit $failed
