@@ -403,7 +403,7 @@ struct cfg *cfg_read_file(const char *path, struct arena *a, struct err *e)
     size_t length;
     int fd = open_input(path);
     if (fd < 0 || fstat(fd, &s) != 0) {
-        err_set(e, ERR_SYSTEM, err_at_name(path), "cannot be opened: %s", strerror(errno));
+        err_open(e, err_at_name(path));
         goto done;
     }
     if (!check_kind(path, &s, e))

@@ -157,8 +157,7 @@ bool csv_read(const char *path, struct arena *a, struct csv *out, struct err *e)
     struct stat st;
     FILE *f = fopen(path, "rb");
     if (!f || fstat(fileno(f), &st) != 0) {
-        err_set(e, f ? ERR_SYSTEM : ERR_INPUT, err_at_name(path), "cannot be read: %s",
-                strerror(errno));
+        err_open(e, err_at_name(path));
         goto done;
     }
     if (!S_ISREG(st.st_mode) || st.st_size > CSV_FILE_LIMIT) {

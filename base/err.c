@@ -1,5 +1,6 @@
 #include "base/err.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -55,6 +56,17 @@ void err_prefix(struct err *e, const char *format, ...)
     va_end(args);
     text_add(e->text, sizeof e->text, ": %s", old);
     utf8_clean(e->text);
+}
+
+bool err_open(struct err *e, struct err_at at)
+{
+    static const int named_wrongly[] = {ENOENT, ENOTDIR, EISDIR, ENAMETOOLONG, ELOOP};
+    int reason = errno;
+    enum err_code code = ERR_SYSTEM;
+    for (size_t i = 0; i < sizeof named_wrongly / sizeof *named_wrongly; i++)
+        if (reason == named_wrongly[i])
+            code = ERR_INPUT;
+    return err_set(e, code, at, "cannot be opened: %s", strerror(reason));
 }
 
 struct err_at err_at_name(const char *name)

@@ -12,7 +12,7 @@ extern "C" {
 
 enum err_code { /* the values are the program's exit statuses; docs/cli.md lists them */
                 ERR_NONE = 0,
-                ERR_SYSTEM = 1,     /* the machine said no: cannot open, write, fork */
+                ERR_SYSTEM = 1,     /* the machine said no: cannot read, write, fork */
                 ERR_INPUT = 2,      /* bad input or usage */
                 ERR_INFEASIBLE = 3, /* a right question without an answer: no plan fits */
                 ERR_DEVICE = 4,     /* GPU, driver, a peer rank */
@@ -38,6 +38,11 @@ bool err_set(struct err *e, enum err_code code, struct err_at at, const char *fo
 
 /* Puts "prefix: " before the message: a caller adds what the failing function could not know. */
 void err_prefix(struct err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Says why an input could not be opened, by errno. Status: a file that is not there was named
+ * wrongly, ERR_INPUT; one that is there and will not open is the machine's, ERR_SYSTEM. Returns
+ * false. */
+bool err_open(struct err *e, struct err_at at);
 
 /* The place of a command-line option or a whole file. */
 struct err_at err_at_name(const char *name);

@@ -104,7 +104,7 @@ static bool file_hash(const char *path, uint64_t *hash, struct err *e)
 {
     FILE *in = fopen(path, "rb");
     if (!in)
-        return err_set(e, ERR_SYSTEM, err_at_name(path), "cannot be opened: %s", strerror(errno));
+        return err_open(e, err_at_name(path));
     unsigned char buffer[16 * 1024];
     uint64_t h = FNV_START;
     for (size_t n; (n = fread(buffer, 1, sizeof buffer, in)) > 0;)

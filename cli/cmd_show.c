@@ -255,7 +255,7 @@ static const char *comment_of(struct cli *c, const char *path, bool whole, struc
     char *text = arena_strdup(c->a, "");
     FILE *in = fopen(path, "r");
     if (!in) {
-        err_set(e, ERR_SYSTEM, err_at_name(path), "cannot be opened");
+        err_open(e, err_at_name(path));
         return NULL;
     }
     for (int n = 0; n < (whole ? 20 : 1) && fgets(line, sizeof line, in) && line[0] == '#'; n++) {

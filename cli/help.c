@@ -107,7 +107,7 @@ void help_command(const struct command *c, FILE *out)
 
 static const char *const statuses[] = {
     "0  done",
-    "1  the machine said no: a file cannot be opened or written",
+    "1  the machine said no: a file cannot be read or written",
     "2  bad input or usage",
     "3  a right question without an answer: no plan fits",
     "4  GPU, driver or a peer rank",

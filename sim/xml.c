@@ -441,7 +441,7 @@ struct topo *topo_of_nccl_file(const char *path, const struct xml_options *o, st
 {
     FILE *f = fopen(path, "rb");
     if (!f) {
-        err_set(e, ERR_SYSTEM, err_at_name(path), "cannot open: %s", strerror(errno));
+        err_open(e, err_at_name(path));
         return NULL;
     }
     char *text = arena_alloc(a, XML_BYTES + 1, 1);

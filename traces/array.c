@@ -390,11 +390,13 @@ struct array_file *array_open(const char *path, struct err *e)
 {
     struct stat st;
     int fd = open(path, O_RDONLY);
-    if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0) {
-        err_set(e, fd < 0 ? ERR_SYSTEM : ERR_INPUT, err_at_name(path),
-                fd < 0 ? "cannot open: %s" : "not a file with data%.0s", strerror(errno));
-        if (fd >= 0)
-            close(fd);
+    if (fd < 0) {
+        err_open(e, err_at_name(path));
+        return NULL;
+    }
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0) {
+        err_set(e, ERR_INPUT, err_at_name(path), "not a file with data");
+        close(fd);
         return NULL;
     }
     void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);

@@ -104,7 +104,8 @@ static bool import_keep(const char *from, const struct array *a, bool sparsity,
 
 /* ---- arrays of masks ---- */
 
-/* The tiling of a mask of `groups` x `blocks`: the grid's cubes when a grid is given, else runs of tokens. */
+/* The tiling of a mask of `groups` x `blocks`: the grid's cubes when a grid is given, else runs of
+ * tokens. */
 static bool mask_tiling(const char *from, const struct import_job *j, int64_t groups,
                         int64_t blocks, struct arena *a, struct tiling *t, struct err *e)
 {
@@ -502,7 +503,7 @@ static bool import_any(const char *from, const struct import_job *j, const char 
     unsigned char head[16] = {0};
     FILE *f = fopen(from, "rb");
     if (!f)
-        return err_set(e, ERR_SYSTEM, err_at_name(from), "cannot open: %s", strerror(errno));
+        return err_open(e, err_at_name(from));
     size_t n = fread(head, 1, sizeof head, f);
     fclose(f);
     if (array_known(head, n))

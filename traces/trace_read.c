@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,14 +18,15 @@ struct trace_reader {
     double size;          /* of the file, bytes */
 };
 
-/* HDF5's deflate cannot shrink data more than this; a data set that claims more than the file can hold lies. */
+/* HDF5's deflate cannot shrink data more than this; a data set that claims more than the file can
+ * hold lies. */
 static const double deflate_most = 1100;
 
 static bool file_open(struct trace_reader *r, struct err *e)
 {
     struct stat st;
     if (stat(r->path, &st) != 0)
-        return err_set(e, ERR_SYSTEM, err_at_name(r->path), "cannot open: %s", strerror(errno));
+        return err_open(e, err_at_name(r->path));
     r->size = (double)st.st_size;
     if (!S_ISREG(st.st_mode) || H5Fis_hdf5(r->path) <= 0)
         return err_set(e, ERR_INPUT, err_at_name(r->path), "not an HDF5 file; want a %s trace",

@@ -338,7 +338,7 @@ bool nccl_log_read(const char *path, struct arena *a, struct nccl_log *out, stru
 {
     FILE *f = fopen(path, "rb");
     if (!f)
-        return err_set(e, ERR_SYSTEM, err_at_name(path), "%s", strerror(errno));
+        return err_open(e, err_at_name(path));
     size_t room = 1 << 16, n = 0, got;
     char *text = arena_alloc(a, room, 1);
     while ((got = fread(text + n, 1, room - n, f)) > 0) {

@@ -187,7 +187,7 @@ bool rows_read(const char *path, struct arena *a, struct run_result *r, struct r
     *head = (struct rows_head){0};
     FILE *f = fopen(path, "r");
     if (!f)
-        return err_set(e, ERR_SYSTEM, err_at_name(path), "%s", strerror(errno));
+        return err_open(e, err_at_name(path));
     bool ok = read_lines(f, path, a, r, head, e) && check_repeats(r, path, e);
     fclose(f);
     return ok;

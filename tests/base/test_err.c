@@ -1,5 +1,7 @@
 #include "base/err.h"
 
+#include <errno.h>
+
 #include "tests/base/check.h"
 
 static void a_message_has_its_place_in_front(void)
@@ -56,8 +58,24 @@ static void values_cannot_rule_the_terminal(void)
     check_refused(&e, ERR_INPUT, "f: ??2J ?");
 }
 
+static void a_file_that_is_not_there_was_named_wrongly(void)
+{
+    static const struct {
+        int reason;
+        enum err_code code;
+    } of[] = {
+        {ENOENT, ERR_INPUT}, {ENOTDIR, ERR_INPUT}, {EACCES, ERR_SYSTEM}, {EMFILE, ERR_SYSTEM}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        struct err e = {0};
+        errno = of[i].reason;
+        gsl_test(err_open(&e, err_at_name("plan.json")), "it is a failure");
+        gsl_test_int((int)e.code, (int)of[i].code, "%s", e.text);
+    }
+}
+
 int main(void)
 {
+    a_file_that_is_not_there_was_named_wrongly();
     a_message_has_its_place_in_front();
     the_first_error_wins();
     a_long_message_is_cut_with_dots();
