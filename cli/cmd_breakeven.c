@@ -155,7 +155,8 @@ const struct command cmd_breakeven = {
         "with the forward pass; kept keys are whole tiles. An empty cell: sparse never wins.\n\n"
         "Times are those that `plan` uses: the fitted curve of the GPU where a profile names one "
         "and there is one, else the profile's own numbers. Sparse times of a profile that was "
-        "measured on another GPU are taken as they are. `validate/on_gpu` makes a profile for each "
+        "measured on another GPU are longer where this one has fewer SMs, less memory bandwidth or "
+        "a lower peak, and never shorter. `validate/on_gpu` makes a profile for each "
         "group size that it measures.",
     .groups = (const struct arg_group *const[]){&options, &cli_output_options, NULL},
     .operands_least = 0,

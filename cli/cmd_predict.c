@@ -4,6 +4,7 @@
 
 #include "base/preset.h"
 #include "cli/cli.h"
+#include "model/calib.h"
 #include "model/hw.h"
 #include "model/prof.h"
 #include "validate/predict_table.h"
@@ -90,10 +91,11 @@ static bool predict_collective(struct cli *c, struct err *e)
     if (!whole || !hw_cluster_take(whole, (int)args_int_or(c->args, "gpus", hw_gpus(whole)), &k,
                                    c->a, args_at(c->args, "gpus"), e))
         return false;
-    const char *name = profile_name(c, "net", k.gpu.name, e);
+    bool asked = args_given(c->args, "profile");
+    const char *name = profile_name(c, "net", hw_net_name(&k), e);
     const struct prof_net *net =
         name ? prof_net_load(name, args_at(c->args, "profile"), c->a, e) : NULL;
-    if (!net || !cli_input(c, "net", name, e))
+    if (!net || !cli_input(c, "net", name, e) || (!asked && !calib_cluster(&k, c->a, e)))
         return false;
     int op;
     if (!read_op(c, false, COLL_ALLTOALL, &op, e))
@@ -109,7 +111,7 @@ static bool predict_collective(struct cli *c, struct err *e)
                        "one GPU exchanges nothing; want 2 or more");
     if (!(q.bytes > 0))
         return err_set(e, ERR_INPUT, args_at(c->args, "bytes"), "0 bytes; want more");
-    struct prediction r = prof_collective(net, &q);
+    struct prediction r = asked || !k.net ? prof_collective(net, &q) : calib_collective(&k, &q);
     const char *rate = qty_text(q.bytes * coll_wire_share(q.op, q.gpus) / r.time.value_s,
                                 QTY_BYTES_PER_S, QTY_BUF);
     return answer(c,

@@ -284,11 +284,11 @@ static void other_gpu(const struct view *v)
         fprintf(
             v->out,
             "dense attention and linear layers are priced by the curves of %s (%s), sparse times "
-            "are taken as they are.\n",
+            "are those of that chip's SMs and memory, never faster.\n",
             c->cluster->gpu.name, prof_class_names[k->dense.curve.of->attention[0].origin]);
     else
-        fputs("dense times assume the same share of its peak, sparse times are taken as they "
-              "are.\n",
+        fputs("dense times assume the same share of its peak, sparse times that chip's SMs and "
+              "memory, never faster.\n",
               v->out);
 }
 

@@ -18,8 +18,10 @@ const struct arg_group workload_clip = {
         OPTION_TEXT("model", "NAME", "models", "a preset (`shardwise show models`) or a YAML file"),
         OPTION_TEXT("clip", "HxWxF", NULL, "height and width in pixels, frames: 720x1280x129"),
         OPTION_TEXT("grid", "TxHxW", NULL, "the grid of tokens instead: 33x45x80"),
-        OPTION_INT("tokens", 1, WORKLOAD_TOKENS_MOST, "S", "the number of video tokens instead: 128k"),
-        OPTION_INT("samples", 1, WORKLOAD_SAMPLES_MOST, "N", "samples of each replica in a step (1)"),
+        OPTION_INT("tokens", 1, WORKLOAD_TOKENS_MOST, "S",
+                   "the number of video tokens instead: 128k"),
+        OPTION_INT("samples", 1, WORKLOAD_SAMPLES_MOST, "N",
+                   "samples of each replica in a step (1)"),
         OPTION_END}};
 
 const struct arg_group workload_place = {
@@ -122,8 +124,9 @@ const struct hw_cluster *workload_cluster(struct cli *c, struct err *e)
     int64_t gpus = args_int_or(c->args, "gpus", hw_gpus(whole));
     struct hw_cluster *part = ARENA_NEW(c->a, struct hw_cluster);
     if (!hw_cluster_take(whole, (int)gpus, part, c->a, args_at(c->args, "gpus"), e) ||
-        !calib_cluster(part, c->a, e) || (part->net && !cli_input(c, "net", part->gpu.name, e)) ||
-        (part->curves && !cli_input(c, "curve", part->gpu.name, e)))
+        !calib_cluster(part, c->a, e) ||
+        (part->net && !cli_input(c, "net", hw_net_name(part), e)) ||
+        (part->curves && !cli_input(c, "curve", hw_curve_name(&part->gpu), e)))
         return NULL;
     return part;
 }

@@ -18,15 +18,100 @@ static bool has(const char *kind, const char *name, bool *found, struct arena *a
     return true;
 }
 
+/* The links of the preset cluster that bears the profile's name. */
+static bool measured_links(struct hw_cluster *c, struct err_at at, struct arena *a, struct err *e)
+{
+    const char *name = hw_net_name(c);
+    bool found;
+    c->net_nvlink = c->nvlink;
+    c->net_nic = c->nic;
+    if (!has("cluster", name, &found, a, e))
+        return false;
+    if (!found)
+        return true;
+    const struct hw_cluster *k = hw_cluster_load(arena_printf(a, "1x1-%s", name), at, a, e);
+    if (k) {
+        c->net_nvlink = k->nvlink;
+        c->net_nic = k->nic;
+    }
+    return k != NULL;
+}
+
 bool calib_cluster(struct hw_cluster *c, struct arena *a, struct err *e)
 {
     struct err_at at = err_at_name(c->name);
     bool net, curves;
-    if (!has("net", c->gpu.name, &net, a, e) || !has("curve", c->gpu.name, &curves, a, e))
+    if (!has("net", hw_net_name(c), &net, a, e) ||
+        !has("curve", hw_curve_name(&c->gpu), &curves, a, e))
         return false;
-    if (net && !(c->net = prof_net_load(c->gpu.name, at, a, e)))
+    if ((net || c->net_name) &&
+        (!(c->net = prof_net_load(hw_net_name(c), at, a, e)) || !measured_links(c, at, a, e)))
         return false;
-    return !curves || (c->curves = prof_kernels_load(c->gpu.name, at, a, e)) != NULL;
+    return !(curves || c->gpu.curve) ||
+           (c->curves = prof_kernels_load(hw_curve_name(&c->gpu), at, a, e)) != NULL;
+}
+
+/* ---- a profile on other links ---- */
+
+static double link_rate(const struct hw_link *l)
+{
+    return l->bytes_per_s * l->efficiency;
+}
+
+static bool same_link(const struct hw_link *a, const struct hw_link *b, bool rate)
+{
+    return a->latency_s == b->latency_s && a->efficiency == b->efficiency &&
+           (!rate || a->bytes_per_s == b->bytes_per_s);
+}
+
+/* The form between nodes takes the NIC's rate as an argument, NVLink's it has measured. */
+static bool other_links(const struct hw_cluster *c, int nodes)
+{
+    return !same_link(&c->nvlink, &c->net_nvlink, true) ||
+           (nodes > 1 && !same_link(&c->nic, &c->net_nic, false));
+}
+
+static double near_s(const struct hw_cluster *c, const struct coll_query *q)
+{
+    double wire = q->bytes * coll_wire_share(q->op, q->gpus), rate = link_rate(&c->nvlink),
+           s = prof_collective(c->net, q).time.value_s + wire / rate -
+               wire / link_rate(&c->net_nvlink) + c->nvlink.latency_s - c->net_nvlink.latency_s;
+    return fmax(s, wire / rate);
+}
+
+/* As model/prof.h between nodes: what the call would need inside a node, all of it in an
+ * all-to-all, half of it elsewhere. */
+static double far_s(const struct hw_cluster *c, const struct coll_query *q)
+{
+    struct coll_query local = *q;
+    double s = prof_collective(c->net, q).time.value_s + c->nic.latency_s - c->net_nic.latency_s;
+    s = fmax(s, q->bytes * (q->nodes - 1.0) / q->gpus / q->nic_bytes_per_s);
+    local.nodes = 1;
+    local.gpus = q->gpus / q->nodes;
+    local.bytes /= q->op == COLL_ALLTOALL ? q->nodes : 1;
+    if (local.gpus < 2 || q->op == COLL_SEND_RECV)
+        return s;
+    return fmax(s, (q->op == COLL_ALLTOALL ? 1 : 0.5) * near_s(c, &local) + c->nic.latency_s);
+}
+
+struct prediction calib_collective(const struct hw_cluster *c, const struct coll_query *q)
+{
+    struct coll_query own = *q;
+    own.nic_bytes_per_s = c->nic.bytes_per_s / c->gpus_per_nic;
+    if (!other_links(c, q->nodes))
+        return prof_collective(c->net, &own);
+    own.nic_bytes_per_s *= c->nic.efficiency / c->net_nic.efficiency;
+    struct prediction p = prof_collective(c->net, &own);
+    double s = q->nodes > 1 ? far_s(c, &own) : near_s(c, &own);
+    if (s == p.time.value_s) /* the network binds, not the link that differs */
+        return p;
+    double half = hypot(log(p.time.high_s / p.time.value_s),
+                        c->net->half[PROF_BORROWED][q->bytes >= 1048576]);
+    p.time = interval_of(s, half);
+    p.class = p.class < PROF_BORROWED ? PROF_BORROWED : p.class;
+    p.in_range = false;
+    p.regime = "other links than measured";
+    return p;
 }
 
 /* ---- kernels ---- */
@@ -46,14 +131,41 @@ static bool find_curve(struct kern_curve *curve, const struct hw_cluster *c, str
     curve->of = NULL;
     if (!curve->name)
         return true;
-    const char *own = name_for(curve->name, c->gpu.name, a), *name = own ? own : curve->name;
+    const char *own = name_for(curve->name, hw_curve_name(&c->gpu), a),
+               *name = own ? own : curve->name;
     if (own && !has("curve", name, &found, a, e))
         return false;
     if (!found)
         return true;
-    curve->of =
-        c->curves && strcmp(name, c->gpu.name) == 0 ? c->curves : prof_kernels_load(name, at, a, e);
+    curve->of = c->curves && strcmp(name, hw_curve_name(&c->gpu)) == 0
+                    ? c->curves
+                    : prof_kernels_load(name, at, a, e);
     return curve->of != NULL;
+}
+
+/* Sparse kernels that were measured on another chip: an SM takes as long as one there, the memory
+ * as many bytes, and nothing is faster than this GPU runs dense attention. Never faster than
+ * measured: nobody knows how they would use more. */
+static bool other_chip(struct kern_profile *k, const struct hw_gpu *g, struct arena *a,
+                       struct err *e)
+{
+    struct kern_sparse *s = &k->sparse;
+    bool found;
+    s->sm_ratio = s->hbm_ratio = 1;
+    s->least_pair_s[0] = s->least_pair_s[1] = 0;
+    if (s->curve.of || kern_measured_on(k, g))
+        return true;
+    const char *name = arena_strndup(a, k->measured_on, strcspn(k->measured_on, " "));
+    if (!has("gpu", name, &found, a, e))
+        return false;
+    s->least_pair_s[0] = 4 * 128.0 / (g->bf16_flop_per_s * k->dense.forward_share);
+    s->least_pair_s[1] = 10 * 128.0 / (g->bf16_flop_per_s * k->dense.backward_share);
+    const struct hw_gpu *of = found ? hw_gpu_load(name, err_at_name(k->name), a, e) : g;
+    if (!of)
+        return false;
+    s->sm_ratio = fmax(1, (double)of->sm_count / g->sm_count);
+    s->hbm_ratio = fmax(1, of->hbm_bytes_per_s / g->hbm_bytes_per_s);
+    return true;
 }
 
 const struct kern_profile *calib_kernels(const struct kern_profile *k, const struct hw_cluster *c,
@@ -68,7 +180,7 @@ const struct kern_profile *calib_kernels(const struct kern_profile *k, const str
         own->sparse.curve.of = NULL;
     if (own->gemm_curve.of && !(own->gemm_curve.of->gemm.rate > 0))
         own->gemm_curve.of = NULL;
-    return own;
+    return other_chip(own, &c->gpu, a, e) ? own : NULL;
 }
 
 /* ---- half-widths ---- */
@@ -93,7 +205,8 @@ void calib_half_widths(const struct hw_cluster *c, double half[COST_CLASSES])
     }
     if (!c->net)
         return;
-    bool far = c->nodes > 1, borrowed = c->net->curves[0].origin == PROF_BORROWED;
+    bool far = c->nodes > 1,
+         borrowed = c->net->curves[0].origin == PROF_BORROWED || other_links(c, c->nodes);
     double near = c->net->half[borrowed ? PROF_BORROWED : PROF_INSIDE][1];
     half[CLASS_COLLECTIVE] = half[CLASS_FSDP] = far ? c->net->between.half[1] : near;
     half[CLASS_P2P] = far ? c->net->between.half[1] : hypot(near, c->net->half[PROF_COUNT][1]);

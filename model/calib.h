@@ -7,10 +7,18 @@
 #include "model/prof.h"
 #include "model/program.h"
 
-/* Sets c->net and c->curves to the presets that bear the GPU's name, leaves NULL what there is none
- * of. False only when such a preset is broken. From then on model/cost prices exchanges by c->net.
- */
+/* Sets c->net and c->curves to the presets that bear hw_net_name and hw_curve_name, leaves NULL
+ * what there is none of. False when such a preset is broken, or a cluster file names one that is
+ * not there. From then on model/cost prices exchanges by c->net. The links that it was measured on
+ * are those of the preset cluster of its name; where there is none, the cluster's own. */
 bool calib_cluster(struct hw_cluster *c, struct arena *a, struct err *e);
+
+/* c->net's answer on the links of this cluster. Where they are those that it was measured on, the
+ * profile's time as it is; else it changes by wire bytes over the two rates (rate * efficiency) and
+ * by the two latencies, is never less than its bytes over the cluster's own link, and is known as a
+ * borrowed profile is. Between nodes the profile's form takes the NIC's rate, and NVLink bounds it
+ * as in prof_collective. q->nic_bytes_per_s is set here. */
+struct prediction calib_collective(const struct hw_cluster *c, const struct coll_query *q);
 
 /* The profile with the fitted curves that its parts name for this GPU (struct kern_curve); a part
  * whose name holds GPU keeps its own numbers where no preset bears that name, any other name must

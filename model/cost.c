@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/calib.h"
 #include "model/prof.h"
 
 /* ---- bytes ---- */
@@ -215,9 +216,8 @@ static int group_nodes(struct group g, int per_node)
 static double calibrated_s(const struct hw_cluster *c, struct coll_query q, int calls)
 {
     q.type = COLL_HALF;
-    q.nic_bytes_per_s = c->nic.bytes_per_s / c->gpus_per_nic;
     q.bytes /= calls;
-    return q.bytes > 0 ? calls * prof_collective(c->net, &q).time.value_s : 0;
+    return q.bytes > 0 ? calls * calib_collective(c, &q).time.value_s : 0;
 }
 
 /* The profile's time of an equal exchange in which every member's fuller direction carries what

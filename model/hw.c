@@ -4,10 +4,11 @@
 
 #include "model/read.h"
 
-static const char *const gpu_keys[] = {"name", "source", "bf16", "memory", "hbm", "sms", NULL};
+static const char *const gpu_keys[] = {"name", "source", "bf16",  "memory",
+                                       "hbm",  "sms",    "curve", NULL};
 static const char *const cluster_keys[] = {
     "name", "source",           "gpu", "nodes", "gpus_per_node", "nvlink", "nic",
-    "pcie", "usd_per_gpu_hour", NULL};
+    "pcie", "usd_per_gpu_hour", "net", NULL};
 static const char *const nvlink_keys[] = {"rate", "latency", "efficiency", NULL};
 static const char *const nic_keys[] = {"rate",       "rates",        "latency",
                                        "efficiency", "gpus_per_nic", NULL};
@@ -15,6 +16,16 @@ static const char *const nic_keys[] = {"rate",       "rates",        "latency",
 int hw_gpus(const struct hw_cluster *c)
 {
     return c->nodes * c->gpus_per_node;
+}
+
+const char *hw_net_name(const struct hw_cluster *c)
+{
+    return c->net_name ? c->net_name : c->gpu.name;
+}
+
+const char *hw_curve_name(const struct hw_gpu *g)
+{
+    return g->curve ? g->curve : g->name;
 }
 
 double hw_nvlink_bytes_per_s(const struct hw_cluster *c)
@@ -27,6 +38,11 @@ double hw_nic_bytes_per_s(const struct hw_cluster *c)
     return c->nic.bytes_per_s * c->nic.efficiency / c->gpus_per_nic;
 }
 
+static bool text_if(const struct cfg *map, const char *key, const char **out, struct err *e)
+{
+    return !cfg_get(map, key) || cfg_text(map, key, out, e);
+}
+
 static bool gpu_read(const struct cfg *map, struct arena *a, struct hw_gpu *out, struct err *e)
 {
     struct hw_gpu g = {.name = cfg_text_or(map, "name", read_stem(map->at.file, a))};
@@ -34,7 +50,7 @@ static bool gpu_read(const struct cfg *map, struct arena *a, struct hw_gpu *out,
         !read_positive(map, "bf16", QTY_FLOP_PER_S, &g.bf16_flop_per_s, e) ||
         !read_positive(map, "memory", QTY_BYTES, &g.memory_bytes, e) ||
         !read_positive(map, "hbm", QTY_BYTES_PER_S, &g.hbm_bytes_per_s, e) ||
-        !read_int(map, "sms", 1, 100000, &g.sm_count, e))
+        !read_int(map, "sms", 1, 100000, &g.sm_count, e) || !text_if(map, "curve", &g.curve, e))
         return false;
     *out = g;
     return true;
@@ -107,7 +123,7 @@ static bool node_read(const struct cfg *map, struct arena *a, struct hw_cluster 
     c->name = cfg_text_or(map, "name", read_stem(map->at.file, a));
     return cfg_text(map, "source", &c->source, e) && cluster_gpu(map, a, &c->gpu, e) &&
            read_int(map, "gpus_per_node", 1, HW_GPUS_MAX, &c->gpus_per_node, e) &&
-           cluster_links(map, a, c, e) &&
+           cluster_links(map, a, c, e) && text_if(map, "net", &c->net_name, e) &&
            cfg_qty_or(map, "usd_per_gpu_hour", QTY_NUMBER, 0, &c->usd_per_gpu_hour, e);
 }
 
@@ -282,6 +298,8 @@ void hw_cluster_json(const struct hw_cluster *c, struct json *j, const char *key
     write_qty(j, "memory", c->gpu.memory_bytes, "B");
     write_qty(j, "hbm", c->gpu.hbm_bytes_per_s, "B/s");
     json_int(j, "sms", c->gpu.sm_count);
+    if (c->gpu.curve)
+        json_text(j, "curve", c->gpu.curve);
     json_end(j);
     json_int(j, "nodes", c->nodes);
     json_int(j, "gpus_per_node", c->gpus_per_node);
@@ -289,5 +307,7 @@ void hw_cluster_json(const struct hw_cluster *c, struct json *j, const char *key
     json_link(j, "nic", &c->nic, c->gpus_per_nic);
     write_qty(j, "pcie", c->pcie_bytes_per_s, "B/s");
     json_num(j, "usd_per_gpu_hour", c->usd_per_gpu_hour);
+    if (c->net_name)
+        json_text(j, "net", c->net_name);
     json_end(j);
 }

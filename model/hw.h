@@ -17,6 +17,8 @@ struct hw_gpu {
     double memory_bytes;    /* as the driver reports it: a data sheet's GB is nearly a GiB */
     double hbm_bytes_per_s;
     int sm_count;
+    const char *curve; /* the chip whose kernel curves are this one's too, being the same die; NULL:
+                          its own */
     const char *source;
 };
 
@@ -39,12 +41,18 @@ struct hw_cluster {
     int gpus_per_nic;        /* GPUs that share one NIC; 1 = each its own */
     double pcie_bytes_per_s; /* GPU to host, one direction */
     double usd_per_gpu_hour; /* 0 = not given */
+    const char *net_name;    /* the calibrated collectives to take; NULL: those of its GPU */
     const char *source;
-    /* Calibrated curves of its GPU (model/calib.h), or NULL: the rates above rule. Not part of
-     * files. */
+    /* Calibrated curves (model/calib.h), or NULL: the rates above rule; and the links that `net`
+     * was measured on. Not part of files. */
     const struct prof_net *net;
+    struct hw_link net_nvlink, net_nic;
     const struct prof_kernels *curves;
 };
+
+/* Presets of kind "net" and "curve" that answer for this cluster and this GPU, if there are any. */
+const char *hw_net_name(const struct hw_cluster *c);
+const char *hw_curve_name(const struct hw_gpu *g);
 
 int hw_gpus(const struct hw_cluster *c);
 

@@ -29,18 +29,23 @@ double kern_dense_s(const struct kern_profile *k, const struct hw_gpu *g, bool b
                : 0;
 }
 
+static double ratio(double set)
+{
+    return set > 0 ? set : 1;
+}
+
 double kern_sparse_s(const struct kern_profile *k, bool backward, double rows, double pairs,
                      int head_dim)
 {
     const struct kern_sparse *s = &k->sparse;
-    double row_s = backward ? s->backward_row_s : s->forward_row_s;
-    double pair_s = backward ? s->backward_pair_s : s->forward_pair_s;
-    return (row_s * rows + pair_s * pairs) * head_dim / 128;
+    double row_s = (backward ? s->backward_row_s : s->forward_row_s) * ratio(s->hbm_ratio);
+    double pair_s = (backward ? s->backward_pair_s : s->forward_pair_s) * ratio(s->sm_ratio);
+    return (row_s * rows + fmax(pair_s, s->least_pair_s[backward]) * pairs) * head_dim / 128;
 }
 
 double kern_select_s(const struct kern_profile *k, double scores)
 {
-    return k->sparse.select_score_s * scores;
+    return k->sparse.select_score_s * ratio(k->sparse.sm_ratio) * scores;
 }
 
 double kern_gemm_s(const struct kern_profile *k, const struct hw_gpu *g, double flop)

@@ -31,7 +31,8 @@ struct kern_dense {
 
 /* Query-grouped sparse attention: row_s per (query, head) + pair_s per kept (query, key, head) at
  * head_dim 128, scaled by head_dim / 128. Measured in seconds on one GPU: on another one the
- * profile is an assumption. */
+ * profile is an assumption, and slower where that one has fewer SMs, less memory bandwidth or a
+ * lower peak. */
 struct kern_sparse {
     const char *name; /* "dsv-triton" */
     double forward_row_s, forward_pair_s;
@@ -40,6 +41,10 @@ struct kern_sparse {
     int tile;              /* kept keys are rounded up to this */
     int group;             /* queries that shared a list when it was measured */
     struct kern_curve curve;
+    /* On a chip that it was not measured on, set by calib_kernels, not part of files; 0: as
+     * measured. Pairs and selection take sm_ratio times as long, rows hbm_ratio times, and a pair
+     * at least least_pair_s (forward, backward; head_dim 128). */
+    double sm_ratio, hbm_ratio, least_pair_s[2];
 };
 
 struct kern_profile {

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "model/calib.h"
+
 static int servers_of(int n, const int *hosts)
 {
     int count = 1;
@@ -31,6 +33,15 @@ static double wire_s(const struct hw_cluster *c, enum coll_op op, int n, int ser
     return sent * fmax(near / hw_nvlink_bytes_per_s(c), far / hw_nic_bytes_per_s(c));
 }
 
+/* The cluster's own profile answers for the cluster's own links; one that was asked for, as it is.
+ */
+static double exchange_s(const struct regime_source *s, const struct coll_query *q)
+{
+    return (s->net == s->cluster->net ? calib_collective(s->cluster, q)
+                                      : prof_collective(s->net, q))
+        .time.value_s;
+}
+
 static struct regime by_profile(const struct regime_source *s, enum coll_op op, int n, int servers,
                                 double sent, int calls)
 {
@@ -42,10 +53,9 @@ static struct regime by_profile(const struct regime_source *s, enum coll_op op, 
                            .nodes = hop ? (servers > 1 ? 2 : 1) : servers,
                            .nic_bytes_per_s = c->nic.bytes_per_s / c->gpus_per_nic};
     q.bytes = fmax(1, hop ? sent : sent * n / (n - 1) / (op == COLL_ALL_REDUCE ? 2 : 1));
-    double whole = prof_collective(s->net, &q).time.value_s;
+    double whole = exchange_s(s, &q);
     q.bytes = 1;
-    double least = fmin(prof_collective(s->net, &q).time.value_s, whole),
-           wire = wire_s(c, op, n, servers, sent);
+    double least = fmin(exchange_s(s, &q), whole), wire = wire_s(c, op, n, servers, sent);
     return (struct regime){.extra_s = calls * least,
                            .scale = wire > 0 ? fmax(1e-6, (whole - least) / wire) : 1};
 }

@@ -387,7 +387,7 @@ static void files_are_bounded_before_they_are_read(void)
     snprintf(path, sizeof path, "%s/x.yaml", folder);
     gsl_test(cfg_read_file(path, a, &e) != NULL, "no file");
     snprintf(want, sizeof want, "%s: cannot be opened: No such file or directory", path);
-    check_refused(&e, ERR_SYSTEM, want);
+    check_refused(&e, ERR_INPUT, want);
     e = (struct err){0};
     gsl_test(cfg_read_file(folder, a, &e) != NULL, "a folder");
     snprintf(want, sizeof want, "%s: is a folder, want a file", folder);

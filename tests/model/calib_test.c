@@ -77,6 +77,88 @@ static void every_class_has_an_error_bar_and_unknown_gpus_wide_ones(void)
     arena_free(a);
 }
 
+/* ---- other links than the profile was measured on ---- */
+
+static struct hw_cluster calibrated(const char *name, double nvlink_bytes_per_s, struct arena *a)
+{
+    struct err e = {0};
+    struct hw_cluster c = *hw_cluster_load(name, err_at_name("test"), a, &e);
+    if (nvlink_bytes_per_s > 0)
+        c.nvlink.bytes_per_s = nvlink_bytes_per_s;
+    gsl_test(!calib_cluster(&c, a, &e), "%s", e.text);
+    return c;
+}
+
+static double all_to_all_s(const struct hw_cluster *c)
+{
+    struct coll_query q = {.op = COLL_ALLTOALL,
+                           .type = COLL_HALF,
+                           .bytes = 64e6,
+                           .gpus = hw_gpus(c),
+                           .nodes = c->nodes};
+    return calib_collective(c, &q).time.value_s;
+}
+
+/* 7/8 of 64 MB leave a GPU: 56 MB, at 68% of 450 and of 50 GB/s. */
+static void a_profile_follows_the_clusters_own_links(void)
+{
+    struct arena *a = arena_new();
+    struct hw_cluster own = calibrated("1x8-h100", 0, a), slow = calibrated("1x8-h100", 50e9, a),
+                      fast = calibrated("1x8-h100", 4500e9, a);
+    double change = 56e6 / (0.68 * 50e9) - 56e6 / (0.68 * 450e9);
+    gsl_test_rel(all_to_all_s(&slow), all_to_all_s(&own) + change, 1e-12, "a ninth of the rate");
+    gsl_test(all_to_all_s(&fast) >= all_to_all_s(&own) ||
+                 all_to_all_s(&fast) < 56e6 / (0.68 * 4500e9),
+             "a faster link is faster, and no faster than its wire");
+    struct coll_query q = {.op = COLL_ALLTOALL, .bytes = 64e6, .gpus = 8, .nodes = 1};
+    struct prediction p = calib_collective(&slow, &q), as_is = calib_collective(&own, &q);
+    gsl_test(p.class != PROF_BORROWED || p.in_range ||
+                 p.time.high_s / p.time.value_s <= as_is.time.high_s / as_is.time.value_s,
+             "and less well known");
+    own.nvlink.latency_s += 1e-3;
+    gsl_test_rel(calib_collective(&own, &q).time.value_s, as_is.time.value_s + 1e-3, 1e-12,
+                 "a later link");
+    arena_free(a);
+}
+
+/* The same die: kernels alike. NVLink at 200 GB/s instead of 450, the same NICs. */
+static void an_h800_is_an_h100_behind_a_slower_nvlink(void)
+{
+    struct arena *a = arena_new();
+    struct hw_cluster h800 = calibrated("1x8-h800", 0, a), h100 = calibrated("1x8-h100", 0, a);
+    gsl_test_rel(all_to_all_s(&h800),
+                 all_to_all_s(&h100) + 56e6 / (0.77 * 200e9) - 56e6 / (0.68 * 450e9), 1e-12,
+                 "inside a node");
+    gsl_test(h800.curves == NULL || strcmp(h800.curves->name, h100.curves->name) != 0, "kernels");
+    struct hw_cluster far800 = calibrated("4x8-h800-400g", 0, a),
+                      far100 = calibrated("4x8-h100-400g", 0, a);
+    gsl_test(all_to_all_s(&far800) < all_to_all_s(&far100), "between nodes it is no faster");
+    arena_free(a);
+}
+
+/* fa3+target: 0.853 ps a pair is 600 TFLOP/s, which an A100 (312) has not: 4 x 128 FLOP at 65.5% of
+ * 312e12 are 2.505 ps; dsv-triton's 2.749 ps on 132 SMs become 3.360 ps on 108. */
+static void sparse_kernels_of_another_chip_keep_to_this_ones_limits(void)
+{
+    struct arena *a = arena_new();
+    struct err e = {0};
+    struct err_at at = err_at_name("test");
+    struct hw_cluster a100 = calibrated("1x8-a100", 0, a), b200 = calibrated("1x8-b200", 0, a);
+    const struct kern_profile *dsv = kern_load("fa3+dsv", at, a, &e),
+                              *target = kern_load("fa3+target", at, a, &e);
+    const struct kern_profile *on = calib_kernels(target, &a100, at, a, &e);
+    gsl_test_rel(kern_sparse_time(on, false, 0, 1e12, 64000, 128).s, 512e12 / (0.655 * 312e12),
+                 1e-9, "dense attention's rate %s", e.text);
+    on = calib_kernels(dsv, &a100, at, a, &e);
+    gsl_test_rel(kern_sparse_time(on, false, 0, 1e12, 64000, 128).s, 2.749 * 132 / 108, 1e-9,
+                 "SMs");
+    gsl_test_rel(kern_sparse_time(on, true, 1e9, 0, 64000, 128).s, 8.877 * 3.35 / 2.039, 1e-9,
+                 "memory");
+    on = calib_kernels(dsv, &b200, at, a, &e);
+    gsl_test_rel(kern_sparse_time(on, true, 1e9, 0, 64000, 128).s, 8.877, 1e-9, "never faster");
+    arena_free(a);
+}
+
 /* ---- a plan's kernels are the curves' ---- */
 
 struct kernel_case {
@@ -235,6 +317,9 @@ int main(void)
 {
     an_equal_exchange_takes_the_time_of_the_profile();
     every_class_has_an_error_bar_and_unknown_gpus_wide_ones();
+    a_profile_follows_the_clusters_own_links();
+    an_h800_is_an_h100_behind_a_slower_nvlink();
+    sparse_kernels_of_another_chip_keep_to_this_ones_limits();
     a_plan_and_predict_price_attention_alike();
     a_plan_and_predict_price_linear_layers_alike();
     without_a_curve_the_profiles_own_numbers_stand();
