@@ -86,6 +86,23 @@ static void activations(const struct cp_case *c, double local, int tensor, doubl
     part[MEM_BLOCK] = block;
 }
 
+/* Share of all keys of a head that the rank keeps that needs most. */
+static double union_held(const struct cp_case *c, const struct cp_conf *conf, int block, int head,
+                         double tokens)
+{
+    int n = conf->seq_groups;
+    const double *need = sparsity_need(c->sparsity, block, head, n);
+    double most =
+        sparsity_union(c->sparsity, block, head, (int64_t)tokens, c->grid, n, conf->query_group);
+    for (int i = 0; need && i < n; i++) {
+        double sum = 1 - need[i * n + i]; /* its own shard is there whole */
+        for (int j = 0; j < n; j++)
+            sum += need[i * n + j];
+        most = fmax(most, sum / n);
+    }
+    return most;
+}
+
 /* Rows of KV that a head rank keeps of all shards, its own included. */
 static double kv_rows(const struct cp_case *c, const struct cp_conf *conf, int block, int head_rank,
                       double tokens, double heads_held)
@@ -100,9 +117,7 @@ static double kv_rows(const struct cp_case *c, const struct cp_conf *conf, int b
     double rows = 0;
     for (int i = 0; i < conf->piece_count; i++)
         if (conf->pieces[i].head_rank == head_rank)
-            rows +=
-                tokens * sparsity_union(c->sparsity, block, conf->pieces[i].head, (int64_t)tokens,
-                                        c->grid, conf->seq_groups, conf->query_group);
+            rows += tokens * union_held(c, conf, block, conf->pieces[i].head, tokens);
     return rows;
 }
 

@@ -178,7 +178,22 @@ static void write_block(struct json *j, const struct plan_block *b, int conf)
     json_end(j);
 }
 
-static void write_sparsity(struct json *j, const struct sparsity *s)
+/* Degrees of the measured needs that the plan's exchanges of rows use: the first of them. */
+static int needs_used(const struct plan *p)
+{
+    const struct union_table *t = &p->c.sparsity->table;
+    int count = 0;
+    for (int b = 0; b < p->block_count; b++) {
+        const struct cp_conf *c = &p->blocks[b].conf;
+        for (int i = count; i < t->need_count; i++)
+            if (c->sparse && cp_strategies[c->strategy].move == MOVE_ROWS &&
+                c->seq_groups == t->shards[i])
+                count = i + 1;
+    }
+    return count;
+}
+
+static void write_sparsity(struct json *j, const struct sparsity *s, int needs)
 {
     char text[64];
     json_object(j, "sparsity");
@@ -194,6 +209,10 @@ static void write_sparsity(struct json *j, const struct sparsity *s)
         json_end(j);
         write_numbers(j, "union_values", s->table.value,
                       s->blocks * s->heads * s->table.shard_count);
+        if (needs > 0)
+            write_numbers(
+                j, "union_needs", s->table.need,
+                (int)union_need_size(&s->table, needs, (size_t)s->blocks * (size_t)s->heads));
     }
     json_array(j, "keep");
     for (int b = 0; b < s->blocks; b++)
@@ -277,7 +296,7 @@ static void write_plan(struct json *j, const struct plan *p, const struct prov *
     for (int b = 0; b < p->block_count; b++)
         write_block(j, &p->blocks[b], index[b]);
     json_end(j);
-    write_sparsity(j, p->c.sparsity);
+    write_sparsity(j, p->c.sparsity, needs_used(p));
     json_end(j);
 }
 
@@ -440,6 +459,34 @@ static bool read_blocks(const struct cfg *root, struct plan *p, struct arena *a,
     return true;
 }
 
+enum { MOST_NEED_SHARDS = 1024 };
+
+/* As many numbers as the first degrees have, whole degrees. */
+static bool read_needs(const struct cfg *map, struct sparsity *s, struct arena *a, struct err *e)
+{
+    const struct cfg *list = need_list(map, "union_needs", -1, e);
+    struct union_table *t = &s->table;
+    size_t heads = (size_t)s->blocks * (size_t)s->heads;
+    if (!list)
+        return false;
+    while (t->need_count < t->shard_count && t->shards[t->need_count] <= MOST_NEED_SHARDS &&
+           union_need_size(t, t->need_count, heads) < (size_t)list->count)
+        t->need_count++;
+    size_t want = union_need_size(t, t->need_count, heads);
+    if (want != (size_t)list->count)
+        return err_set(e, ERR_INPUT, list->at, "union_needs: %d numbers, want %zu", list->count,
+                       want);
+    double *need = ARENA_ARRAY(a, double, want + 1);
+    t->need = need;
+    if (!read_numbers(map, "union_needs", need, list->count, a, e))
+        return false;
+    for (size_t i = 0; i < want; i++)
+        if (!(need[i] >= 0 && need[i] <= 1))
+            return err_set(e, ERR_INPUT, list->at, "union_needs: %g; want shares from 0 to 1",
+                           need[i]);
+    return true;
+}
+
 static bool read_union(const struct cfg *map, struct sparsity *s, struct arena *a, struct err *e)
 {
     const char *text;
@@ -466,7 +513,7 @@ static bool read_union(const struct cfg *map, struct sparsity *s, struct arena *
         return false;
     s->model.kind = UNION_MEASURED;
     s->table = (struct union_table){.shard_count = n, .shards = at, .value = v};
-    return true;
+    return !cfg_get(map, "union_needs") || read_needs(map, s, a, e);
 }
 
 static struct sparsity *read_sparsity(const struct cfg *root, const struct dit_model *m,

@@ -36,6 +36,8 @@ struct build {
     double *pairs;   /* kept (query, key) pairs of a head rank, tile-rounded, its S / g_s queries */
     double *fetched; /* KV rows a head rank fetches from each peer of its column, summed over KV
                         heads */
+    double *rows;    /* [head rank][i][j]: rows that shard i fetches of shard j; NULL: as many from
+                        each */
     struct cp_phase *phases;
     int count;
     double half[COST_CLASSES];
@@ -77,6 +79,59 @@ static double *count_fetched(const struct build *b, int shards)
         for (int k = 0; k < kv_heads; k++)
             fetched[g] += (1 - unwanted[g * kv_heads + k]) * b->shard * b->samples;
     return fetched;
+}
+
+static bool needs_known(const struct build *b)
+{
+    const struct cp_conf *c = b->conf;
+    return cp_strategies[c->strategy].move == MOVE_ROWS && c->sparse && c->seq_groups > 1 &&
+           !b->c->server_unions && sparsity_need(b->c->sparsity, b->block, 0, c->seq_groups);
+}
+
+/* As count_fetched, for each pair of shards: an owner of hot rows sends them to every peer (KA24).
+ */
+static double *count_rows(const struct build *b)
+{
+    int kv_heads = b->m->kv_heads, per_kv = b->m->heads / kv_heads;
+    size_t n = (size_t)b->conf->seq_groups, pairs = n * n, ranks = (size_t)cp_head_ranks(b->conf);
+    double *unwanted = ARENA_ARRAY(b->a, double, ranks *(size_t)kv_heads *pairs),
+           *rows = ARENA_ARRAY(b->a, double, ranks *pairs);
+    for (size_t i = 0; i < ranks * (size_t)kv_heads * pairs; i++)
+        unwanted[i] = 1;
+    for (int i = 0; i < b->conf->piece_count; i++) {
+        const struct cp_piece *p = &b->conf->pieces[i];
+        const double *need = sparsity_need(b->c->sparsity, b->block, p->head, (int)n);
+        double *of = &unwanted[(size_t)(p->head_rank * kv_heads + p->head / per_kv) * pairs];
+        for (size_t k = 0; k < pairs; k++)
+            of[k] *= 1 - need[k];
+    }
+    for (size_t g = 0; g < ranks * (size_t)kv_heads; g++)
+        for (size_t k = 0; k < pairs; k++)
+            rows[g / (size_t)kv_heads * pairs + k] +=
+                (1 - unwanted[g * pairs + k]) * b->shard * b->samples;
+    return rows;
+}
+
+/* Rows that rank `reader` fetches of rank `owner` of its column. */
+static double rows_between(const struct build *b, int owner, int reader)
+{
+    size_t n = (size_t)b->conf->seq_groups, h = (size_t)cp_head_rank(b->conf, reader);
+    return b->rows[(h * n + (size_t)cp_seq_rank(b->conf, reader)) * n +
+                   (size_t)cp_seq_rank(b->conf, owner)];
+}
+
+/* Rows that a rank fetches of all its peers, or sends to them. */
+static double rows_of(const struct build *b, int rank, bool sent)
+{
+    int h = cp_head_rank(b->conf, rank), n = b->conf->seq_groups;
+    double sum = 0;
+    if (!b->rows)
+        return b->fetched[h] * (n - 1);
+    for (int j = 0; j < n; j++) {
+        int peer = cp_rank_at(b->conf, h, j);
+        sum += peer == rank ? 0 : sent ? rows_between(b, rank, peer) : rows_between(b, peer, rank);
+    }
+    return sum;
 }
 
 /* Members of a column that share a node. */
@@ -213,8 +268,23 @@ static void add_select(struct build *b)
     p->seconds = s;
 }
 
+/* Bytes of rows between each pair of a column: from the owner, or back to it. */
+static double *rows_matrix(const struct build *b, double row_bytes, bool back)
+{
+    size_t ranks = (size_t)b->ranks;
+    double *m = ARENA_ARRAY(b->a, double, ranks *ranks);
+    for (int r = 0; r < b->ranks; r++)
+        for (int j = 0; j < b->conf->seq_groups; j++) {
+            int owner = cp_rank_at(b->conf, head_rank(b, r), j);
+            size_t at =
+                back ? (size_t)r * ranks + (size_t)owner : (size_t)owner * ranks + (size_t)r;
+            m[at] = owner == r ? 0 : rows_between(b, owner, r) * row_bytes;
+        }
+    return m;
+}
+
 /* Rows of a column's exchange: from[i] * to[j] with the count on the receiver (gather) or the
- * sender (return). */
+ * sender (return), or what each pair exchanges where that is known. */
 static void add_rows(struct build *b, const char *name, enum cp_pass pass, double row_bytes,
                      bool back)
 {
@@ -225,6 +295,8 @@ static void add_rows(struct build *b, const char *name, enum cp_pass pass, doubl
     p->from = back ? rows : all_ranks(b, 1);
     p->to = back ? all_ranks(b, 1) : rows;
     p->calls = 2;
+    if (b->rows)
+        p->matrix = rows_matrix(b, row_bytes, back);
     int near = column_in_node(b);
     if (back || !b->c->server_unions || near < 2 || b->conf->seq_groups % near != 0)
         return;
@@ -236,14 +308,14 @@ static void add_rows(struct build *b, const char *name, enum cp_pass pass, doubl
 }
 
 /* Packing at the owner and unpacking at the reader, per fetched row: random 256-byte accesses, not
- * streams. */
+ * streams. Half of a row's price each: an owner of hot rows packs more than it unpacks. */
 static void add_row_copy(struct build *b, const char *name, enum cp_pass pass)
 {
     struct cp_phase *p = add(b, name, pass, PHASE_COMPUTE, SCOPE_NONE, CLASS_COPY);
     double *s = per_rank(b);
     for (int r = 0; r < b->ranks; r++)
-        s[r] = b->fetched[head_rank(b, r)] * (b->conf->seq_groups - 1) *
-               b->c->kernels->gathered_row_s * (b->m->head_dim / 128.0);
+        s[r] = (rows_of(b, r, false) + rows_of(b, r, true)) / 2 * b->c->kernels->gathered_row_s *
+               (b->m->head_dim / 128.0);
     p->seconds = s;
 }
 
@@ -351,8 +423,7 @@ static void add_kv_host(struct build *b, const char *name, enum cp_pass pass, bo
         return;
     double *bytes = per_rank(b);
     for (int r = 0; r < b->ranks; r++)
-        bytes[r] =
-            b->fetched[head_rank(b, r)] * (b->conf->seq_groups - 1) * 2.0 * b->m->head_dim * BF16;
+        bytes[r] = rows_of(b, r, false) * 2.0 * b->m->head_dim * BF16;
     add_host(b, name, pass, bytes, to_host);
 }
 
@@ -699,6 +770,8 @@ struct cp_program cp_program_of(const struct cp_case *c, int block, const struct
         count_pairs(&b);
     if (conf->seq_groups > 1)
         b.fetched = count_fetched(&b, conf->seq_groups);
+    if (needs_known(&b))
+        b.rows = count_rows(&b);
     forward(&b);
     if (!c->options.inference) {
         recompute(&b);

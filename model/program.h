@@ -66,7 +66,8 @@ struct cp_phase {
      * every step). */
     const double *seconds;
     /* PHASE_ALLTOALL: rank i sends from[i] * to[j] bytes to rank j of its row or column (i != j).
-     * If `matrix` is set (ranks x ranks, bytes i -> j) it is used instead.
+     * If `matrix` is set (ranks x ranks, bytes i -> j) it is used instead: gathers and returns of
+     * rows where the sparsity says who needs what of whom (sparsity_need).
      * PHASE_ALLGATHER, PHASE_REDUCESCATTER, PHASE_ALLREDUCE: from[i] is each rank's own share in
      * bytes (1 / n of the whole), equal within a group. PHASE_HOST: from[i] bytes go to the host,
      * or to[i] come back. PHASE_RING: from[i] is bytes a hop, to[i] bytes a hop in the backward's

@@ -138,6 +138,26 @@ double sparsity_union(const struct sparsity *s, int block, int head, int64_t tok
     return 1;
 }
 
+size_t union_need_size(const struct union_table *t, int count, size_t heads)
+{
+    size_t n = 0;
+    for (int i = 0; i < count; i++)
+        n += heads * (size_t)t->shards[i] * (size_t)t->shards[i];
+    return n;
+}
+
+const double *sparsity_need(const struct sparsity *s, int block, int head, int seq_groups)
+{
+    const struct union_table *t = &s->table;
+    size_t heads = (size_t)s->blocks * (size_t)s->heads,
+           at = (size_t)block * (size_t)s->heads + (size_t)head;
+    for (int i = 0; i < t->need_count && s->model.kind == UNION_MEASURED; i++)
+        if (t->shards[i] == seq_groups)
+            return &t->need[union_need_size(t, i, heads) +
+                            at * (size_t)seq_groups * (size_t)seq_groups];
+    return NULL;
+}
+
 /* ---- the union model as text ---- */
 
 struct union_param {

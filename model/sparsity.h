@@ -32,11 +32,15 @@ struct union_model {
     bool length_is_share; /* ... or as a share of each axis of the grid */
 };
 
-/* Measured unions: value[(block*heads + head)*shard_count + i] at sequence degree shards[i]. */
+/* Measured unions: value[(block*heads + head)*shard_count + i] at sequence degree shards[i], the
+ * mean over ranks and peers. At the first need_count degrees also who needs what of whom: for each
+ * degree n in turn, [block][head][i][j] = share of shard j's keys that shard i needs, n x n. */
 struct union_table {
     int shard_count;
     const int *shards; /* ascending */
     const double *value;
+    int need_count;
+    const double *need;
 };
 
 struct sparsity {
@@ -71,6 +75,13 @@ double union_field(double keep, const double extent[3], const double length[3]);
  * group. */
 double sparsity_union(const struct sparsity *s, int block, int head, int64_t tokens,
                       struct grid grid, int seq_groups, int group);
+
+/* The n x n needs of (block, head) at sequence degree n: row i, what shard i needs of each shard j,
+ * as a share of j's keys. NULL where only the mean is known. */
+const double *sparsity_need(const struct sparsity *s, int block, int head, int seq_groups);
+
+/* Numbers in the needs of the first `count` degrees of `t`, for `heads` heads of all blocks. */
+size_t union_need_size(const struct union_table *t, int count, size_t heads);
 
 /* Share of all KV that an interior rank needs when `shards` ranks hold slabs of `frames` frames and
  * every query sees a centred window of `window` frames: min(T, shard + 2 floor(window/2)) / T

@@ -55,8 +55,8 @@ static void shard_extent(const struct tiling *t, const struct layout *l, double 
     }
 }
 
-/* Four proxies an atom see less than all its groups: extrapolate as if unseen groups were independent, no further
- * than the smooth-field closed form at DSV's correlation length. */
+/* Four proxies an atom see less than all its groups: extrapolate as if unseen groups were
+ * independent, no further than the smooth-field closed form at DSV's correlation length. */
 static double unsampled(const struct trace_info *info, const struct tiling *t,
                         const struct layout *l, double keep, double seen)
 {
@@ -76,9 +76,26 @@ struct job {
     const int32_t *atom_shard[SHARD_SIZES];
     int count;
     struct weigh weigh;
-    double *keep, *value;
-    int heads;
+    double *keep, *value, *need;
+    struct union_table table;
+    int blocks, heads;
 };
+
+/* Needs of all pairs of shards are kept as long as they are no more numbers than this. */
+enum { NEEDS_MOST = 1 << 20 };
+
+/* What shard i needs of j, extrapolated from a sample as its mean was. */
+static void keep_need(struct job *j, int layer, int head, int i, const struct layout_stats *s,
+                      double remote)
+{
+    int n = j->table.shards[i];
+    size_t pairs = (size_t)n * (size_t)n;
+    double *to = j->need + union_need_size(&j->table, i, (size_t)j->blocks * (size_t)j->heads) +
+                 ((size_t)layer * (size_t)j->heads + (size_t)head) * pairs;
+    double more = s->remote_mean > 0 ? remote / s->remote_mean : 1;
+    for (size_t k = 0; k < pairs; k++)
+        to[k] = fmin(1, s->need[k] * more);
+}
 
 static bool job_layer(struct job *j, const char *path, int64_t step, int layer,
                       struct arena *scratch, struct err *e)
@@ -101,9 +118,12 @@ static bool job_layer(struct job *j, const char *path, int64_t step, int layer,
         for (int i = 0; i < j->count; i++) {
             struct layout_stats s;
             stats_layout_atoms(t, &j->weigh, &rows, j->atom_shard[i], &j->layouts[i], scratch, &s);
-            j->value[((size_t)layer * (size_t)j->heads + (size_t)h) * (size_t)j->count +
-                     (size_t)i] =
+            double remote =
                 unsampled(trace_info_of(j->r), t, &j->layouts[i], keep[h], s.remote_mean);
+            j->value[((size_t)layer * (size_t)j->heads + (size_t)h) * (size_t)j->count +
+                     (size_t)i] = remote;
+            if (i < j->table.need_count)
+                keep_need(j, layer, h, i, &s, remote);
         }
     }
     return true;
@@ -121,11 +141,26 @@ static void job_layouts(struct job *j, enum layout_kind kind, struct arena *a)
     }
 }
 
+static void job_arrays(struct job *j, struct arena *a)
+{
+    size_t heads = (size_t)j->blocks * (size_t)j->heads;
+    j->weigh = weigh_make(&trace_tiling_of(j->r)->block, a);
+    j->keep = ARENA_ARRAY(a, double, heads);
+    j->value = ARENA_ARRAY(a, double, heads *(size_t)(j->count + 1));
+    j->table = (struct union_table){.shard_count = j->count, .shards = shard_sizes};
+    while (j->table.need_count < j->count &&
+           union_need_size(&j->table, j->table.need_count + 1, heads) <= NEEDS_MOST)
+        j->table.need_count++;
+    j->need = ARENA_ARRAY(a, double, union_need_size(&j->table, j->table.need_count, heads) + 1);
+    j->table.value = j->value;
+    j->table.need = j->need;
+}
+
 static bool trace_sparsity(const char *path, int64_t step, int blocks, int heads,
                            enum layout_kind kind, struct arena *a, struct sparsity *out,
                            struct err *e)
 {
-    struct job j = {.r = trace_open(path, e), .heads = heads};
+    struct job j = {.r = trace_open(path, e), .blocks = blocks, .heads = heads};
     if (!j.r)
         return false;
     const struct trace_info *info = trace_info_of(j.r);
@@ -136,11 +171,8 @@ static bool trace_sparsity(const char *path, int64_t step, int blocks, int heads
     if (ok)
         job_layouts(&j, kind, a);
     struct arena *scratch = arena_new();
-    if (ok) {
-        j.weigh = weigh_make(&trace_tiling_of(j.r)->block, a);
-        j.keep = ARENA_ARRAY(a, double, blocks *heads);
-        j.value = ARENA_ARRAY(a, double, (size_t)blocks *(size_t)heads *(size_t)(j.count + 1));
-    }
+    if (ok)
+        job_arrays(&j, a);
     for (int layer = 0; layer < blocks && ok; layer++)
         ok = job_layer(&j, path, step, layer, scratch, e);
     if (ok) {
@@ -151,7 +183,7 @@ static bool trace_sparsity(const char *path, int64_t step, int blocks, int heads
                                  .keep = j.keep};
         out->model.kind = j.count > 0 ? UNION_MEASURED : UNION_FIELD;
         out->model.length = 5.5;
-        out->table = (struct union_table){j.count, shard_sizes, j.value};
+        out->table = j.table;
     }
     arena_free(scratch);
     trace_close(j.r);

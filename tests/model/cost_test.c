@@ -453,6 +453,85 @@ static void closed_forms_equal_enumeration(void)
         }
 }
 
+/* ---- who needs what of whom ---- */
+
+/* KA24 from a trace's needs: 1000 rows of shard 0 are wanted by the three others. */
+static void hot_rows_of_a_trace_cost_their_owner(void)
+{
+    struct fixture f;
+    const int shards[1] = {4};
+    double value[1] = {3 * 1000.0 / 16000 / 12}, need[16] = {0};
+    fixture_init(&f, 1, 1, 64000, 1, 4, 0.001, 1, arena);
+    for (int i = 1; i < 4; i++)
+        need[i * 4] = 1000 / 16000.0;
+    f.sparsity.model.kind = UNION_MEASURED;
+    f.sparsity.table = (struct union_table){1, shards, value, 1, need};
+    struct cp_conf c = fixture_conf(CP_SCP, 1, 4, true, 1, arena);
+    gsl_test_rel(phase_bytes(&f, &c, "kv gather", 0).send_near, 1536000, 1e-12, "KA24a send");
+    gsl_test_rel(phase_bytes(&f, &c, "kv gather", 2).recv_near, 512000, 1e-12, "KA24b receive");
+    gsl_test_abs(phase_bytes(&f, &c, "kv gather", 2).send_near, 0, 1e-9, "cold rows stay");
+    gsl_test_rel(phase_bytes(&f, &c, "dkv return", 0).recv_near, 1536000, 1e-12, "and come back");
+    struct cp_program p = cp_program_of(&f.c, 0, &c, arena);
+    struct program_time t = cost_program_time(&p, &c, &f.cluster, arena, arena);
+    for (int i = 0; i < p.phase_count; i++)
+        if (strcmp(p.phases[i].name, "kv gather") == 0)
+            gsl_test_rel(t.phase[i].busy_max_s, 1536000 / 400e9, 1e-12, "the owner sets the pace");
+    f.sparsity.table.need_count = 0;
+    gsl_test_rel(phase_bytes(&f, &c, "kv gather", 0).send_near, 1536000 / 4, 1e-12,
+                 "the mean over pairs hides it");
+}
+
+enum { SET_HEADS = 4, SET_TOKENS = 64, SET_SHARDS = 2 };
+
+/* Whether queries of a shard want a token of a head. */
+typedef bool wanted_sets[SET_HEADS][SET_SHARDS][SET_TOKENS];
+
+static void draw_sets(wanted_sets wants, double *need)
+{
+    struct rng r = rng_stream(7, "wanted", 0, 0, 0);
+    int shard = SET_TOKENS / SET_SHARDS;
+    for (int h = 0; h < SET_HEADS; h++)
+        for (int i = 0; i < SET_SHARDS; i++)
+            for (int t = 0; t < SET_TOKENS; t++) {
+                wants[h][i][t] = rng_below(&r, 10) < (uint64_t)(1 + h + 2 * i);
+                need[(h * SET_SHARDS + i) * SET_SHARDS + t / shard] +=
+                    wants[h][i][t] / (double)shard;
+            }
+}
+
+/* Each row that a rank wants and does not hold is a message of 512 bytes, K and V in bf16. */
+static void needs_of_a_trace_equal_enumerated_messages(void)
+{
+    struct fixture f;
+    const int shards[1] = {SET_SHARDS};
+    double value[SET_HEADS] = {0.5, 0.5, 0.5, 0.5}, need[SET_HEADS * SET_SHARDS * SET_SHARDS] = {0};
+    wanted_sets wants;
+    fixture_init(&f, SET_HEADS, SET_HEADS, SET_TOKENS, 2, 2, 0.1, 1, arena);
+    draw_sets(wants, need);
+    f.sparsity.model.kind = UNION_MEASURED;
+    f.sparsity.table = (struct union_table){1, shards, value, 1, need};
+    for (int inside = 0; inside < 2; inside++) {
+        struct cp_conf c = fixture_conf(CP_HYBRID, 2, 2, true, SET_HEADS, arena);
+        c.heads_inside = inside;
+        double sent[4] = {0}, got[4] = {0};
+        for (int h = 0; h < SET_HEADS; h++)
+            for (int t = 0; t < SET_TOKENS; t++) {
+                int owner = t / (SET_TOKENS / 2), reader = 1 - owner;
+                sent[cp_rank_at(&c, h / 2, owner)] += wants[h][reader][t] * 512;
+                got[cp_rank_at(&c, h / 2, reader)] += wants[h][reader][t] * 512;
+            }
+        for (int r = 0; r < 4; r++) {
+            struct cp_bytes b = phase_bytes(&f, &c, "kv gather", r),
+                            back = phase_bytes(&f, &c, "dkv return", r);
+            gsl_test_rel(bytes_sent(b), sent[r], 1e-12, "rank %d sends", r);
+            gsl_test_rel(bytes_received(b), got[r], 1e-12, "rank %d receives", r);
+            gsl_test_rel(bytes_sent(back), got[r], 1e-12, "rank %d returns", r);
+            gsl_test(inside ? b.send_near > 0 : b.send_far > 0,
+                     "columns lie across nodes or inside");
+        }
+    }
+}
+
 /* ---- properties ---- */
 
 static void check_conservation(const struct fixture *f, const struct cp_conf *c)
@@ -696,6 +775,8 @@ int main(void)
     indices_wait_in_the_hosts_memory();
     gathered_kv_comes_back_from_the_host();
     moving_blocks_levels_the_ring();
+    hot_rows_of_a_trace_cost_their_owner();
+    needs_of_a_trace_equal_enumerated_messages();
     what_is_sent_is_received();
     degenerate_hybrids_are_their_ends();
     fetching_all_rows_is_an_allgather();

@@ -342,6 +342,44 @@ static void plan_files_come_back_the_same_and_refuse_changes(void)
     unlink(path);
 }
 
+/* Two shards; shard 0's rows are wanted whole, shard 1's hardly. */
+static void who_needs_what_of_whom_is_in_the_plan_file(void)
+{
+    static const char path[] = "search_test_needs.json";
+    static const int shards[1] = {2};
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found found;
+    struct err e = {0};
+    request_init(&f, &r);
+    int heads = f.model.heads;
+    double *value = ARENA_ARRAY(arena, double, heads),
+           *need = ARENA_ARRAY(arena, double, 4 * heads);
+    for (int h = 0; h < heads; h++) {
+        value[h] = 0.5;
+        need[4 * h + 2] = 1;      /* shard 1 of shard 0 */
+        need[4 * h + 1] = 1 / 3.; /* and back */
+    }
+    f.sparsity.model.kind = UNION_MEASURED;
+    f.sparsity.table = (struct union_table){1, shards, value, 1, need};
+    const bool only[CP_STRATEGIES] = {[CP_HYBRID] = true};
+    r.strategies = only;
+    r.dispatch = DISPATCH_SPARSE;
+    r.head_groups = r.cp / 2;
+    r.seq_groups = 2;
+    gsl_test(!plan_search(&r, &found, arena, &e) || !plan_write(found.plan, NULL, path, arena, &e),
+             "written: %s", e.text);
+    struct plan *back = plan_read(path, arena, &e);
+    gsl_test(back == NULL, "read back: %s", e.text);
+    const double *got = back ? sparsity_need(back->c.sparsity, 0, heads - 1, 2) : NULL;
+    gsl_test(!got || memcmp(got, &need[4 * (heads - 1)], 4 * sizeof *got) != 0, "every bit");
+    if (back)
+        gsl_test_rel(time_of(&(struct fixture){.cluster = *back->c.cluster, .c = back->c},
+                             &back->blocks[0].conf),
+                     back->blocks[0].time.total_s, 0, "and the time of it");
+    unlink(path);
+}
+
 int main(void)
 {
     arena = arena_new();
@@ -355,6 +393,7 @@ int main(void)
     degrees_that_cannot_be_told_apart_are_ties();
     an_outlier_head_is_cut();
     plan_files_come_back_the_same_and_refuse_changes();
+    who_needs_what_of_whom_is_in_the_plan_file();
     arena_free(arena);
     return gsl_test_summary();
 }

@@ -327,6 +327,36 @@ static void in_two_levels_rows_travel_to_a_server_once(void)
     gsl_test(seconds[1][1] > seconds[1][0], "ring: %g s, flat %g s", seconds[1][1], seconds[1][0]);
 }
 
+/* No more rows in all, but more than half of them of one owner: its port is the longest. */
+static void an_owner_of_hot_rows_is_slower_than_its_mean(void)
+{
+    const int shards[1] = {8};
+    struct sim_options o = {0};
+    struct plan_eval sim = sim_eval(&o);
+    double extra[2][2];
+    for (int hot = 0; hot < 2; hot++) {
+        struct world w = world_new("1x8-h100", "dsv-2.7b");
+        struct cp_conf conf = conf_of(&w, CP_SCP, 1, 8, true);
+        size_t heads = (size_t)w.sparsity.blocks * 16;
+        double *need = ARENA_ARRAY(w.a, double, heads * 64),
+               *value = ARENA_ARRAY(w.a, double, heads);
+        for (size_t i = 0; i < heads * 64; i++)
+            need[i] = !hot ? 0.2 : i % 8 == 0 ? 0.8 : 0.1;
+        w.sparsity.model.kind = UNION_MEASURED;
+        w.sparsity.table = (struct union_table){1, shards, value, 1, need};
+        w.c.options.inference = true;
+        extra[hot][0] = eval(&w, &eval_cost, &conf).total_s;
+        extra[hot][1] = eval(&w, &sim, &conf).total_s;
+        world_free(&w);
+    }
+    /* The owner sends 7 x 0.8 shards of 8,000 rows, 16 heads, 512 bytes, instead of 7 x 0.2. */
+    double more = 7 * 0.6 * 8000 * 16 * 512 / (0.68 * 450e9);
+    gsl_test(extra[1][0] < extra[0][0] + more, "closed form: %g s more, at least %g s",
+             extra[1][0] - extra[0][0], more);
+    gsl_test(extra[1][1] < extra[0][1] + more, "simulated: %g s more, at least %g s",
+             extra[1][1] - extra[0][1], more);
+}
+
 static void slow_nics_expose_the_weights(void)
 {
     struct sim_options o = sim_options_default();
@@ -468,6 +498,7 @@ int main(void)
     tensor_ranks_and_sharding_groups_fold_too();
     sharding_groups_all_reduce_their_gradients();
     in_two_levels_rows_travel_to_a_server_once();
+    an_owner_of_hot_rows_is_slower_than_its_mean();
     slow_nics_expose_the_weights();
     twice_as_fast_everything_takes_half_the_time();
     a_slow_host_sets_the_pace();

@@ -61,6 +61,8 @@ static void unions_and_needs_are_those_of_the_bitmaps(void)
                 size_t bytes =
                     sizeof(double) * (size_t)s.table.shards[i] * (size_t)s.table.shards[i];
                 gsl_test(memcmp(need, st.need, bytes) != 0, "need at %d", s.table.shards[i]);
+                need = sparsity_need(&s, layer, h, s.table.shards[i]);
+                gsl_test(!need || memcmp(need, st.need, bytes) != 0, "and in the sparsity");
             }
         }
     arena_free(a);
