@@ -103,7 +103,7 @@ static void a_missing_input_is_an_error(struct arena *a)
     struct err e = {0};
     struct prov *p = prov_new(a, 1, argv, 1);
     gsl_test(prov_input(p, "no/such.yaml", &e), "no file");
-    check_refused(&e, ERR_SYSTEM, "no/such.yaml: cannot be opened: No such file or directory");
+    check_refused(&e, ERR_INPUT, "no/such.yaml: cannot be opened: No such file or directory");
     char *text = comment(p);
     gsl_test(strstr(text, "input") != NULL, "and it is not listed");
     free(text);

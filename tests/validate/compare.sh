@@ -57,7 +57,7 @@ expect 2 'measured with a plan of signature 0123456789abcdef' 'rows of another p
 change '$7 = "soon"'
 expect 2 "changed.tsv:[0-9]+: column 7: 'soon', want a number" 'a word for a number' "$run" compare "$dir/plan.json" "$dir/changed.tsv"
 expect 2 'not a file of shardwise-run' 'another file' "$run" compare "$dir/plan.json" ./small-model.yaml
-expect 1 'No such file' 'a file that is not there' "$run" compare "$dir/plan.json" "$dir/none.tsv"
+expect 2 'No such file' 'a file that is not there' "$run" compare "$dir/plan.json" "$dir/none.tsv"
 change '$7 = 0.9'
 head -c $(($(wc -c <"$dir/changed.tsv") - 12)) "$dir/changed.tsv" >"$dir/cut.tsv"
 expect 0 'whole block' 'the last line is cut: a run that was ended' "$run" compare "$dir/plan.json" "$dir/cut.tsv" --format text
