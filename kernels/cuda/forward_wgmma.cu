@@ -206,8 +206,10 @@ template <int N, class shape> DEV const int32_t *ring_take(const struct ring<sha
     return r->keys + t % shape::slots * N;
 }
 
+/* The warp is done with buffer t: its lanes have read the keys too, which lane 0 cannot know. */
 template <class shape> DEV void ring_release(const struct ring<shape> *r, unsigned t, int lane)
 {
+    __syncwarp();
     if (lane == 0)
         dev_barrier_arrive(ring_empty(r, t));
 }

@@ -492,8 +492,9 @@ typedef int16_t __attribute__((may_alias)) s16;
     X(ge, T, a >= b)                                                                               \
     X(equ, T, !(a == a && b == b) || a == b)                                                       \
     X(neu, T, a != b)                                                                              \
-    X(ltu, T, !(a >= b)) X(leu, T, !(a > b)) X(gtu, T, !(a <= b)) X(geu, T, !(a < b))              \
-        X(num, T, a == a && b == b) X(nan, T, a != a || b != b)
+    X(ltu, T, !(a >= b))                                                                           \
+    X(leu, T, !(a > b))                                                                            \
+    X(gtu, T, !(a <= b)) X(geu, T, !(a < b)) X(num, T, a == a && b == b) X(nan, T, a != a || b != b)
 
 COMPARES(COMPARE, u16)
 COMPARES(COMPARE, s16)

@@ -70,9 +70,8 @@ static uint32_t lane_address(const struct warp *w, int row, uint32_t lane, uint6
 
 /* ---- cp.async ---- */
 
-/* Those of the first n that the thread itself has waited for (clock 0), or that an arrival told
- * of. */
-static void copies_finish(struct block *b, int thread, int n, uint32_t clock)
+/* The first n are done. own: their thread has waited; else an arrival tells of them. */
+static void copies_finish(struct block *b, int thread, int n, bool own)
 {
     struct copies *u = &b->copies[thread];
     if (n == 0)
@@ -81,7 +80,7 @@ static void copies_finish(struct block *b, int thread, int n, uint32_t clock)
         const struct copy *c = &u->copy[i];
         memcpy(b->shared + c->shared, c->global, c->read);
         memset(b->shared + c->shared + c->read, 0, (size_t)(c->size - c->read));
-        order_copy_end(b, thread, c->shared, c->size, clock);
+        order_copy_end(b, thread, c->shared, c->size, own ? 0 : c->clock);
     }
     u->count -= n;
     memmove(u->copy, u->copy + n, (size_t)u->count * sizeof *u->copy);
@@ -111,7 +110,8 @@ static bool copy_start(struct warp *w, const struct ins *i, uint32_t lane, uint3
                                         .size = i->size,
                                         .read = (uint8_t)read,
                                         .group = u->open,
-                                        .serial = u->serial++};
+                                        .serial = u->serial++,
+                                        .clock = b->knows ? b->clock[thread_of(w, (int)lane)] : 0};
     return true;
 }
 
@@ -168,7 +168,7 @@ static bool run_copy_wait(struct warp *w, const struct ins *i, uint32_t lanes)
         struct copies *u = &w->b->copies[t];
         while (n < u->count && (i->how || u->copy[n].group + i->value < u->open))
             n++;
-        copies_finish(w->b, t, n, 0);
+        copies_finish(w->b, t, n, true);
     }
     return true;
 }
@@ -349,7 +349,7 @@ bool async_step(struct block *b)
     struct copies *u = &b->copies[a.thread];
     while (n < u->count && u->copy[n].serial < a.upto)
         n++;
-    copies_finish(b, a.thread, a.global ? 0 : n, a.clock);
+    copies_finish(b, a.thread, a.global ? 0 : n, false);
     if (a.global) {
         memcpy(b->shared + a.shared, a.global, a.bytes);
         order_copy_end(b, a.thread, a.shared, a.bytes, a.clock);
@@ -391,7 +391,7 @@ static bool run_bulk_store(struct warp *w, const struct ins *i, uint32_t lanes)
         if (!bulk_sizes(w, l, from, bytes))
             return false;
         void *global = global_at(w, (int)l, to, bytes, 16);
-        if (!global || !order_async_read(w, (int)l, from, bytes))
+        if (!global || !order_async_read(w, (int)l, from, bytes, false))
             return false;
         u->bulk = grown(u->bulk, u->count, &u->room, sizeof *u->bulk);
         u->bulk[u->count++] = (struct bulk){.global = global,
@@ -496,7 +496,7 @@ static bool run_bulk_load(struct warp *w, const struct ins *i, uint32_t lanes)
         if (!bulk_sizes(w, l, to, bytes) || !order_barrier_use(w, (int)l, barrier))
             return false;
         const void *from = global_at(w, (int)l, ((const u64 *)row_of(w, i->src[1]))[l], bytes, 16);
-        if (!from || !order_async_read(w, (int)l, to, bytes) ||
+        if (!from || !order_async_read(w, (int)l, to, bytes, false) ||
             !order_copy_start(w, (int)l, to, bytes))
             return false;
         memset(b->shared + to, 0xff, bytes);

@@ -116,8 +116,8 @@ enum cell_flag {
 struct copy { /* one cp.async of one thread */
     const void *global;
     uint32_t shared;
-    uint8_t size, read; /* bytes written, and read: zeros beyond */
-    uint32_t group, serial;
+    uint8_t size, read;            /* bytes written, and read: zeros beyond */
+    uint32_t group, serial, clock; /* clock: its thread's when it was asked for */
 };
 
 struct copies { /* of a thread, oldest first */
@@ -216,7 +216,7 @@ struct block {
     struct barrier barrier[BARRIERS];
     struct knowledge **knows; /* [threads] */
     struct knowledge *spare;
-    uint32_t *clock, *own_fence; /* [threads] */
+    uint32_t *clock, *own_fence; /* [threads and warps] */
     struct copies *copies;       /* [threads] */
     struct bulks *bulks;
     struct mbarrier *mbarrier;
@@ -319,8 +319,12 @@ enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_ATOMIC };
 /* Shared memory [at, at + bytes): bounds, alignment to `align`, order. */
 bool order_access(struct warp *w, int lane, uint32_t at, uint32_t bytes, uint32_t align,
                   enum access a);
-/* The same for a read by the asynchronous proxy, which needs a fence besides. */
-bool order_async_read(struct warp *w, int lane, uint32_t at, uint32_t bytes);
+/* The same for a read by the asynchronous proxy, which needs a fence besides; by a tensor core: the
+ * read goes on until order_tensor_done. */
+bool order_async_read(struct warp *w, int lane, uint32_t at, uint32_t bytes, bool tensor);
+void order_tensor_commit(struct warp *w);
+/* The lanes have waited for all but the last `groups` committed. */
+void order_tensor_done(struct warp *w, uint32_t lanes, uint32_t groups);
 bool order_copy_start(struct warp *w, int lane, uint32_t at, uint32_t bytes);
 /* own: the thread itself has waited. */
 /* clock: the thread's when it asked for what tells others; 0: it has waited itself. */

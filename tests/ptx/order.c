@@ -9,9 +9,16 @@
 
 #include <stdlib.h>
 
+/* Threads, and each warp's tensor core, which reads shared memory by itself until the warp has
+ * waited for it. */
+static int agents(const struct block *b)
+{
+    return b->threads + b->warps;
+}
+
 static struct knowledge *knowledge_new(struct block *b)
 {
-    size_t n = (size_t)b->threads;
+    size_t n = (size_t)agents(b);
     struct knowledge *k = b->spare;
     if (k) {
         b->spare = k->free;
@@ -30,7 +37,7 @@ static struct knowledge *knowledge_new(struct block *b)
 static struct knowledge *knowledge_zero(struct block *b)
 {
     struct knowledge *k = knowledge_new(b);
-    memset(k->seen, 0, 2 * (size_t)b->threads * sizeof *k->seen);
+    memset(k->seen, 0, 2 * (size_t)agents(b) * sizeof *k->seen);
     return k;
 }
 
@@ -49,11 +56,11 @@ void order_drop(struct block *b, struct knowledge **k)
     *k = NULL;
 }
 
-FOR_VECTORS static void join(struct knowledge *to, const struct knowledge *from, int threads)
+FOR_VECTORS static void join(struct knowledge *to, const struct knowledge *from, int n)
 {
     uint32_t *a = to->seen;
     const uint32_t *b = from->seen;
-    for (int i = 0; i < 2 * threads; i++) /* seen and fenced lie in a row */
+    for (int i = 0; i < 2 * n; i++) /* seen and fenced lie in a row */
         a[i] = a[i] > b[i] ? a[i] : b[i];
 }
 
@@ -67,7 +74,7 @@ bool order_open(struct block *b)
 {
     if (b->launch->allow_races)
         return true;
-    size_t n = (size_t)b->threads;
+    size_t n = (size_t)agents(b);
     b->knows = malloc(n * sizeof(struct knowledge *));
     b->clock = malloc(2 * n * sizeof *b->clock);
     b->cell = calloc(b->shared_end / 4 + 1, sizeof *b->cell);
@@ -76,7 +83,7 @@ bool order_open(struct block *b)
     b->own_fence = b->clock + n;
     struct knowledge *nothing = knowledge_zero(b);
     for (size_t t = 0; t < n; t++) {
-        b->knows[t] = hold(nothing);
+        b->knows[t] = t < (size_t)b->threads ? hold(nothing) : NULL;
         b->clock[t] = 1;
         b->own_fence[t] = 0;
     }
@@ -130,7 +137,7 @@ void order_release(struct warp *w, uint32_t lanes, struct knowledge **into)
     {
         int t = thread_of(w, (int)l);
         if (b->knows[t] != last)
-            join(*into, b->knows[t], b->threads);
+            join(*into, b->knows[t], agents(b));
         last = b->knows[t];
         raise(&(*into)->seen[t], b->clock[t]++);
         raise(&(*into)->fenced[t], b->own_fence[t]);
@@ -150,8 +157,30 @@ void order_become(struct warp *w, uint32_t lanes, struct knowledge *k)
     }
 }
 
-/* A change of what lanes know: those that knew the same, know the same. */
-static void learn(struct warp *w, uint32_t lanes, const struct knowledge *from)
+/* What lanes may learn: what others know, that all they have seen is fenced, or that their tensor
+ * core is done. */
+struct news {
+    const struct knowledge *from;
+    bool fence;
+    uint32_t tensor; /* its clock, 0: nothing of it */
+};
+
+static struct knowledge *learned(struct warp *w, const struct knowledge *old, struct news news)
+{
+    struct block *b = w->b;
+    int n = agents(b), core = b->threads + w->index;
+    struct knowledge *new = knowledge_new(b);
+    memcpy(new->seen, old->seen, 2 * (size_t)n * sizeof *new->seen);
+    if (news.from)
+        join(new, news.from, n);
+    for (int i = 0; news.fence && i < n; i++)
+        raise(&new->fenced[i], new->seen[i]);
+    raise(&new->seen[core], news.tensor);
+    return new;
+}
+
+/* Those that knew the same, know the same afterwards. */
+static void learn(struct warp *w, uint32_t lanes, struct news news)
 {
     struct block *b = w->b;
     struct knowledge *old = NULL, *new = NULL;
@@ -162,13 +191,7 @@ static void learn(struct warp *w, uint32_t lanes, const struct knowledge *from)
             order_drop(b, &old);
             order_drop(b, &new);
             old = hold(b->knows[t]);
-            new = knowledge_new(b);
-            memcpy(new->seen, old->seen, 2 * (size_t)b->threads * sizeof *new->seen);
-            if (from)
-                join(new, from, b->threads);
-            else /* a fence */
-                for (int i = 0; i < b->threads; i++)
-                    raise(&new->fenced[i], new->seen[i]);
+            new = learned(w, old, news);
         }
         order_drop(b, &b->knows[t]);
         b->knows[t] = hold(new);
@@ -177,10 +200,24 @@ static void learn(struct warp *w, uint32_t lanes, const struct knowledge *from)
     order_drop(b, &new);
 }
 
+void order_tensor_commit(struct warp *w)
+{
+    if (w->b->knows)
+        w->b->clock[w->b->threads + w->index]++;
+}
+
+void order_tensor_done(struct warp *w, uint32_t lanes, uint32_t groups)
+{
+    struct block *b = w->b;
+    uint32_t clock = b->knows ? b->clock[b->threads + w->index] : 0;
+    if (clock > groups + 1)
+        learn(w, lanes, (struct news){.tensor = clock - 1 - groups});
+}
+
 void order_acquire(struct warp *w, uint32_t lanes, struct knowledge *from)
 {
     if (w->b->knows && from)
-        learn(w, lanes, from);
+        learn(w, lanes, (struct news){.from = from});
 }
 
 void order_fence(struct warp *w, uint32_t lanes)
@@ -188,7 +225,7 @@ void order_fence(struct warp *w, uint32_t lanes)
     struct block *b = w->b;
     if (!b->knows)
         return;
-    learn(w, lanes, NULL);
+    learn(w, lanes, (struct news){.fence = true});
     EACH_LANE(l, lanes)
     {
         int t = thread_of(w, (int)l);
@@ -231,6 +268,12 @@ static inline bool knows_write(const struct block *b, int thread, const struct c
 static bool race(struct warp *w, int lane, uint32_t at, const char *does, const char *did,
                  uint32_t other)
 {
+    int core = (int)other - w->b->threads;
+    if (core >= 0)
+        return fault(w, lane,
+                     "%s shared address %u, which a wgmma of warp %d reads that nobody here knows "
+                     "to be done",
+                     does, at, core);
     return fault(w, lane, "%s shared address %u, which thread %u %s, and nothing orders the two",
                  does, at, other, did);
 }
@@ -243,23 +286,30 @@ static bool special_cell(struct warp *w, int lane, uint32_t at, const struct cel
     return fault(w, lane, "uses shared address %u, which is an mbarrier, as ordinary memory", at);
 }
 
-static void note_read(struct block *b, int thread, struct cell *c)
+static inline bool over(const struct block *b, int thread, int agent, const struct cell *c, int r)
 {
-    int slot = 0;
-    if (!heard(b, thread, c->reader[0], c->read_clock[0]))
-        slot = heard(b, thread, c->reader[1], c->read_clock[1]) || (block_random(b) & 1);
-    c->reader[slot] = (uint16_t)thread;
-    c->read_clock[slot] = b->clock[thread];
+    return c->reader[r] == agent || heard(b, thread, c->reader[r], c->read_clock[r]);
 }
 
-static inline bool read_cell(struct warp *w, int lane, int thread, uint32_t at, struct cell *c,
+/* agent: who reads, the thread or its tensor core. */
+static void note_read(struct block *b, int thread, int agent, struct cell *c)
+{
+    int slot = 0;
+    if (!over(b, thread, agent, c, 0))
+        slot = over(b, thread, agent, c, 1) || (block_random(b) & 1);
+    c->reader[slot] = (uint16_t)agent;
+    c->read_clock[slot] = b->clock[agent];
+}
+
+static inline bool read_cell(struct warp *w, int lane, int agent, uint32_t at, struct cell *c,
                              uint8_t mask)
 {
     if (c->flags & (CELL_PENDING | CELL_BARRIER))
         return special_cell(w, lane, at, c);
+    int thread = thread_of(w, lane);
     if (!knows_write(w->b, thread, c) && (c->bytes & mask))
         return race(w, lane, at, "reads", "wrote", c->writer);
-    note_read(w->b, thread, c);
+    note_read(w->b, thread, agent, c);
     return true;
 }
 
@@ -303,15 +353,15 @@ bool order_access(struct warp *w, int lane, uint32_t at, uint32_t bytes, uint32_
     return true;
 }
 
-bool order_async_read(struct warp *w, int lane, uint32_t at, uint32_t bytes)
+bool order_async_read(struct warp *w, int lane, uint32_t at, uint32_t bytes, bool tensor)
 {
     struct block *b = w->b;
     if (!b->cell)
         return true;
-    int t = thread_of(w, lane);
+    int t = thread_of(w, lane), agent = tensor ? b->threads + w->index : t;
     for (uint32_t x = at / 4; x < (at + bytes) / 4; x++) {
         struct cell *c = &b->cell[x];
-        if (!read_cell(w, lane, t, 4 * x, c, 15))
+        if (!read_cell(w, lane, agent, 4 * x, c, 15))
             return false;
         bool own = (int)c->writer == t && !(c->flags & CELL_COPIED);
         if (c->flags & CELL_ASYNC || c->write_clock == 0 ||

@@ -228,7 +228,7 @@ struct pending_wgmma {
     const struct ins *ins;
     uint64_t a, b;
     bool add;
-    uint32_t group, since;
+    uint32_t group;
 };
 
 /* Descriptor: bits 0-13 address, 16-29 leading byte offset, 32-45 stride byte offset (all / 16),
@@ -280,7 +280,6 @@ struct chunks {
     struct warp *w;
     const struct matrix *m;
     int lane;
-    uint32_t since;
     float *to; /* [16][width]: k, then row */
     int width;
 };
@@ -288,13 +287,11 @@ struct chunks {
 static bool chunk_check(const struct chunks *c, uint32_t at, int row, int column)
 {
     (void)row, (void)column;
-    return shared_ok(c->w, c->lane, at, 16, 16) && order_async_read(c->w, c->lane, at, 16);
+    return shared_ok(c->w, c->lane, at, 16, 16) && order_async_read(c->w, c->lane, at, 16, true);
 }
 
 static bool chunk_take(const struct chunks *c, uint32_t at, int row, int column)
 {
-    if (!order_unwritten(c->w->b, at, 16, c->since))
-        return fault(c->w, -1, "shared address %u was written while this wgmma was under way", at);
     const unsigned char *from = c->w->b->shared + at;
     for (int k = 0; k < 8; k++) {
         uint16_t x;
@@ -500,7 +497,7 @@ static bool run_wgmma(struct warp *w, const struct ins *i, uint32_t lanes)
 {
     bool regs = wgmma_from_registers(i);
     const int *rest = i->src + (regs ? 4 : 1);
-    struct pending_wgmma p = {.ins = i, .group = w->wgmma_group, .since = w->b->steps};
+    struct pending_wgmma p = {.ins = i, .group = w->wgmma_group};
     struct matrix a, b;
     if (!whole_warp(w, lanes) || !same_in_group(w, i) || !uniform64(w, rest[0], &p.b) ||
         (!regs && !uniform64(w, i->src[0], &p.a)))
@@ -536,14 +533,14 @@ static bool wgmma_do(struct warp *w, const struct pending_wgmma *p)
     if (wgmma_from_registers(i)) {
         take_a(w, i->src, a);
     } else {
-        struct chunks c = {.w = w, .m = &m, .since = p->since, .to = at, .width = 16};
+        struct chunks c = {.w = w, .m = &m, .to = at, .width = 16};
         if (!matrix_read(w, p->a, i->how & 1, &m) || !each_chunk(&c, row, 16, chunk_take))
             return false;
         for (int r = 0; r < 16; r++)
             for (int k = 0; k < 16; k++)
                 a[r][k] = at[k * 16 + r];
     }
-    struct chunks c = {.w = w, .m = &m, .since = p->since, .to = b, .width = n};
+    struct chunks c = {.w = w, .m = &m, .to = b, .width = n};
     if (!matrix_read(w, p->b, i->how & 2, &m) || !each_chunk(&c, 0, n, chunk_take))
         return false;
     if (p->add)
@@ -560,6 +557,7 @@ static bool run_wgmma_commit(struct warp *w, const struct ins *i, uint32_t lanes
 {
     (void)i;
     w->wgmma_group++;
+    order_tensor_commit(w);
     return whole_warp(w, lanes);
 }
 
@@ -570,6 +568,7 @@ static bool run_wgmma_wait(struct warp *w, const struct ins *i, uint32_t lanes)
         if (!wgmma_do(w, &w->wgmma[n++]))
             return false;
     w->wgmmas -= n;
+    order_tensor_done(w, lanes, (uint32_t)i->value);
     if (n)
         memmove(w->wgmma, w->wgmma + n, (size_t)w->wgmmas * sizeof *w->wgmma);
     return whole_warp(w, lanes);

@@ -323,6 +323,9 @@ static void what_wgmma_needs_is_asked_for(void)
     struct pieces again = right;
     again.fill = "fence.proxy.async.shared::cta; bar.sync 0; st.shared.u32 [%r11], %r0;";
     try_allowed(t, assemble(&again), "written after one fence, fenced again");
+    again = right;
+    again.after = "bar.sync 0; st.shared.u32 [%r11], %r0;";
+    try_allowed(t, assemble(&again), "written again when all warps have waited");
     WITHOUT(barrier, "bar.sync 0; st.shared.u32 [%r11], %r0; bar.sync 0;",
             "without a fence.proxy.async");
     WITHOUT(fence, "", "since the last wgmma.fence");
@@ -338,8 +341,9 @@ static void what_wgmma_needs_is_asked_for(void)
     WITHOUT(product, "m64n60k16", "does not know");
     WITHOUT(meanwhile, "add.f32 %f50, %f3, %f3;", "has not been waited for");
     WITHOUT(meanwhile, "mov.u32 %r20, 5;", "has not been waited for");
-    WITHOUT(meanwhile, "st.shared.u32 [%r11], %r0;", "nothing orders");
-    WITHOUT(meanwhile, "bar.sync 0; st.shared.u32 [%r11], %r0;", "was written while");
+    WITHOUT(meanwhile, "st.shared.u32 [%r11], %r0;", "knows to be done");
+    WITHOUT(meanwhile, "bar.sync 0; st.shared.u32 [%r11], %r0;", "knows to be done");
+    WITHOUT(after, "st.shared.u32 [%r11], %r0;", "shared address"); /* other warps */
     WITHOUT(commit, "", "before this wgmma has been waited for");
     WITHOUT(wait, "wgmma.wait_group.sync.aligned 1; mov.f32 %f50, %f3;", "has not been waited for");
     WITHOUT(wait, "", "before this wgmma has been waited for");
