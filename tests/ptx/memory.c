@@ -234,6 +234,27 @@ static bool run_ld(struct warp *w, const struct ins *i, uint32_t lanes)
     return true;
 }
 
+/* One value to all lanes. */
+static void splat(struct warp *w, int row, int bits, uint32_t lanes, const unsigned char *from,
+                  const struct ins *i)
+{
+    uint32_t first = (uint32_t)__builtin_ctz(lanes);
+    put(w, row, bits, first, from, i);
+    if (bits == 64) {
+        u64 *r = (u64 *)row_of(w, row), x = r[first];
+        for (uint32_t l = 0; l < LANES; l++)
+            r[l] = lanes >> l & 1 ? x : r[l];
+    } else if (bits == 32) {
+        uint32_t *r = row_of(w, row), x = r[first];
+        for (uint32_t l = 0; l < LANES; l++)
+            r[l] = lanes >> l & 1 ? x : r[l];
+    } else {
+        u16 *r = (u16 *)row_of(w, row), x = r[first];
+        for (uint32_t l = 0; l < LANES; l++)
+            r[l] = lanes >> l & 1 ? x : r[l];
+    }
+}
+
 /* Parameters are the same for all lanes as a rule: one look for all. */
 static bool run_ld_param(struct warp *w, const struct ins *i, uint32_t lanes)
 {
@@ -243,17 +264,12 @@ static bool run_ld_param(struct warp *w, const struct ins *i, uint32_t lanes)
     bool same = true;
     EACH_LANE(l, lanes)
     same &= at[l] == at[first];
-    const unsigned char *from = NULL;
-    EACH_LANE(l, lanes)
-    {
-        if (!from || !same)
-            from = bytes_at(w, (int)l, SPACE_PARAM, at[l], bytes, ACCESS_READ);
-        if (!from)
-            return false;
-        for (int k = 0; k < i->dsts; k++)
-            put(w, i->dst[k], i->dst_bits[k], l, from + k * i->size, i);
-    }
-    return true;
+    if (!same)
+        return run_ld(w, i, lanes);
+    const unsigned char *from = bytes_at(w, (int)first, SPACE_PARAM, at[first], bytes, ACCESS_READ);
+    for (int k = 0; from && k < i->dsts; k++)
+        splat(w, i->dst[k], i->dst_bits[k], lanes, from + k * i->size, i);
+    return from != NULL;
 }
 
 static bool run_st(struct warp *w, const struct ins *i, uint32_t lanes)
