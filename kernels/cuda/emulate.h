@@ -355,6 +355,11 @@ static inline unsigned char *dev_shared(void)
 
 uint32_t dev_smem(const void *shared);
 
+template <class T> static inline const T *dev_row(const T *rows, int row, int bytes)
+{
+    return (const T *)((const char *)rows + (int64_t)row * bytes);
+}
+
 void dev_copy16(uint32_t smem, const void *global, int bytes);
 void dev_copy_commit(void);
 namespace emu
@@ -454,6 +459,11 @@ static inline uint64_t dev_matrix(uint32_t smem, int lead, int stride)
            (uint64_t)(stride >> 4) << 32 | 1ull << 62;
 }
 
+static inline uint64_t dev_matrix_at(uint64_t matrix, int bytes)
+{
+    return matrix + (uint64_t)(bytes >> 4);
+}
+
 static inline void dev_wgmma_fence(void)
 {
 }
@@ -462,9 +472,19 @@ template <int N> static inline void dev_wgmma_wait(void)
 {
     emu::wgmma_wait(N);
 }
+template <int N> static inline void dev_wgmma_wait_after(float x)
+{
+    if (x < 0)
+        emu::die("dev_wgmma_wait_after: %g is negative", (double)x);
+    emu::wgmma_wait(N);
+}
 template <int N> static inline void dev_wgmma_result(float *c)
 {
     (void)c;
+}
+static inline uint32_t dev_anything(void)
+{
+    return 0x7fc07fc0; /* NaN */
 }
 template <int N> static inline void dev_registers_fewer(void)
 {

@@ -96,25 +96,45 @@ DEV void mask_missing(float (&s)[WM][KEYS / 8][4], const int32_t *keys, int lane
                     s[a][n][j] = s[a][n][j + 2] = -INFINITY;
 }
 
-/* Logits become weights. False in all threads of the warp if nothing that was summed before needs
- * to follow (by `factor`). */
-template <int WM, int KEYS>
-DEV bool softmax(float (&s)[WM][KEYS / 8][4], struct softmax_row (&row)[WM][2],
-                 float (&factor)[WM][2], float scale)
+/* Largest logit of each row. */
+template <int WM, int KEYS, int R>
+DEV void tops(float (&top)[WM][R], const float (&s)[WM][KEYS / 8][4])
 {
-    bool moved = false;
 #pragma unroll
     for (int a = 0; a < WM; a++)
 #pragma unroll
-        for (int r = 0; r < 2; r++) {
-            float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}; /* two shorter chains */
+        for (int r = 0; r < R; r++) {
+            float two[2]; /* shorter chains */
 #pragma unroll
-            for (int n = 0; n < KEYS / 8; n++)
-                top[n % 2] = fmaxf(top[n % 2], fmaxf(s[a][n][2 * r], s[a][n][2 * r + 1]));
-            top[0] = fmaxf(top[0], top[1]);
-            top[0] = fmaxf(top[0], __shfl_xor_sync(~0u, top[0], 1));
-            top[0] = fmaxf(top[0], __shfl_xor_sync(~0u, top[0], 2));
-            factor[a][r] = softmax_raise(&row[a][r], top[0] * scale);
+            for (int n = 0; n < KEYS / 8; n++) {
+                float x = fmaxf(s[a][n][2 * r], s[a][n][2 * r + 1]);
+                two[n % 2] = n < 2 ? x : fmaxf(two[n % 2], x);
+            }
+            top[a][r] = fmaxf(two[0], two[1]);
+        }
+#pragma unroll
+    for (int with = 1; with < 4; with *= 2)
+#pragma unroll
+        for (int i = 0; i < WM * R; i++)
+            top[i / R][i % R] =
+                fmaxf(top[i / R][i % R], __shfl_xor_sync(~0u, top[i / R][i % R], with));
+}
+
+/* Logits become weights, in the first R of a thread's two rows. False in all threads of the warp if
+ * nothing that was summed before needs to follow (by `factor`). */
+template <int WM, int KEYS, int R = 2>
+DEV bool softmax(float (&s)[WM][KEYS / 8][4], struct softmax_row (&row)[WM][R],
+                 float (&factor)[WM][R], float scale)
+{
+    bool moved = false;
+    float top[WM][R];
+    tops<WM, KEYS, R>(top, s);
+#pragma unroll
+    for (int a = 0; a < WM; a++)
+#pragma unroll
+        for (int r = 0; r < R; r++) {
+            float sum[2];
+            factor[a][r] = softmax_raise(&row[a][r], top[a][r] * scale);
             moved |= factor[a][r] != 1;
             float offset = softmax_offset(&row[a][r]);
 #pragma unroll
@@ -123,20 +143,21 @@ DEV bool softmax(float (&s)[WM][KEYS / 8][4], struct softmax_row (&row)[WM][2],
                 for (int j = 0; j < 2; j++) {
                     float *x = &s[a][n][2 * r + j];
                     *x = dev_exp2(fmaf(*x, scale, -offset));
-                    sum[j] += *x;
+                    sum[j] = n == 0 ? *x : sum[j] + *x;
                 }
             row[a][r].sum += sum[0] + sum[1];
         }
     return __any_sync(~0u, moved);
 }
 
-template <int D, int WM> DEV void rescale(float (&o)[WM][D / 8][4], const float (&factor)[WM][2])
+template <int D, int WM, int R = 2>
+DEV void rescale(float (&o)[WM][D / 8][4], const float (&factor)[WM][R])
 {
 #pragma unroll
     for (int a = 0; a < WM; a++)
 #pragma unroll
-        for (int i = 0; i < D / 2; i++)
-            o[a][i / 4][i % 4] *= factor[a][i % 4 / 2];
+        for (int i = 0; i < D * R / 4; i++)
+            o[a][i / (2 * R)][i % (2 * R)] *= factor[a][i % (2 * R) / 2];
 }
 
 /* Row r of 16 queries (r * 8 + lane / 4) over some keys, to be merged with the same over others;
@@ -167,38 +188,45 @@ DEV void part_add(const float *room, float (&o)[D / 8][4], struct softmax_row &r
     }
 }
 
-/* Two columns of one row of the output, already divided. */
-DEV void forward_store(const struct forward_head *h, int64_t at, float x0, float x1)
+/* This lane's columns of one row of the output, from element `at` on: 8 d + {0, 1} for all d. */
+template <int D>
+DEV void store_row(const struct forward_head *h, int64_t at, int dim, const float (&o)[D / 8][4],
+                   int r, float factor)
 {
-    if (h->o)
-        *(uint32_t *)(h->o + at) = dev_pack(x0, x1);
-    if (h->o32)
-        *(float2 *)(h->o32 + at) = make_float2(x0, x1);
+    if (h->o) {
+        uint32_t *to = (uint32_t *)(h->o + at);
+#pragma unroll
+        for (int d = 0; d < D / 8; d++)
+            if (d / 2 * 16 < dim)
+                to[d * 4] = dev_pack(o[d][2 * r] * factor, o[d][2 * r + 1] * factor);
+    }
+    if (h->o32) {
+        float2 *to = (float2 *)(h->o32 + at);
+#pragma unroll
+        for (int d = 0; d < D / 8; d++)
+            if (d / 2 * 16 < dim)
+                to[d * 4] = make_float2(o[d][2 * r] * factor, o[d][2 * r + 1] * factor);
+    }
 }
 
 /* Rows `first`, ... of the head, of which `rows` exist. */
-template <int D, int WM>
+template <int D, int WM, int R = 2>
 DEV void store(const struct forward_head *h, int dim, int64_t first, int rows,
-               float (&o)[WM][D / 8][4], struct softmax_row (&row)[WM][2], int lane)
+               float (&o)[WM][D / 8][4], struct softmax_row (&row)[WM][R], int lane)
 {
 #pragma unroll
     for (int a = 0; a < WM; a++)
 #pragma unroll
-        for (int r = 0; r < 2; r++) {
+        for (int r = 0; r < R; r++) {
             float sum = row[a][r].sum;
             sum += __shfl_xor_sync(~0u, sum, 1);
             sum += __shfl_xor_sync(~0u, sum, 2);
-            float inverse = softmax_inverse(sum);
             int i = a * 16 + r * 8 + lane / 4;
             if (i >= rows)
                 continue;
             if (lane % 4 == 0)
                 h->lse[first + i] = softmax_lse(&row[a][r], sum);
-#pragma unroll
-            for (int d = 0; d < D / 8; d++)
-                if (d * 8 < dim)
-                    forward_store(h, (first + i) * dim + d * 8 + lane % 4 * 2,
-                                  o[a][d][2 * r] * inverse, o[a][d][2 * r + 1] * inverse);
+            store_row<D>(h, (first + i) * dim + lane % 4 * 2, dim, o[a], r, softmax_inverse(sum));
         }
 }
 

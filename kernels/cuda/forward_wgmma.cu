@@ -1,15 +1,16 @@
 /* Attention forward by wgmma, on sm_90a only: the maths and shapes of forward.cu for tiles of M =
- * 64 or 128 queries and dimensions up to 128, at the rate that mma.sync cannot reach there.
+ * 32, 64 or 128 queries and dimensions up to 128, at the rate that mma.sync cannot reach there.
  *
  * One block of three warpgroups per processor. The producer gathers N rows of K and V at a time
  * with 16-byte copies into STAGES buffers, as many ahead as are free; a full and an empty barrier
  * (in shared memory) for each buffer say whose turn it is. Two consumers multiply: M = 128: each
- * has 64 of the queries, and both use every buffer; M =  64: both have the same 64 queries and use
- * the buffers by turns, each with a softmax of its own; merged at the end. A consumer keeps Q in
- * registers (loaded from global memory, 32 at D = 128), so that QK^T reads shared memory for K
- * alone: with both operands there, m64n64k16 would need all of its bandwidth. It asks for the
- * scores of its next buffer before the product P V of this one, and works on the softmax of the one
- * while the tensor cores do the other.
+ * has 64 of the queries, and both use every buffer; M <= 64: both have the same queries and use the
+ * buffers by turns, each with a softmax of its own; merged at the end. M = 32: a thread has queries
+ * in one of its two rows only, and does the softmax of that. A consumer keeps Q in registers
+ * (loaded from global memory, 32 at D = 128), so that QK^T reads shared memory for K alone: with
+ * both operands there, m64n64k16 would need all of its bandwidth. It asks for the scores of its
+ * next buffer before the product P V of this one, and works on the softmax of the one while the
+ * tensor cores do the other.
  *
  * Blocks stay and take one tile of queries after the other: while the consumers write O, the
  * producer already fetches the next tile's keys.
@@ -22,64 +23,72 @@
  *     level-2 cache  32 KB / 42 B (9.7 TB/s over 132 SMs at 1.755 GHz):          780
  *     shared memory  (2 x 32 KB read + 32 KB written) / 128 B:                   768
  *     exponentials   M x 64 / 16:                                                512
- * At M = 64 tensor cores need 512 and the cache is the bound (64 FLOP per byte: 620 TFLOP/s at 9.7
- * TB/s). Registers: O D/2, Q D/4, S N/2, P N/4 = 64 + 32 + 32 + 16 of a consumer's 224 at D = 128,
- * N = 64. Shared memory: STAGES N D 4 + (STAGES + 1) N 4 (keys) + 16 STAGES (barriers), and the
- * merge's part at M = 64: 198,496 and 215,904 bytes at D = 128 with 6 stages. */
+ *     instructions   of a scheduler, as compiled: 2 x 262 of the consumers (and 64 where a maximum
+ *                    rises), 154 of the producer (from lists):                 680
+ * At M = 64 tensor cores need 512 (as at M = 32), instructions 420 (345) and the cache is the bound
+ * (64 FLOP per byte: 620 TFLOP/s at 9.7 TB/s; half of that at M = 32). Registers: O D/2, Q D/4, S
+ * N/2, P N/4 = 64 + 32 + 32 + 16 of a consumer's 208 at D = 128, N = 64. Shared memory: STAGES N D
+ * 4 + 16 N (keys) + 20 STAGES (counts, barriers), and the merge's part at M <= 64: 197,760 and
+ * 215,168 bytes at D = 128 with 6 stages. */
 #include "kernels/cuda/forward.cuh"
 
 enum {
     WARPGROUP = 128,
     CONSUMERS = 2, /* warpgroups 0 and 1; 2 is the producer */
-    PRODUCER_REGISTERS = 56,
-    CONSUMER_REGISTERS = 224,
-    PRODUCER_BARRIER = 1, /* named barriers; 0 is __syncthreads */
-    CONSUMER_BARRIER = 2,
-    TURN_BARRIER = 3 /* of consumer 0; 4 of consumer 1 */
+    PRODUCER_REGISTERS = 88,
+    CONSUMER_REGISTERS = 208,
+    CONSUMER_BARRIER = 1, /* named barriers; 0 is __syncthreads */
+    TURN_BARRIER = 2      /* of consumer 0; 3 of consumer 1 */
 };
 
 template <int D, int M, int N, int STAGES, bool ORDERED> struct wg_shape {
     static constexpr int dim = D, rows = M, n = N, stages = STAGES;
     static constexpr bool ordered = ORDERED;
-    static constexpr int slots = STAGES + 1; /* of keys: a buffer's are made one ahead */
-    static constexpr int turns = M == 64 ? CONSUMERS : 1; /* consumers take buffers by turns */
+    static constexpr int turns = M < 128 ? CONSUMERS : 1; /* consumers take buffers by turns */
+    static constexpr int lane_rows = M == 32 ? 1 : 2;     /* of wgmma's, that have queries */
     static constexpr int tile_bytes = N * D * 2;
-    static constexpr int keys_at = STAGES * 2 * tile_bytes;
-    static constexpr int barriers_at = keys_at + slots * N * 4;
-    static constexpr int merge_at = barriers_at + STAGES * 16;
-    static constexpr int merge_bytes = M == 64 ? PART_FLOATS(D) * 4 * WARPGROUP : 0;
+    static constexpr int keys_at = STAGES * 2 * tile_bytes; /* of a buffer, by producer's warp */
+    static constexpr int counts_at = keys_at + WARPGROUP / 32 * N * 4; /* of each buffer's keys */
+    static constexpr int barriers_at = counts_at + (STAGES * 4 + 15) / 16 * 16;
+    static constexpr int merge_at = barriers_at + STAGES * 16; /* {full, empty} of each buffer */
+    static constexpr int merge_bytes = M < 128 ? PART_FLOATS(D) * 4 * WARPGROUP : 0;
     static constexpr int shared_bytes = merge_at + merge_bytes;
 };
 
-/* The buffers, as seen by either side. Buffer numbers count on over all tiles of queries. */
+/* The buffers, as seen by either side. */
 template <class shape> struct ring {
-    uint32_t stages;
-    int32_t *keys;
-    uint32_t barriers; /* [stages] {full, empty} */
+    uint32_t base; /* shared memory */
+    int32_t *counts;
 };
 
-template <class shape> DEV struct ring<shape> ring_of(unsigned char *shared) {
-    struct ring<shape> r;
-    r.stages = dev_smem(shared);
-    r.keys = (int32_t *)(shared + shape::keys_at);
-    r.barriers = r.stages + shape::barriers_at;
-    return r;
+/* One of them: which, and whether it is the even or odd time around. */
+struct place {
+    uint32_t stage, parity;
+};
+
+template <class shape> DEV struct place place_after(struct place at, unsigned by)
+{
+    at.stage += by;
+    if (at.stage >= shape::stages) {
+        at.stage -= shape::stages;
+        at.parity ^= 1;
+    }
+    return at;
 }
 
-template <class shape>
-DEV uint32_t ring_full(const struct ring<shape> *r, unsigned t)
+template <class shape> DEV uint32_t ring_full(const struct ring<shape> *r, struct place at)
 {
-    return r->barriers + t % shape::stages * 16;
+    return r->base + shape::barriers_at + at.stage * 16;
 }
 
-template <class shape> DEV uint32_t ring_empty(const struct ring<shape> *r, unsigned t)
+template <class shape> DEV uint32_t ring_empty(const struct ring<shape> *r, struct place at)
 {
-    return r->barriers + t % shape::stages * 16 + 8;
+    return r->base + shape::barriers_at + at.stage * 16 + 8;
 }
 
-template <class shape> DEV uint32_t ring_k(const struct ring<shape> *r, unsigned t)
+template <class shape> DEV uint32_t ring_k(const struct ring<shape> *r, struct place at)
 {
-    return r->stages + t % shape::stages * 2 * shape::tile_bytes;
+    return r->base + at.stage * 2 * shape::tile_bytes;
 }
 
 /* ---- producer ---- */
@@ -90,73 +99,74 @@ template <int D, int N>
 DEV void gather_halves(uint32_t k, const struct forward_head *h, int dim, const int32_t *keys,
                        int thread)
 {
-    int chunk = thread % 8;
+    constexpr int step = WARPGROUP / 8;
+    int chunk = thread % 8, first = thread / 8, row_bytes = dim * 2, key[N / step];
+    uint32_t to = k + (uint32_t)(first * 128 + ((chunk ^ (first & 7)) << 4));
 #pragma unroll
-    for (int i = 0; i < N; i += WARPGROUP / 8) {
-        int row = i + thread / 8, key = keys[row];
-        bool there = (uint32_t)key < (uint32_t)h->keys.kv_rows;
-        int64_t at = there ? (int64_t)key * dim : 0;
-        uint32_t to = k + (uint32_t)(row * 128 + ((chunk ^ (row & 7)) << 4));
+    for (int i = 0; i < N / step; i++)
+        key[i] = keys[first + i * step];
+#pragma unroll
+    for (int i = 0; i < N / step; i++) {
+        bool there = (uint32_t)key[i] < (uint32_t)h->keys.kv_rows;
+        const uint16_t *from_k = dev_row(h->k + chunk * 8, max(key[i], 0), row_bytes);
+        const uint16_t *from_v = dev_row(h->v + chunk * 8, max(key[i], 0), row_bytes);
 #pragma unroll
         for (int half = 0; half < D / 64; half++) {
-            int column = half * 64 + chunk * 8;
-            bool use = there && column < dim;
-            int64_t from = use ? at + column : 0;
-            dev_copy16(to + half * N * 128, h->k + from, use ? 16 : 0);
-            dev_copy16(to + half * N * 128 + N * D * 2, h->v + from, use ? 16 : 0);
+            int bytes = there && half * 64 + chunk * 8 < dim ? 16 : 0;
+            dev_copy16(to + (half * N + i * step) * 128, from_k + half * 64, bytes);
+            dev_copy16(to + (half * N + i * step) * 128 + N * D * 2, from_v + half * 64, bytes);
         }
     }
 }
 
 /* The buffers of one tile of queries, and one without keys for each consumer that takes turns: it
- * ends the tile. Returns the number of the next buffer. */
+ * ends the tile. Returns the place of the next buffer. Each warp makes the list of keys for itself,
+ * in `keys`: they need not wait for one another. */
 template <class shape>
-DEV unsigned produce(const struct ring<shape> *r, const struct forward_head *h, int dim, int group,
-                     unsigned t, int thread)
+DEV struct place produce(const struct ring<shape> *r, const struct forward_head *head, int dim,
+                         int group, int32_t *keys, struct place at, int thread)
 {
-    constexpr int D = shape::dim, N = shape::n, STAGES = shape::stages;
+    constexpr int N = shape::n;
+    const struct forward_head h = *head;
     int lane = thread % 32;
-    bool makes_keys = thread / 32 == 0;
     struct key_stream<N> stream;
-    if (makes_keys) {
-        keys_open<N>(&stream, &h->keys, group, lane);
-        keys_next<N>(&stream, r->keys + t % shape::slots * N, lane);
-    }
-    dev_named_barrier(PRODUCER_BARRIER, WARPGROUP);
-    for (int ended = 0; ended < shape::turns; t++) {
-        const int32_t *keys = r->keys + t % shape::slots * N;
-        if (t >= STAGES)
-            dev_barrier_wait(ring_empty(r, t), (int)(t / STAGES - 1) & 1);
-        if (keys[0] >= 0)
-            gather_halves<D, N>(ring_k(r, t), h, dim, keys, thread);
+    keys_open<N>(&stream, &h.keys, group, lane);
+    for (int ended = 0; ended < shape::turns; at = place_after<shape>(at, 1)) {
+        int count = keys_next<N>(&stream, keys, lane);
+        __syncwarp();
+        dev_barrier_wait(ring_empty(r, at), (int)at.parity ^ 1); /* at once in the first round */
+        if (count > 0)
+            gather_halves<shape::dim, N>(ring_k(r, at), &h, dim, keys, thread);
         else
             ended++;
-        dev_barrier_arrive_copied(ring_full(r, t));
-        if (thread == 0) /* for the keys, which are not copies */
-            dev_barrier_arrive(ring_full(r, t));
-        if (makes_keys) /* consumers are done with buffer t - STAGES, which used this slot */
-            keys_next<N>(&stream, r->keys + (t + 1) % shape::slots * N, lane);
-        dev_named_barrier(PRODUCER_BARRIER, WARPGROUP);
+        dev_barrier_arrive_copied(ring_full(r, at));
+        if (thread == 0) { /* the count is no copy */
+            r->counts[at.stage] = count;
+            dev_barrier_arrive(ring_full(r, at));
+        }
+        __syncwarp(); /* all have read the keys */
     }
-    return t;
+    return at;
 }
 
 /* ---- consumer ---- */
 
-/* This thread's part of 64 queries as A of wgmma: rows 16 w + lane / 4 and 8 more. */
-template <int D>
+/* This thread's part of 32 R queries as A of wgmma: row 8 R w + lane / 4, and, if R is 2, that + 8.
+ */
+template <int D, int R>
 DEV void load_q(uint32_t (&q)[D / 16][4], const uint16_t *from, int rows, int dim, uint32_t flip,
                 int thread)
 {
+    int row = thread / 32 * 8 * R + thread % 32 / 4;
+    const uint16_t *at = from + (int64_t)row * dim + thread % 4 * 2;
 #pragma unroll
     for (int c = 0; c < D / 16; c++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            int row = thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8;
-            int column = c * 16 + thread % 4 * 2 + i / 2 * 8;
-            q[c][i] = 0;
-            if (row < rows && column < dim)
-                q[c][i] = __ldg((const uint32_t *)(from + (int64_t)row * dim + column)) ^ flip;
+            q[c][i] = i % 2 < R ? 0 : dev_anything();
+            if (i % 2 < R && row + i % 2 * 8 < rows && c * 16 < dim)
+                q[c][i] =
+                    __ldg((const uint32_t *)(at + i % 2 * 8 * dim + c * 16 + i / 2 * 8)) ^ flip;
         }
 }
 
@@ -164,13 +174,14 @@ DEV void load_q(uint32_t (&q)[D / 16][4], const uint16_t *from, int rows, int di
 template <int D, int N>
 DEV void ask_scores(float (&s)[1][N / 8][4], const uint32_t (&q)[D / 16][4], uint32_t k)
 {
+    uint64_t first = dev_matrix(k, 16, 1024);
 #pragma unroll
     for (int n = 0; n < N / 64; n++)
 #pragma unroll
         for (int c = 0; c < D / 16; c++)
-            dev_wgmma_64x64_reg_k(
-                &s[0][8 * n][0], q[c],
-                dev_matrix(k + c / 4 * N * 128 + n * 64 * 128 + c % 4 * 32, 16, 1024), c > 0);
+            dev_wgmma_64x64_reg_k(&s[0][8 * n][0], q[c],
+                                  dev_matrix_at(first, c / 4 * N * 128 + n * 64 * 128 + c % 4 * 32),
+                                  c > 0);
     dev_wgmma_commit();
 }
 
@@ -178,9 +189,10 @@ DEV void ask_scores(float (&s)[1][N / 8][4], const uint32_t (&q)[D / 16][4], uin
 template <int D, int N>
 DEV void ask_weigh(float (&o)[1][D / 8][4], const uint32_t (&p)[N / 16][4], uint32_t v)
 {
+    uint64_t first = dev_matrix(v, N * 128, 1024);
 #pragma unroll
     for (int n = 0; n < N / 16; n++) {
-        uint64_t rows = dev_matrix(v + n * 16 * 128, N * 128, 1024);
+        uint64_t rows = dev_matrix_at(first, n * 16 * 128);
         if (D == 128)
             dev_wgmma_64x128_reg(&o[0][0][0], p[n], rows);
         else
@@ -189,29 +201,45 @@ DEV void ask_weigh(float (&o)[1][D / 8][4], const uint32_t (&p)[N / 16][4], uint
     dev_wgmma_commit();
 }
 
-template <int N> DEV void pack_weights(uint32_t (&p)[N / 16][4], const float (&s)[1][N / 8][4])
+/* Weights of the first R of a thread's two rows; the others' are 0 from the beginning. */
+template <int N, int R>
+DEV void pack_weights(uint32_t (&p)[N / 16][4], const float (&s)[1][N / 8][4])
 {
 #pragma unroll
     for (int n = 0; n < N / 16; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < 4; i += 3 - R)
             p[n][i] = dev_pack(s[0][2 * n + i / 2][i % 2 * 2], s[0][2 * n + i / 2][i % 2 * 2 + 1]);
 }
 
-/* Waits for buffer t; its keys. What the producer's copies wrote is then visible to wgmma. */
-template <int N, class shape> DEV const int32_t *ring_take(const struct ring<shape> *r, unsigned t)
+/* Columns from `count` on leave the softmax. */
+template <int N, int R> DEV void mask_beyond(float (&s)[1][N / 8][4], int count, int lane)
 {
-    dev_barrier_wait(ring_full(r, t), (int)(t / shape::stages) & 1);
-    dev_fence_async();
-    return r->keys + t % shape::slots * N;
+    count -= lane % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < N / 8; n++)
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+            if (n * 8 + j >= count)
+                s[0][n][j] = s[0][n][j + 2 * R - 2] = -INFINITY;
 }
 
-/* The warp is done with buffer t: its lanes have read the keys too, which lane 0 cannot know. */
-template <class shape> DEV void ring_release(const struct ring<shape> *r, unsigned t, int lane)
+/* Waits for a buffer; how many keys it has. What the producer's copies wrote is then visible to
+ * wgmma. */
+template <class shape> DEV int ring_take(const struct ring<shape> *r, struct place at)
+{
+    dev_barrier_wait(ring_full(r, at), (int)at.parity);
+    dev_fence_async();
+    return r->counts[at.stage];
+}
+
+/* The warp is done with a buffer: its lanes have read the count too, which lane 0 cannot know. */
+template <class shape>
+DEV void ring_release(const struct ring<shape> *r, struct place at, int lane)
 {
     __syncwarp();
     if (lane == 0)
-        dev_barrier_arrive(ring_empty(r, t));
+        dev_barrier_arrive(ring_empty(r, at));
 }
 
 /* Consumers that use the same buffers ask equally often, and each gives the turn to the other. */
@@ -227,69 +255,75 @@ template <class shape> DEV void turn_give(int consumer)
         dev_named_barrier_arrive(TURN_BARRIER + consumer, CONSUMERS * WARPGROUP);
 }
 
-/* All buffers of a tile of queries that are this consumer's, from number t; the number of its next
+/* All buffers of a tile of queries that are this consumer's, from `at` on; the place of its next
  * one. */
-template <class shape, int D>
-DEV unsigned consume(const struct ring<shape> *r, const uint32_t (&q)[D / 16][4],
-                     float (&o)[1][D / 8][4], struct softmax_row (&row)[1][2], float scale,
-                     unsigned t, int consumer, int lane)
+template <class shape, int D, int R>
+DEV struct place consume(const struct ring<shape> *r, const uint32_t (&q)[D / 16][4],
+                         float (&o)[1][D / 8][4], struct softmax_row (&row)[1][R], float scale,
+                         struct place at, int consumer, int lane)
 {
     constexpr int N = shape::n;
-    float s[1][N / 8][4], factor[1][2];
+    float factor[1][R];
     uint32_t p[N / 16][4];
-    const int32_t *keys = ring_take<N>(r, t);
-    if (keys[0] >= 0) {
+#pragma unroll
+    for (int i = 0; i < N / 4; i++)
+        p[i / 4][i % 4] = dev_anything();
+    int count = ring_take<shape>(r, at);
+    if (count > 0) {
+        float s[1][N / 8][4];
         dev_wgmma_fence();
-        ask_scores<D, N>(s, q, ring_k(r, t));
+        ask_scores<D, N>(s, q, ring_k(r, at));
         dev_wgmma_wait<0>();
         dev_wgmma_result<N / 2>(&s[0][0][0]);
-        if (keys[N - 1] < 0)
-            mask_missing<1, N>(s, keys, lane);
-        softmax<1, N>(s, row, factor, scale); /* o is zero yet */
-        pack_weights<N>(p, s);
+        if (count < N)
+            mask_beyond<N, R>(s, count, lane);
+        softmax<1, N, R>(s, row, factor, scale); /* o is zero yet */
+        pack_weights<N, R>(p, s);
         for (;;) {
-            unsigned next = t + shape::turns;
-            keys = ring_take<N>(r, next);
-            if (keys[0] < 0)
+            struct place next = place_after<shape>(at, shape::turns);
+            count = ring_take<shape>(r, next);
+            if (count == 0)
                 break;
             turn_wait<shape>(consumer);
+            float s[1][N / 8]
+                   [4]; /* a new one: if the old were to go on, the compiler would move it */
             dev_wgmma_fence();
             ask_scores<D, N>(s, q, ring_k(r, next));
-            ask_weigh<D, N>(o, p, ring_k(r, t) + shape::tile_bytes);
+            ask_weigh<D, N>(o, p, ring_k(r, at) + shape::tile_bytes);
             turn_give<shape>(1 - consumer);
             dev_wgmma_wait<1>();
             dev_wgmma_result<N / 2>(&s[0][0][0]);
-            if (keys[N - 1] < 0)
-                mask_missing<1, N>(s, keys, lane);
-            bool moved = softmax<1, N>(s, row, factor, scale);
-            dev_wgmma_wait<0>();
+            if (count < N)
+                mask_beyond<N, R>(s, count, lane);
+            bool moved = softmax<1, N, R>(s, row, factor, scale);
+            dev_wgmma_wait_after<0>(row[0][0].sum + row[0][R - 1].sum);
             dev_wgmma_result<D / 2>(&o[0][0][0]);
-            ring_release(r, t, lane);
+            ring_release(r, at, lane);
             if (moved)
-                rescale<D, 1>(o, factor);
-            pack_weights<N>(p, s);
-            t = next;
+                rescale<D, 1, R>(o, factor);
+            pack_weights<N, R>(p, s);
+            at = next;
         }
         dev_wgmma_fence();
-        ask_weigh<D, N>(o, p, ring_k(r, t) + shape::tile_bytes);
+        ask_weigh<D, N>(o, p, ring_k(r, at) + shape::tile_bytes);
         dev_wgmma_wait<0>();
         dev_wgmma_result<D / 2>(&o[0][0][0]);
-        ring_release(r, t, lane);
-        t += shape::turns;
+        ring_release(r, at, lane);
+        at = place_after<shape>(at, shape::turns);
     }
-    ring_release(r, t, lane); /* the one without keys */
-    return t + shape::turns;
+    ring_release(r, at, lane); /* the one without keys */
+    return place_after<shape>(at, shape::turns);
 }
 
 /* Both consumers: the second's sums become part of the first's. Half of the rows at a time, to need
  * half of the room. */
-template <int D>
-DEV void merge_consumers(float *room, float (&o)[1][D / 8][4], struct softmax_row (&row)[1][2],
+template <int D, int R>
+DEV void merge_consumers(float *room, float (&o)[1][D / 8][4], struct softmax_row (&row)[1][R],
                          int thread)
 {
     float *mine = room + thread % WARPGROUP / 32 * PART_FLOATS(D) * 32 + thread % 32;
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
+    for (int r = 0; r < R; r++) {
         dev_named_barrier(CONSUMER_BARRIER, CONSUMERS * WARPGROUP);
         if (thread >= WARPGROUP)
             part_put<D>(mine, o[0], row[0][r], r);
@@ -300,37 +334,40 @@ DEV void merge_consumers(float *room, float (&o)[1][D / 8][4], struct softmax_ro
 }
 
 template <class shape>
-DEV unsigned attend(const struct ring<shape> *r, float *room, const struct forward_batch *b,
-                    const struct forward_head *h, struct forward_queries mine, unsigned t,
-                    int thread)
+DEV struct place attend(const struct ring<shape> *r, float *room, const struct forward_batch *b,
+                        const struct forward_head *h, struct forward_queries mine, struct place at,
+                        int thread)
 {
-    constexpr int D = shape::dim, M = shape::rows;
-    int consumer = thread / WARPGROUP, lane = thread % 32, first = M == 64 ? 0 : consumer * 64;
+    constexpr int D = shape::dim, M = shape::rows, R = shape::lane_rows;
+    int consumer = thread / WARPGROUP, lane = thread % 32, first = M < 128 ? 0 : consumer * 64;
     uint32_t q[D / 16][4];
     float o[1][D / 8][4];
-    struct softmax_row row[1][2] = {{{-INFINITY, 0}, {-INFINITY, 0}}};
-    load_q<D>(q, h->q + (int64_t)(mine.first + first) * b->dim, mine.rows - first, b->dim, b->flip,
-              thread % WARPGROUP);
+    struct softmax_row row[1][R];
+#pragma unroll
+    for (int r = 0; r < R; r++)
+        row[0][r] = {-INFINITY, 0};
+    load_q<D, R>(q, h->q + (int64_t)(mine.first + first) * b->dim, mine.rows - first, b->dim,
+                 b->flip, thread % WARPGROUP);
 #pragma unroll
     for (int i = 0; i < D / 2; i++)
         o[0][i / 4][i % 4] = 0;
-    t = consume<shape, D>(r, q, o, row, b->scale, t, consumer, lane);
-    if (M == 64)
-        merge_consumers<D>(room, o, row, thread);
-    first += thread % WARPGROUP / 32 * 16;
+    at = consume<shape, D, R>(r, q, o, row, b->scale, at, consumer, lane);
+    if (M < 128)
+        merge_consumers<D, R>(room, o, row, thread);
+    first += thread % WARPGROUP / 32 * 8 * R;
     if (M == 128 || thread < WARPGROUP)
-        store<D, 1>(h, b->dim, (int64_t)mine.first + first, mine.rows - first, o, row, lane);
-    return t;
+        store<D, 1, R>(h, b->dim, (int64_t)mine.first + first, mine.rows - first, o, row, lane);
+    return at;
 }
 
 /* ---- the kernel ---- */
 
 template <class shape> DEV void make_barriers(const struct ring<shape> *r)
 {
-    for (unsigned i = 0; i < shape::stages; i++) {
-        dev_barrier_init(ring_full(r, i), WARPGROUP + 1);
-        dev_barrier_init(ring_empty(r, i),
-                         shape::rows / 64 * 4); /* one of each warp that uses it */
+    for (struct place at = {0, 0}; at.stage < shape::stages; at.stage++) {
+        dev_barrier_init(ring_full(r, at), WARPGROUP + 1);
+        dev_barrier_init(ring_empty(r, at),
+                         (shape::rows + 63) / 64 * 4); /* one of each warp that uses it */
     }
 }
 
@@ -354,7 +391,9 @@ __global__ void __launch_bounds__((CONSUMERS + 1) * WARPGROUP, 1)
 {
     typedef wg_shape<D, M, N, STAGES, ORDERED> shape;
     unsigned char *shared = dev_shared();
-    struct ring<shape> r = ring_of<shape>(shared);
+    struct ring<shape> r = {
+        dev_smem(shared), (int32_t *)(shared + shape::counts_at)
+    };
     const struct forward_head *h;
     struct forward_queries mine;
     int thread = (int)threadIdx.x, consumer = thread / WARPGROUP, work = (int)blockIdx.x;
@@ -363,17 +402,19 @@ __global__ void __launch_bounds__((CONSUMERS + 1) * WARPGROUP, 1)
     __syncthreads();
     if (consumer == CONSUMERS) {
         dev_registers_fewer<PRODUCER_REGISTERS>();
-        unsigned t = 0;
+        struct place at = {0, 0};
+        thread -= CONSUMERS * WARPGROUP;
+        int32_t *keys = (int32_t *)(shared + shape::keys_at) + thread / 32 * N;
         for (; next_queries<shape>(&b, &work, &h, &mine); work += (int)gridDim.x)
-            t = produce<shape>(&r, h, b.dim, mine.group, t, thread - CONSUMERS * WARPGROUP);
+            at = produce<shape>(&r, h, b.dim, mine.group, keys, at, thread);
     } else {
         dev_registers_more<CONSUMER_REGISTERS>();
-        unsigned t = shape::turns == 1 ? 0 : (unsigned)consumer;
+        struct place at = {shape::turns == 1 ? 0 : (unsigned)consumer, 0};
         float *room = (float *)(shared + shape::merge_at);
         if (consumer == 1)
             turn_give<shape>(0);
         for (; next_queries<shape>(&b, &work, &h, &mine); work += (int)gridDim.x)
-            t = attend<shape>(&r, room, &b, h, mine, t, thread);
+            at = attend<shape>(&r, room, &b, h, mine, at, thread);
         if (consumer == 0)
             turn_wait<shape>(0); /* the last turn is taken, though not used */
     }
@@ -388,10 +429,8 @@ __global__ void __launch_bounds__((CONSUMERS + 1) * WARPGROUP, 1)
     }
 
 static const struct forward_kernel wgmma_kernels[] = {
-    WGMMA(64, 128, 128, 6, true),
-    WGMMA(64, 64, 128, 6, false),
-    WGMMA(128, 128, 64, 6, true),
-    WGMMA(128, 64, 64, 6, false),
+    WGMMA(64, 128, 128, 6, true), WGMMA(64, 64, 128, 6, false), WGMMA(64, 32, 128, 6, false),
+    WGMMA(128, 128, 64, 6, true), WGMMA(128, 64, 64, 6, false), WGMMA(128, 32, 64, 6, false),
 };
 
 /* Consumers that ask whenever they can. */
@@ -403,8 +442,7 @@ static const struct forward_kernel free_kernels[] = {
 const struct forward_kernel *forward_wgmma_for(int dim, int rows, const struct cuda_device *d)
 {
     for (const struct forward_kernel &k : wgmma_kernels)
-        if (dim <= k.dim && k.rows == (rows <= 64 ? 64 : 128) &&
-            k.shared_bytes <= d->shared_bytes_per_block)
+        if (dim <= k.dim && k.rows == rows && k.shared_bytes <= d->shared_bytes_per_block)
             return &k;
     return NULL;
 }

@@ -54,6 +54,14 @@ DEV uint32_t dev_smem(const void *shared)
     return (uint32_t)__cvta_generic_to_shared(shared);
 }
 
+/* Row `row` of rows of `bytes` bytes: one instruction, of which the compiler would make five. */
+template <class T> DEV const T *dev_row(const T *rows, int row, int bytes)
+{
+    const T *p;
+    asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(p) : "r"(row), "r"(bytes), "l"(rows));
+    return p;
+}
+
 /* ---- asynchronous copies, global to shared --------------------------------------------------- */
 
 /* 16 bytes, both sides aligned to 16; `bytes` = 0 reads nothing and writes zeros (bytes: 0 or 16).
@@ -237,9 +245,9 @@ DEV void dev_barrier_arrive_copied(uint32_t barrier)
 /* Arrives once and makes the phase wait for `bytes` more of dev_bulk_load besides. */
 DEV void dev_barrier_arrive_expect(uint32_t barrier, int bytes)
 {
-    DEV_ON_BULK(asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
-                             "r"(bytes)
-                             : "memory"));
+    DEV_ON_BULK(asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+        : "memory"));
 }
 
 /* Global to shared memory by the copy engine, told to the barrier; both sides and `bytes` are
@@ -257,7 +265,7 @@ DEV void dev_barrier_wait(uint32_t barrier, int parity)
 {
     DEV_ON_BULK(asm volatile("{ .reg .pred p; again%=: "
                              "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; "
-                             "@p bra.uni done%=; bra.uni again%=; done%=: }" ::"r"(barrier),
+                             "@p bra done%=; bra again%=; done%=: }" ::"r"(barrier),
                              "r"(parity)
                              : "memory"));
 }
@@ -287,6 +295,12 @@ DEV uint64_t dev_matrix(uint32_t smem, int lead, int stride)
            (uint64_t)(stride >> 4) << 32 | 1ull << 62;
 }
 
+/* The same matrix from `bytes` further on (a multiple of 16, within shared memory). */
+DEV uint64_t dev_matrix_at(uint64_t matrix, int bytes)
+{
+    return (matrix & ~0xffffffffull) | ((uint32_t)matrix + (uint32_t)(bytes >> 4));
+}
+
 DEV void dev_wgmma_fence(void)
 {
     DEV_ON_WGMMA(asm volatile("wgmma.fence.sync.aligned;" ::: "memory"));
@@ -302,6 +316,16 @@ template <int N> DEV void dev_wgmma_wait(void)
     DEV_ON_WGMMA(asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"));
 }
 
+/* The same, but not before x is known, which is never negative. The compiler moves a plain wait up
+ * to where the products were asked for, as long as it meets no branch, and what should run beside
+ * them comes after it. */
+template <int N> DEV void dev_wgmma_wait_after(float x)
+{
+    if (x < 0)
+        __trap();
+    dev_wgmma_wait<N>();
+}
+
 /* To follow each wait: the compiler does not know that c[0 .. N) changes there, and might move its
  * first use up. */
 template <int N> DEV void dev_wgmma_result(float *c)
@@ -309,6 +333,15 @@ template <int N> DEV void dev_wgmma_result(float *c)
 #pragma unroll
     for (int i = 0; i < N; i++)
         asm volatile("" : "+f"(c[i]));
+}
+
+/* Any number: for rows of an operand whose products nobody reads. (Zeros the compiler would put in
+ * their registers again between one wgmma and the next, and make each wait for the one before.) */
+DEV uint32_t dev_anything(void)
+{
+    uint32_t x;
+    asm volatile("" : "=r"(x));
+    return x;
 }
 
 template <int N> DEV void dev_registers_fewer(void)

@@ -3,7 +3,8 @@
 # mean an array that was to stay in registers lies in memory.
 #   resources.sh compile OBJECT COMMAND...   runs the compiler; what ptxas says goes to OBJECT.ptxas, all else to stderr
 #   resources.sh report OUT OBJECT...        a table of all kernels and targets in OUT; exits 1 if one spills or has a
-#                                            stack frame, or if there is no report
+#                                            stack frame, or waits for each wgmma alone (C7510 and its kin), or if
+#                                            there is no report
 case $1 in
 compile)
     log=$2.ptxas
@@ -42,6 +43,9 @@ report)
             exit bad
         }' "$out.rows" >&2
     status=$?
+    for object in "$@"; do
+        grep 'wgmma.*serialized' "$object.ptxas" >&2 && status=1
+    done
     rm -f "$out.rows"
     exit $status
     ;;

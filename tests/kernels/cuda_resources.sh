@@ -27,6 +27,14 @@ plant "" || fail "without the flags the planted kernels compile: $(cat "$folder/
 sh "$resources" report "$folder/table" "$folder/planted.o" 2>"$folder/stderr" && fail "a spill passes the report"
 grep -q 'planted_spill for sm_80: .* of spill' "$folder/stderr" || fail "the spill is not named: $(cat "$folder/stderr")"
 grep -q 'planted_stack for sm_80: 1[0-9]* bytes of stack' "$folder/stderr" || fail "the stack frame is not named"
+cat >"$folder/serial.o.ptxas" <<'end'
+ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to ... in the function 'k'
+ptxas info    : Compiling entry function 'k' for 'sm_90a'
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 168 registers, used 1 barriers
+end
+sh "$resources" report "$folder/table" "$folder/serial.o" 2>"$folder/stderr" && fail "serialized wgmma pass the report"
+[ "$(wc -l <"$folder/stderr")" -eq 1 ] || fail "of serialized wgmma the report says $(cat "$folder/stderr")"
 : >"$folder/none.o.ptxas"
 sh "$resources" report "$folder/table" "$folder/none.o" 2>/dev/null && fail "a build without reports passes"
 exit $failed
