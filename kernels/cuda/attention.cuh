@@ -136,4 +136,31 @@ template <int N> DEV int keys_next(struct key_stream<N> *s, int32_t *tile, int l
     return given;
 }
 
+/* Rows of K and V named by keys[0 .. N), -1 (or anything that is no row) for none, as wgmma wants
+ * them (dev_matrix): halves of 64 columns, [N rows][128 bytes] each, K's and then V's. By 128
+ * threads, of which 8 fetch 128 bytes of a row. */
+template <int D, int N>
+DEV void gather_halves(uint32_t to, const uint16_t *k, const uint16_t *v, int32_t kv_rows, int dim,
+                       const int32_t *keys, int thread)
+{
+    enum { STEP = 128 / 8 };
+    int chunk = thread % 8, first = thread / 8, row_bytes = dim * 2, key[N / STEP];
+    to += (uint32_t)(first * 128 + ((chunk ^ (first & 7)) << 4));
+#pragma unroll
+    for (int i = 0; i < N / STEP; i++)
+        key[i] = keys[first + i * STEP];
+#pragma unroll
+    for (int i = 0; i < N / STEP; i++) {
+        bool there = (uint32_t)key[i] < (uint32_t)kv_rows;
+        const uint16_t *from_k = dev_row(k + chunk * 8, max(key[i], 0), row_bytes);
+        const uint16_t *from_v = dev_row(v + chunk * 8, max(key[i], 0), row_bytes);
+#pragma unroll
+        for (int half = 0; half < D / 64; half++) {
+            int bytes = there && half * 64 + chunk * 8 < dim ? 16 : 0;
+            dev_copy16(to + (half * N + i * STEP) * 128, from_k + half * 64, bytes);
+            dev_copy16(to + (half * N + i * STEP) * 128 + N * D * 2, from_v + half * 64, bytes);
+        }
+    }
+}
+
 #endif

@@ -74,39 +74,30 @@ DEV void load_unit(uint32_t base, const struct piece *p, const struct unit *u, i
     }
 }
 
-template <int D>
-DEV void load_keys(uint32_t tile, const struct piece *p, const int32_t *keys, int dim)
-{
-#pragma unroll 2
-    for (int i = (int)threadIdx.x / 8; i < ROWS; i += THREADS / 8) {
-        int32_t key = keys[i];
-        load_row<D>(tile, p->k, key, key >= 0, i, dim);
-        load_row<D>(tile + turned<D>::MATRIX, p->v, key, key >= 0, i, dim);
-    }
-}
-
 /* c[64 keys][64 queries] = a b^T, asked for. */
 template <int D> DEV void ask_scores(float (&c)[8][4], uint32_t a, uint32_t b)
 {
+    uint64_t left = dev_matrix(a, 16, 1024), right = dev_matrix(b, 16, 1024);
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
         int at = k / 4 * turned<D>::HALF + k % 4 * 32;
-        dev_wgmma_64x64(&c[0][0], dev_matrix(a + at, 16, 1024), dev_matrix(b + at, 16, 1024),
-                        k > 0);
+        dev_wgmma_64x64(&c[0][0], dev_matrix_at(left, at), dev_matrix_at(right, at), k > 0);
     }
     dev_wgmma_commit();
 }
 
-/* c[64][D] += a b, asked for; a [64][64] in registers, b [64][D] in shared memory. */
-template <int D> DEV void ask_product(float (&c)[D / 8][4], const uint32_t (&a)[4][4], uint32_t b)
+/* c[64][D] (+)= a b, asked for; a [64][64] in registers, b [64][D] in shared memory. */
+template <int D>
+DEV void ask_product(float (&c)[D / 8][4], const uint32_t (&a)[4][4], uint32_t b, bool add)
 {
+    uint64_t first = dev_matrix(b, turned<D>::HALF, 1024);
 #pragma unroll
     for (int k = 0; k < 4; k++) {
-        uint64_t rows = dev_matrix(b + k * 16 * 128, turned<D>::HALF, 1024);
+        uint64_t rows = dev_matrix_at(first, k * 16 * 128);
         if (D == 128)
-            dev_wgmma_64x128_reg(&c[0][0], a[k], rows);
+            dev_wgmma_64x128_reg(&c[0][0], a[k], rows, add || k > 0);
         else
-            dev_wgmma_64x64_reg(&c[0][0], a[k], rows);
+            dev_wgmma_64x64_reg(&c[0][0], a[k], rows, add || k > 0);
     }
     dev_wgmma_commit();
 }
@@ -121,16 +112,14 @@ DEV void to_left(uint32_t (&to)[4][4], const float (&from)[8][4])
             to[k][i] = dev_pack(from[2 * k + i / 2][i % 2 * 2], from[2 * k + i / 2][i % 2 * 2 + 1]);
 }
 
-/* ... to this warp's rows of [64 keys][64 queries] in shared memory. */
-DEV void store_left(unsigned char *to, const uint32_t (&x)[4][4], int warp, int lane)
+/* 16 rows of 64 columns to shared memory, `to` (a multiple of 1,024 bytes): x[k] is columns 16 k,
+ * as a left factor. */
+DEV void store_rows(uint32_t to, const uint32_t (&x)[4][4], int lane)
 {
+    to += (uint32_t)swizzled(lane % 16, lane / 16);
 #pragma unroll
     for (int k = 0; k < 4; k++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int row = warp * 16 + i % 2 * 8 + lane / 4;
-            *(uint32_t *)(to + swizzled(row, 2 * k + i / 2) + lane % 4 * 4) = x[k][i];
-        }
+        dev_stmatrix4(to ^ (uint32_t)(k << 5), x[k]);
 }
 
 /* This warp's 16 queries of its transpose. */
@@ -143,39 +132,43 @@ DEV void load_turned(uint32_t (&to)[4][4], uint32_t from, int warp, int lane)
 }
 
 /* A warp's 16 rows of dV or dK, of which `rows` are keys, to scratch: by way of shared memory, 64
- * columns at a time, for whole lines. `to`: the first row's. */
+ * columns at a time, for whole lines. `to`: this lane's 16 bytes of row lane / 8. */
 template <int D>
-DEV void store_sums(uint16_t *to, unsigned char *stage, const float (&x)[D / 8][4], float scale,
-                    int rows, int dim, int lane)
+DEV void store_sums(uint16_t *to, unsigned char *stage, const float (&x)[D / 8][4], int rows,
+                    int dim, int lane)
 {
+    int row = lane / 8, column = lane % 8 * 8;
 #pragma unroll
     for (int half = 0; half < D / 64; half++) {
+        uint32_t pairs[4][4];
 #pragma unroll
-        for (int n = 0; n < 8; n++)
+        for (int k = 0; k < 4; k++)
 #pragma unroll
-            for (int h = 0; h < 2; h++) {
-                const float *two = &x[half * 8 + n][2 * h];
-                *(uint32_t *)(stage + swizzled(lane / 4 + 8 * h, n) + lane % 4 * 4) =
-                    dev_pack(two[0] * scale, two[1] * scale);
+            for (int i = 0; i < 4; i++) {
+                const float *two = &x[half * 8 + 2 * k + i / 2][i % 2 * 2];
+                pairs[k][i] = dev_pack(two[0], two[1]);
             }
+        store_rows(dev_smem(stage), pairs, lane);
         __syncwarp();
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int row = i * 4 + lane / 8, column = half * 64 + lane % 8 * 8;
-            if (row < rows && column < dim)
-                __stcs((uint4 *)(to + (int64_t)row * 2 * dim + column),
-                       *(const uint4 *)(stage + swizzled(row, lane % 8)));
-        }
+        for (int i = 0; i < 4; i++)
+            dev_store16((void *)(dev_row(to, i * 4, dim * 4) + half * 64),
+                        *(const uint4 *)(stage + swizzled(i * 4 + row, lane % 8)),
+                        i * 4 + row < rows && half * 64 + column < dim);
         __syncwarp();
     }
 }
 
-DEV void load_stats(struct stat *to, const struct piece *p, const struct unit *u)
+/* delta times the scale, as dS is from the beginning: then dK and dQ need no more. */
+DEV void load_stats(struct stat *to, const struct piece *p, const struct unit *u, float scale)
 {
     int i = (int)threadIdx.x;
-    struct stat none = {INFINITY, 0};
+    struct stat s = {INFINITY, 0};
+    if (i < u->rows && i < ROWS)
+        s = p->stat[u->row + i];
+    s.delta *= scale;
     if (i < ROWS)
-        to[i] = i < u->rows ? p->stat[u->row + i] : none;
+        to[i] = s;
 }
 
 /* Keys of a tile: before the barrier after which it is overwritten. */
@@ -185,31 +178,48 @@ DEV int count_keys(const int32_t *tile, int lane)
            __popc(__ballot_sync(~0u, tile[lane + 32] >= 0));
 }
 
-/* P^T in place of S^T; the lane's rows are `key` and key + 8, and `count` are keys. `stat`: of its
- * columns 8 n + 2 (lane % 4) + {0, 1}. */
-DEV void probabilities(float (&s)[8][4], const struct stat *stat, float log2_scale, int key,
-                       int count)
-{
-#pragma unroll
-    for (int n = 0; n < 8; n++) {
-        float4 two = *(const float4 *)(stat + 8 * n);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float p = dev_exp2(fmaf(s[n][i], log2_scale, i & 1 ? -two.z : -two.x));
-            s[n][i] = key + (i >> 1) * 8 < count ? p : 0;
-        }
-    }
-}
-
-/* dS^T in place of dP^T. */
-DEV void score_gradients(float (&d)[8][4], const float (&p)[8][4], const struct stat *stat)
+/* P^T in place of S^T. `stat`: of the lane's columns 8 n + 2 (lane % 4) + {0, 1}. */
+DEV void probabilities(float (&s)[8][4], const struct stat *stat, float log2_scale)
 {
 #pragma unroll
     for (int n = 0; n < 8; n++) {
         float4 two = *(const float4 *)(stat + 8 * n);
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            d[n][i] = p[n][i] * (d[n][i] - (i & 1 ? two.w : two.y));
+            s[n][i] = dev_exp2(fmaf(s[n][i], log2_scale, i & 1 ? -two.z : -two.x));
+    }
+}
+
+/* The lane's rows are `key` and key + 8, and those from `count` on are no keys. */
+DEV void mask_beyond(float (&p)[8][4], int key, int count)
+{
+#pragma unroll
+    for (int n = 0; n < 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            p[n][i] = key + (i >> 1) * 8 < count ? p[n][i] : 0;
+}
+
+/* Something that is not negative, and known when all of P is. */
+DEV float all_of(const uint32_t (&p)[4][4])
+{
+    uint32_t all = 0;
+#pragma unroll
+    for (int i = 0; i < 16; i++)
+        all |= p[i / 4][i % 4];
+    return __uint_as_float(all & 0x7fffffff);
+}
+
+/* scale dS^T in place of dP^T. */
+DEV void score_gradients(float (&d)[8][4], const float (&p)[8][4], const struct stat *stat,
+                         float scale)
+{
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+        float4 two = *(const float4 *)(stat + 8 * n);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            d[n][i] = p[n][i] * fmaf(d[n][i], scale, i & 1 ? -two.w : -two.y);
     }
 }
 
@@ -236,15 +246,16 @@ __global__ void __launch_bounds__(THREADS, 2)
         keys_next<ROWS>(&stream, keys + ROWS, lane);
     }
     load_unit<D>(base, p, &u, b.dim);
-    load_stats(stats, p, &u);
+    load_stats(stats, p, &u, b.scale);
     stats += lane % 4 * 2;
     float dq[D / 8][4];
     zero(dq);
     __syncthreads();
-    load_keys<D>(base + L::TILES, p, keys, b.dim);
+    gather_halves<D, ROWS>(base + L::TILES, p->k, p->v, p->keys.kv_rows, b.dim, keys, threadIdx.x);
     dev_copy_commit();
 
-    uint16_t *partial = p->partial + (blockIdx.x * p->stride + warp * 16) * 2 * b.dim;
+    uint16_t *partial =
+        p->partial + (blockIdx.x * p->stride + warp * 16 + lane / 8) * 2 * b.dim + lane % 8 * 8;
     for (int t = 0;; t++) {
         int32_t *mine = keys + (t & 1) * ROWS, *next = keys + (~t & 1) * ROWS;
         int count = count_keys(mine, lane);
@@ -255,47 +266,48 @@ __global__ void __launch_bounds__(THREADS, 2)
         dev_fence_async(); /* wgmma reads what copies wrote */
         __syncthreads();   /* this tile is here, and nobody uses the one before */
 
-        float s[8][4], d[8][4], sum[D / 8][4];
-        uint32_t left[4][4], left_d[4][4];
+        float s[8][4], d[8][4], dv[D / 8][4], dk[D / 8][4];
+        uint32_t left[4][4], left_d[4][4], across[4][4];
         dev_wgmma_fence();
         ask_scores<D>(s, k, base + L::Q);
         ask_scores<D>(d, v, base + L::D_O);
         if (next[0] >= 0)
-            load_keys<D>(base + L::TILES + (~t & 1) * 2 * L::MATRIX, p, next, b.dim);
+            gather_halves<D, ROWS>(base + L::TILES + (~t & 1) * 2 * L::MATRIX, p->k, p->v,
+                                   p->keys.kv_rows, b.dim, next, (int)threadIdx.x);
         dev_copy_commit();
         if (warp == 0)
             keys_next<ROWS>(&stream, mine, lane);
 
         dev_wgmma_wait<1>();
         dev_wgmma_result<32>(&s[0][0]);
-        probabilities(s, stats, b.log2_scale, warp * 16 + lane / 4, count);
+        probabilities(s, stats, b.log2_scale);
+        if (count < ROWS)
+            mask_beyond(s, warp * 16 + lane / 4, count);
         to_left(left, s);
-        dev_wgmma_wait<0>();
+        dev_wgmma_wait_after<0>(all_of(left));
         dev_wgmma_result<32>(&d[0][0]);
-        score_gradients(d, s, stats);
+        score_gradients(d, s, stats, b.scale);
         to_left(left_d, d);
-        store_left(shared + L::DS, left_d, warp, lane);
+        store_rows(base + L::DS + warp * (L::HALF / 4), left_d, lane);
 
-        zero(sum);
         dev_wgmma_fence();
-        ask_product<D>(sum, left, base + L::D_O);
-        dev_wgmma_wait<0>();
-        dev_wgmma_result<D / 2>(&sum[0][0]);
-        store_sums<D>(partial + b.dim, stage, sum, 1, count - warp * 16, b.dim, lane);
+        ask_product<D>(dv, left, base + L::D_O, false);
         __syncthreads(); /* dS is whole */
-        load_turned(left, base + L::DS, warp, lane);
-        zero(sum);
+        load_turned(across, base + L::DS, warp, lane);
+        dev_wgmma_wait<0>();
+        dev_wgmma_result<D / 2>(&dv[0][0]);
+        store_sums<D>(partial + b.dim, stage, dv, count - warp * 16, b.dim, lane);
         dev_wgmma_fence();
-        ask_product<D>(sum, left_d, base + L::Q);
-        ask_product<D>(dq, left, k);
+        ask_product<D>(dk, left_d, base + L::Q, false);
+        ask_product<D>(dq, across, k, true);
         dev_wgmma_wait<1>();
-        dev_wgmma_result<D / 2>(&sum[0][0]);
-        store_sums<D>(partial, stage, sum, b.scale, count - warp * 16, b.dim, lane);
+        dev_wgmma_result<D / 2>(&dk[0][0]);
+        store_sums<D>(partial, stage, dk, count - warp * 16, b.dim, lane);
         dev_wgmma_wait<0>();
         dev_wgmma_result<D / 2>(&dq[0][0]);
         partial += (int64_t)count * 2 * b.dim;
     }
-    add_owned<D>(p->dq + u.row * b.dim, dq, warp * 16, u.rows, b.dim, b.scale, lane);
+    add_owned<D>(p->dq + u.row * b.dim, dq, warp * 16, u.rows, b.dim, 1, lane);
 }
 
 extern const struct instance backward_wgmma[2] = {

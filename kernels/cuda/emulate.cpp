@@ -651,6 +651,22 @@ static void ldmatrix_act(void *const argument[32])
     }
 }
 
+struct stmatrix {
+    const uint32_t *r;
+    uint32_t smem;
+};
+
+static void stmatrix_act(void *const argument[32])
+{
+    for (int t = 0; t < 4; t++)
+        for (int row = 0; row < 8; row++) {
+            const stmatrix *to = (const stmatrix *)argument[t * 8 + row];
+            unsigned char *at = shared_at(to->smem, 16, 16, "dev_stmatrix4");
+            for (int i = 0; i < 4; i++)
+                memcpy(at + 4 * i, &((const stmatrix *)argument[row * 4 + i])->r[t], 4);
+        }
+}
+
 struct mma {
     float *c;
     const uint32_t *a, *b;
@@ -927,6 +943,12 @@ void dev_ldmatrix4(uint32_t r[4], uint32_t smem)
 {
     emu::ldmatrix m = {r, smem, false};
     emu::warp_meet(0xffffffffu, "dev_ldmatrix4", &m, emu::ldmatrix_act);
+}
+
+void dev_stmatrix4(uint32_t smem, const uint32_t r[4])
+{
+    emu::stmatrix m = {r, smem};
+    emu::warp_meet(0xffffffffu, "dev_stmatrix4", &m, emu::stmatrix_act);
 }
 
 void dev_ldmatrix4_t(uint32_t r[4], uint32_t smem)

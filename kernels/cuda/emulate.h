@@ -377,6 +377,7 @@ template <int N> static inline void dev_copy_wait(void)
 
 void dev_ldmatrix4(uint32_t r[4], uint32_t smem);
 void dev_ldmatrix4_t(uint32_t r[4], uint32_t smem);
+void dev_stmatrix4(uint32_t smem, const uint32_t r[4]);
 void dev_mma(float c[4], const uint32_t a[4], const uint32_t b[2]);
 
 static inline float dev_exp2(float x)
@@ -415,6 +416,12 @@ static inline void dev_sort_out(uint32_t *beyond, uint32_t *next, int step, floa
         *(float *)emu::shared_at(*next, 4, 4, "dev_sort_out") = x;
         *next += (uint32_t)step;
     }
+}
+
+static inline void dev_store16(void *global, uint4 x, bool there)
+{
+    if (there)
+        *(uint4 *)global = x;
 }
 
 static inline void dev_add(float *global, float x)
@@ -503,14 +510,14 @@ static inline void dev_wgmma_64x64_reg_k(float c[32], const uint32_t a[4], uint6
     emu::wgmma_issue(c, 64, a, 0, b, true, add, "dev_wgmma_64x64_reg_k");
 }
 
-static inline void dev_wgmma_64x64_reg(float c[32], const uint32_t a[4], uint64_t b)
+static inline void dev_wgmma_64x64_reg(float c[32], const uint32_t a[4], uint64_t b, int add = 1)
 {
-    emu::wgmma_issue(c, 64, a, 0, b, false, 1, "dev_wgmma_64x64_reg");
+    emu::wgmma_issue(c, 64, a, 0, b, false, add, "dev_wgmma_64x64_reg");
 }
 
-static inline void dev_wgmma_64x128_reg(float c[64], const uint32_t a[4], uint64_t b)
+static inline void dev_wgmma_64x128_reg(float c[64], const uint32_t a[4], uint64_t b, int add = 1)
 {
-    emu::wgmma_issue(c, 128, a, 0, b, false, 1, "dev_wgmma_64x128_reg");
+    emu::wgmma_issue(c, 128, a, 0, b, false, add, "dev_wgmma_64x128_reg");
 }
 
 /* ---- the runtime

@@ -93,32 +93,6 @@ template <class shape> DEV uint32_t ring_k(const struct ring<shape> *r, struct p
 
 /* ---- producer ---- */
 
-/* Rows of K and V named by keys[0 .. N), -1 (or anything that is no row) for none; 8 threads fetch
- * 128 bytes of a row. */
-template <int D, int N>
-DEV void gather_halves(uint32_t k, const struct forward_head *h, int dim, const int32_t *keys,
-                       int thread)
-{
-    constexpr int step = WARPGROUP / 8;
-    int chunk = thread % 8, first = thread / 8, row_bytes = dim * 2, key[N / step];
-    uint32_t to = k + (uint32_t)(first * 128 + ((chunk ^ (first & 7)) << 4));
-#pragma unroll
-    for (int i = 0; i < N / step; i++)
-        key[i] = keys[first + i * step];
-#pragma unroll
-    for (int i = 0; i < N / step; i++) {
-        bool there = (uint32_t)key[i] < (uint32_t)h->keys.kv_rows;
-        const uint16_t *from_k = dev_row(h->k + chunk * 8, max(key[i], 0), row_bytes);
-        const uint16_t *from_v = dev_row(h->v + chunk * 8, max(key[i], 0), row_bytes);
-#pragma unroll
-        for (int half = 0; half < D / 64; half++) {
-            int bytes = there && half * 64 + chunk * 8 < dim ? 16 : 0;
-            dev_copy16(to + (half * N + i * step) * 128, from_k + half * 64, bytes);
-            dev_copy16(to + (half * N + i * step) * 128 + N * D * 2, from_v + half * 64, bytes);
-        }
-    }
-}
-
 /* The buffers of one tile of queries, and one without keys for each consumer that takes turns: it
  * ends the tile. Returns the place of the next buffer. Each warp makes the list of keys for itself,
  * in `keys`: they need not wait for one another. */
@@ -136,7 +110,8 @@ DEV struct place produce(const struct ring<shape> *r, const struct forward_head 
         __syncwarp();
         dev_barrier_wait(ring_empty(r, at), (int)at.parity ^ 1); /* at once in the first round */
         if (count > 0)
-            gather_halves<shape::dim, N>(ring_k(r, at), &h, dim, keys, thread);
+            gather_halves<shape::dim, N>(ring_k(r, at), h.k, h.v, h.keys.kv_rows, dim, keys,
+                                         thread);
         else
             ended++;
         dev_barrier_arrive_copied(ring_full(r, at));

@@ -105,6 +105,15 @@ DEV void dev_ldmatrix4_t(uint32_t r[4], uint32_t smem)
                  : "memory");
 }
 
+/* Four 8x8 tiles of bf16 to shared memory, held as dev_ldmatrix4 gives them; sm_90. */
+DEV void dev_stmatrix4(uint32_t smem, const uint32_t r[4])
+{
+    DEV_ON_BULK(
+        asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(smem),
+                     "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+                     : "memory"));
+}
+
 /* c[16][8] += a[16][16] b[16][8], bf16 in, fp32 out. With g = lane / 4 and t = lane % 4:
  * a[0] = (g, 2t), a[1] = (g + 8, 2t), a[2] = (g, 2t + 8), a[3] = (g + 8, 2t + 8), each with the
  * next column; b[0] = rows 2t and 2t + 1 of column g, b[1] = rows 2t + 8 and 2t + 9; c[0], c[1] =
@@ -171,6 +180,16 @@ DEV void dev_sort_out(uint32_t *beyond, uint32_t *next, int step, float x, float
                  "@q add.u32 %1, %1, %5; }"
                  : "+r"(*beyond), "+r"(*next)
                  : "f"(x), "f"(low), "f"(high), "r"(step)
+                 : "memory");
+}
+
+/* Stores x if `there`, for the first to be thrown out of the caches; aligned to 16. What x and the
+ * address are made of is done in any case: the compiler would make a jump around all of it. */
+DEV void dev_store16(void *global, uint4 x, bool there)
+{
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %5, 0; "
+                 "@p st.global.cs.v4.b32 [%0], {%1, %2, %3, %4}; }" ::"l"(global),
+                 "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w), "r"((int)there)
                  : "memory");
 }
 
@@ -388,32 +407,34 @@ DEV void dev_wgmma_64x64_reg_k(float c[32], const uint32_t a[4], uint64_t b, int
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add)));
 }
 
-/* c[64][64] += A[64][16] B[16][64]; A in registers (as dev_mma's a, rows 16 w + ...), B MN-major in
- * shared memory ([16][64 columns]). */
-DEV void dev_wgmma_64x64_reg(float c[32], const uint32_t a[4], uint64_t b)
+/* c[64][64] (+)= A[64][16] B[16][64]; A in registers (as dev_mma's a, rows 16 w + ...), B MN-major
+ * in shared memory ([16][64 columns]). */
+DEV void dev_wgmma_64x64_reg(float c[32], const uint32_t a[4], uint64_t b, int add = 1)
 {
-    DEV_ON_WGMMA(asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-                              "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, "
-                              "%15, %16, %17, %18, %19, "
-                              "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, "
-                              "%33, %34, %35}, %36, 1, "
-                              "1, 1, 1;"
-                              : DEV_R32(c, 0)
-                              : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)));
+    DEV_ON_WGMMA(asm volatile(
+        "{ .reg .pred p; setp.ne.b32 p, %37, 0; "
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "
+        "%19, "
+        "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, %36, "
+        "p, 1, 1, 1; }"
+        : DEV_R32(c, 0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add)));
 }
 
 /* The same with 128 columns: c[64][128]. */
-DEV void dev_wgmma_64x128_reg(float c[64], const uint32_t a[4], uint64_t b)
+DEV void dev_wgmma_64x128_reg(float c[64], const uint32_t a[4], uint64_t b, int add = 1)
 {
     DEV_ON_WGMMA(asm volatile(
+        "{ .reg .pred p; setp.ne.b32 p, %69, 0; "
         "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "
         "%19, "
         "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, "
         "%38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, "
-        "%56, %57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
+        "%56, %57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, p, 1, 1, 1; }"
         : DEV_R64(c, 0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)));
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add)));
 }
 
 #undef DEV_R4

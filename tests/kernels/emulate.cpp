@@ -46,6 +46,30 @@ __global__ void multiply_from_memory(tile_args p)
         p.c[(g + j / 2 * 8) * 8 + 2 * t + j % 2] = c[j];
 }
 
+/* The upper left tile of the mma's C, as bf16 pairs, to rows of 16 bytes, four times. */
+__global__ void store_pairs(uint16_t *to)
+{
+    int l = (int)threadIdx.x;
+    uint32_t r[4];
+    for (int t = 0; t < 4; t++)
+        r[t] = dev_pack(value(64 * t + 2 * l), value(64 * t + 2 * l + 1)); /* (l / 4, 2 (l % 4)) */
+    dev_stmatrix4(dev_smem(dev_shared()) + (uint32_t)(l % 8 * 64 + l / 8 * 16), r);
+    __syncwarp();
+    for (int i = l; i < 256; i += 32)
+        to[i] = ((const uint16_t *)dev_shared())[i];
+}
+
+static void stored_tiles_have_their_rows_where_the_lanes_say(void)
+{
+    uint16_t got[256];
+    gsl_test_int(dev_launch(store_pairs, 1, 32, 512, cudaStreamPerThread, got), 0, "starts");
+    int wrong = 0;
+    for (int t = 0; t < 4; t++)
+        for (int i = 0; i < 64; i++)
+            wrong += got[i / 8 * 32 + t * 8 + i % 8] != bf16(value(64 * t + i));
+    gsl_test_int(wrong, 0, "stmatrix: wrong elements");
+}
+
 static void a_warp_multiplies_like_the_definition(void)
 {
     float c[16 * 8];
@@ -339,6 +363,7 @@ int main(void)
 {
     device_memory_can_be_kept_from_the_host();
     a_warp_multiplies_like_the_definition();
+    stored_tiles_have_their_rows_where_the_lanes_say();
     a_warpgroup_multiplies_like_the_definition();
     copies_arrive_at_the_wait_and_not_before();
     warps_hand_over_through_mbarriers();
