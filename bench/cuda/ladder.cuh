@@ -243,4 +243,13 @@ struct ladder_by_ldmatrix {
     }
 };
 
+/* Two columns of one row of the output, already divided. */
+DEV void ladder_store(const struct forward_head *h, int64_t at, float x0, float x1)
+{
+    if (h->o)
+        *(uint32_t *)(h->o + at) = dev_pack(x0, x1);
+    if (h->o32)
+        *(float2 *)(h->o32 + at) = make_float2(x0, x1);
+}
+
 #endif

@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(THREADS) naive(const __grid_constant__ struct 
     h->lse[row] = softmax_lse(&soft, soft.sum);
 #pragma unroll
     for (int i = 0; i < LADDER_DIM; i += 2)
-        forward_store(h, row * LADDER_DIM + i, o[i] * inverse, o[i + 1] * inverse);
+        ladder_store(h, row * LADDER_DIM + i, o[i] * inverse, o[i + 1] * inverse);
 }
 
 bool ladder_naive(const struct kern_attention *a, struct err *e)

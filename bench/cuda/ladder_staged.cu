@@ -142,8 +142,8 @@ __global__ void __launch_bounds__(THREADS_MAX)
             continue;
         if (lane == 0)
             x.h->lse[at] = softmax_lse(&row[r], sum);
-        forward_store(x.h, at * LADDER_DIM + lane * 4, o[r][0] * inverse, o[r][1] * inverse);
-        forward_store(x.h, at * LADDER_DIM + lane * 4 + 2, o[r][2] * inverse, o[r][3] * inverse);
+        ladder_store(x.h, at * LADDER_DIM + lane * 4, o[r][0] * inverse, o[r][1] * inverse);
+        ladder_store(x.h, at * LADDER_DIM + lane * 4 + 2, o[r][2] * inverse, o[r][3] * inverse);
     }
 }
 

@@ -209,8 +209,7 @@ template <class shape> DEV int ring_take(const struct ring<shape> *r, struct pla
 }
 
 /* The warp is done with a buffer: its lanes have read the count too, which lane 0 cannot know. */
-template <class shape>
-DEV void ring_release(const struct ring<shape> *r, struct place at, int lane)
+template <class shape> DEV void ring_release(const struct ring<shape> *r, struct place at, int lane)
 {
     __syncwarp();
     if (lane == 0)
