@@ -1,5 +1,6 @@
 /* shardwise COMMAND [options]: finds the command, parses, runs, prints the error if there is one.
  * Exit statuses are those of enum err_code. */
+#include <signal.h>
 #include <string.h>
 
 #include "cli/help.h"
@@ -14,6 +15,20 @@ static bool wants_help(int argc, char **argv)
     return false;
 }
 
+/* One line: a command's forms, which its help has below each other, after one another. */
+static bool say_usage(const struct cli *c, struct err *e)
+{
+    const char *line = c->command->usage, *end;
+    const char *text = arena_printf(c->a, "usage:");
+    for (bool more = true; more; line = end + 1) {
+        end = line + strcspn(line, "\n");
+        more = *end != 0;
+        text = arena_printf(c->a, "%s shardwise %s %.*s%s", text, c->command->name,
+                            (int)(end - line), line, more ? ", or" : "");
+    }
+    return err_set(e, ERR_INPUT, err_at_name(NULL), "%s", text);
+}
+
 static bool check_operands(const struct cli *c, struct err *e)
 {
     int count = args_operands(c->args), most = c->command->operands_most;
@@ -22,8 +37,7 @@ static bool check_operands(const struct cli *c, struct err *e)
                        "'%.80s' is one argument too many for `shardwise %s`; see its --help",
                        args_operand(c->args, most), c->command->name);
     if (count < c->command->operands_least)
-        return err_set(e, ERR_INPUT, err_at_name(NULL), "usage: shardwise %s %s", c->command->name,
-                       c->command->usage);
+        return say_usage(c, e);
     return true;
 }
 
@@ -59,6 +73,7 @@ static bool run_command(int argc, char **argv, struct err *e)
 int main(int argc, char **argv)
 {
     struct err e = {0};
+    signal(SIGXFSZ, SIG_IGN); /* a file over the limit of its size is an error of write */
     const char *first = argc > 1 ? argv[1] : "";
     if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0)
         help_program(stdout);

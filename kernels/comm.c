@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/launcher.h"
+
 extern const struct comm_backend comm_loopback;
 #ifdef SHARDWISE_HAVE_MPI
 extern const struct comm_backend comm_mpi;
@@ -27,27 +29,44 @@ const struct comm_backend *const comm_backends[] = {
     NULL,
 };
 
-/* What OpenMPI, MPICH's Hydra, and Slurm with PMI set in the processes that they start. */
-static bool launched_by_mpi(void)
+static const struct comm_backend *find(const char *name)
 {
-    static const char *const marks[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"};
-    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
-        if (getenv(marks[i]))
-            return true;
-    return false;
+    for (int i = 0; comm_backends[i]; i++)
+        if (strcmp(comm_backends[i]->name, name) == 0)
+            return comm_backends[i];
+    return NULL;
+}
+
+static bool no_backend(const char *name, struct err *e)
+{
+    char known[128] = "";
+    for (int i = 0; comm_backends[i]; i++) {
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", comm_backends[i]->name);
+    }
+    return err_set(e, ERR_INPUT, err_at_name("--comm"), "'%s': this build has %s", name, known);
+}
+
+static const char *as_started(const struct launcher *l)
+{
+    return l->size > 1 && !l->mpi && find("nccl") ? "nccl" : l->mpi ? "mpi" : "loopback";
 }
 
 const struct comm_backend *comm_backend_of(const char *name, struct err *e)
 {
-    char known[128] = "";
-    const char *wanted = name ? name : launched_by_mpi() ? "mpi" : "loopback";
-    for (int i = 0; comm_backends[i]; i++) {
-        if (strcmp(comm_backends[i]->name, wanted) == 0)
-            return comm_backends[i];
-        size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", comm_backends[i]->name);
-    }
-    err_set(e, ERR_INPUT, err_at_name("--comm"), "'%s': this build has %s", wanted, known);
+    struct launcher l = launcher_of_process();
+    const char *wanted = name ? name : as_started(&l);
+    const struct comm_backend *b = find(wanted);
+    if (b && (b->processes || l.size == 1))
+        return b;
+    if (!b)
+        no_backend(wanted, e);
+    else
+        err_set(e, ERR_INPUT, err_at_name("--comm"),
+                "%s started %d processes, and each would do the whole run: want %s, or one process "
+                "for loopback",
+                l.name, l.size,
+                l.mpi ? "--comm mpi" : "mpirun, srun --mpi=pmix or --comm nccl (docs/cluster.md)");
     return NULL;
 }
 

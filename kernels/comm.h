@@ -42,6 +42,7 @@ typedef bool comm_main(struct comm *world, void *arg, struct err *e);
 struct comm_backend {
     const char *name; /* "loopback" */
     const char *what; /* one line for people */
+    bool processes;   /* a process for each rank, started by a launcher; else all are in this one */
     bool (*available)(void);
     /* Runs `main` on every rank that lives in this process and returns when they are done; *e is
      * the first failure. The number of ranks that there are must be o->ranks (mpirun -np),
@@ -57,8 +58,10 @@ struct comm_backend {
     void (*release)(struct comm *c); /* of a split; accepts NULL */
 };
 
-/* All that this build has; NULL-terminated. NULL and ERR_INPUT for an unknown name. Name NULL: mpi
- * if this process was started by an MPI launcher, else loopback. */
+/* All that this build has; NULL-terminated. NULL and ERR_INPUT for an unknown name. Name NULL: as
+ * base/launcher.h says that this process was started: mpi by a launcher that speaks PMI, nccl by
+ * another, loopback by none. ERR_INPUT too for several processes where none of that can be, and for
+ * loopback in each of them: they would all do the whole run. */
 extern const struct comm_backend *const comm_backends[];
 const struct comm_backend *comm_backend_of(const char *name, struct err *e);
 

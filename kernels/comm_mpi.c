@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/launcher.h"
+
 struct member {
     struct comm c;
     MPI_Comm mpi;
@@ -215,30 +217,16 @@ static void mpi_release(struct comm *c)
 
 /* ---- start and end ---- */
 
-/* Who we are before MPI_Init has told us. */
-static const char *launcher_rank(void)
-{
-    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (getenv(names[i]))
-            return getenv(names[i]);
-    return "?";
-}
-
 /* A rank that never starts leaves the others in MPI_Init for ever; nothing but a signal gets out of
- * it. */
+ * it. (snprintf of a whole number takes no lock and no memory.) */
 static void init_timed_out(int signal_number)
 {
+    char text[96];
     (void)signal_number;
-    static const char before[] = "shardwise: rank ",
-                      after[] = ", start: not all ranks have started (MPI_Init)\n";
-    const char *rank = launcher_rank();
-    size_t length = 0;
-    while (rank[length])
-        length++;
-    ssize_t ignored = write(2, before, sizeof before - 1);
-    ignored = write(2, rank, length);
-    ignored = write(2, after, sizeof after - 1);
+    int n = snprintf(text, sizeof text,
+                     "shardwise: rank %d, start: not all ranks have started (MPI_Init)\n",
+                     launcher_of_process().rank);
+    ssize_t ignored = write(2, text, (size_t)n);
     (void)ignored;
     _exit(ERR_DEVICE);
 }
@@ -255,6 +243,21 @@ static bool mpi_start(double timeout_s, int *level, struct err *e)
         return err_set(e, ERR_DEVICE, err_at_name("MPI"), "MPI_Init fails with code %d", code);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     return true;
+}
+
+static bool wrong_count(int wanted, int found, int rank, struct err *e)
+{
+    struct launcher l = launcher_of_process();
+    char at[48];
+    snprintf(at, sizeof at, "rank %d, start", rank);
+    if (found == 1 && l.size > 1)
+        return err_set(e, ERR_INPUT, err_at_name(at),
+                       "%s started %d processes, but MPI sees this one only: they do not speak the "
+                       "same PMI; want mpirun, or another srun --mpi (srun --mpi=list)",
+                       l.name, l.size);
+    return err_set(e, ERR_INPUT, err_at_name(at),
+                   "the plan is for %d ranks, %d were started: want mpirun -np %d", wanted, found,
+                   wanted);
 }
 
 static bool mpi_run(const struct comm_options *o, comm_main *f, void *arg, struct err *e)
@@ -274,11 +277,7 @@ static bool mpi_run(const struct comm_options *o, comm_main *f, void *arg, struc
     m.c.world_rank = m.c.rank;
     bool ok = m.c.size == o->ranks && f(&m.c, arg, e);
     if (m.c.size != o->ranks) {
-        char at[48];
-        snprintf(at, sizeof at, "rank %d, start", m.c.rank);
-        err_set(e, ERR_INPUT, err_at_name(at),
-                "the plan is for %d ranks, %d were started: want mpirun -np %d", o->ranks, m.c.size,
-                o->ranks);
+        wrong_count(o->ranks, m.c.size, m.c.rank, e);
         MPI_Finalize(); /* all ranks see the same and leave in peace */
         return false;
     }
@@ -299,6 +298,7 @@ static bool mpi_available(void)
 const struct comm_backend comm_mpi = {
     .name = "mpi",
     .what = "one process a rank, started by mpirun or srun",
+    .processes = true,
     .available = mpi_available,
     .run = mpi_run,
     .messages = mpi_messages,

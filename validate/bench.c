@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/launcher.h"
 #include "base/rng.h"
 #include "kernels/comm.h"
 #include "kernels/kern.h"
@@ -326,21 +327,22 @@ static bool collectives_main(struct comm *c, void *arg, struct err *e)
     return ok;
 }
 
+/* As many as were started, or as --ranks says. */
+static struct comm_options ranks_of(const struct bench *b, const struct comm_backend *comm)
+{
+    int ranks = comm->processes ? launcher_of_process().size : b->o->ranks;
+    return (struct comm_options){.ranks = ranks,
+                                 .timeout_s = b->o->timeout_s,
+                                 .sleeps = b->o->cpu_clock || run_takes_turns(ranks)};
+}
+
 static bool bench_collective(struct bench *b)
 {
     const struct comm_backend *comm = comm_backend_of(b->o->comm, b->e);
-    const char *size =
-        getenv("OMPI_COMM_WORLD_SIZE") ? getenv("OMPI_COMM_WORLD_SIZE") : getenv("PMI_SIZE");
     if (!comm)
         return false;
-    bool mpi = strcmp(comm->name, "mpi") == 0;
-    const char *rank =
-        getenv("OMPI_COMM_WORLD_RANK") ? getenv("OMPI_COMM_WORLD_RANK") : getenv("PMI_RANK");
-    if (!mpi || !rank || strcmp(rank, "0") == 0)
-        fputs("gpu,op,n_gpus,size_bytes,lat_us\n", b->out);
-    struct comm_options c = {.ranks = mpi && size ? atoi(size) : b->o->ranks,
-                             .timeout_s = b->o->timeout_s,
-                             .sleeps = b->o->cpu_clock || run_takes_turns(b->o->ranks)};
+    fputs("gpu,op,n_gpus,size_bytes,lat_us\n", b->out);
+    struct comm_options c = ranks_of(b, comm);
     return comm->run(&c, collectives_main, b, b->e);
 }
 
@@ -358,17 +360,12 @@ static bool machine_main(struct comm *c, void *arg, struct err *e)
 static bool bench_machine(struct bench *b)
 {
     const struct comm_backend *comm = comm_backend_of(b->o->comm, b->e);
-    const char *size =
-        getenv("OMPI_COMM_WORLD_SIZE") ? getenv("OMPI_COMM_WORLD_SIZE") : getenv("PMI_SIZE");
     if (!comm)
         return false;
     if (strcmp(b->o->out, "-") == 0)
         return err_set(b->e, ERR_INPUT, err_at_name("-o"),
                        "want a prefix: PREFIX-kernels.yaml and PREFIX-cluster.yaml are written");
-    bool mpi = strcmp(comm->name, "mpi") == 0;
-    struct comm_options c = {.ranks = mpi && size ? atoi(size) : b->o->ranks,
-                             .timeout_s = b->o->timeout_s,
-                             .sleeps = b->o->cpu_clock || run_takes_turns(b->o->ranks)};
+    struct comm_options c = ranks_of(b, comm);
     return comm->run(&c, machine_main, b, b->e);
 }
 
@@ -396,8 +393,7 @@ bool bench_run(const struct bench_options *o, struct prov *prov, struct arena *a
     if (!run)
         return err_set(e, ERR_INPUT, err_at_name("bench"),
                        "'%s', want attention, sparse, copy, collective or machine", o->kind);
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-    bool writes = !rank || strcmp(rank, "0") == 0;
+    bool writes = launcher_of_process().rank == 0;
     if (run == bench_machine)
         return run(&b);
     b.out = !writes                    ? fopen("/dev/null", "w")

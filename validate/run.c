@@ -10,6 +10,7 @@
 #include <omp.h>
 #endif
 
+#include "base/launcher.h"
 #include "validate/verify.h"
 
 /* What all ranks of a process share. */
@@ -55,11 +56,8 @@ struct exec_case run_case(const struct plan *p, int block, uint64_t seed)
 /* What the launcher says, or that all ranks are here. */
 static int ranks_here(int ranks)
 {
-    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (getenv(names[i]) && atoi(getenv(names[i])) > 0)
-            return atoi(getenv(names[i]));
-    return ranks;
+    int said = launcher_of_process().local_size;
+    return said > 0 ? said : ranks;
 }
 
 /* Cores that this process may use. Launchers bind ranks to cores of their own where there are
@@ -270,7 +268,7 @@ static bool rank_main(struct comm *world, void *arg, struct err *e)
     run_share_cores(world);
     if (world->rank == 0)
         j->root = true;
-    bool process_first = world->rank == 0 || strcmp(world->backend->name, "mpi") == 0;
+    bool process_first = world->rank == 0 || world->backend->processes;
     if (j->o->phase && process_first) /* communicators split from this one share the pointer */
         world->phase = j->o->phase;
     for (int i = 0; i < j->o->block_count; i++)

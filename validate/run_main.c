@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/launcher.h"
 #include "base/qty.h"
 #include "base/table.h"
 #include "validate/bench.h"
@@ -34,9 +35,10 @@ static const char help[] =
     "  -o FILE          measured rows (TSV), each repeat written when it is done; '-' is standard "
     "output\n"
     "  --comm NAME      loopback: virtual ranks in one process; mpi: started by mpirun or srun "
-    "(default: as started);\n"
+    "--mpi=pmix;\n"
     "                   nccl: a GPU a process, started by mpirun, srun or torchrun, with "
     "NCCL_COMM_ID=host:port\n"
+    "                   (default: as it was started; docs/cluster.md)\n"
     "  --backend NAME   cuda (in builds that have it), cpu, reference (default: the first that "
     "this "
     "machine can run)\n"
@@ -320,8 +322,6 @@ static void print_summary(const struct run_result *r, const struct run_options *
 /* When a rank dies, mpirun ends the others with SIGTERM: each says where it was. */
 static void *watch_for_end(void *arg)
 {
-    const char *rank =
-        getenv("OMPI_COMM_WORLD_RANK") ? getenv("OMPI_COMM_WORLD_RANK") : getenv("PMI_RANK");
     const char *const *phase = arg;
     sigset_t set;
     int signal_number = 0;
@@ -329,9 +329,9 @@ static void *watch_for_end(void *arg)
     sigaddset(&set, SIGTERM);
     sigwait(&set, &signal_number);
     fprintf(stderr,
-            "shardwise-run: rank %s, %s: ended by signal %d: another rank is gone, or the launcher "
+            "shardwise-run: rank %d, %s: ended by signal %d: another rank is gone, or the launcher "
             "was told to stop\n",
-            rank ? rank : "0", *phase ? *phase : "start", signal_number);
+            launcher_of_process().rank, *phase ? *phase : "start", signal_number);
     _exit(ERR_DEVICE);
 }
 
@@ -354,14 +354,6 @@ static FILE *open_rows(const char *path, struct err *e)
     if (!f)
         err_set(e, ERR_SYSTEM, err_at_name(path), "%s", strerror(errno));
     return f;
-}
-
-/* Only the process that has rank 0 writes. */
-static bool writes(const struct comm_backend *comm)
-{
-    const char *rank =
-        getenv("OMPI_COMM_WORLD_RANK") ? getenv("OMPI_COMM_WORLD_RANK") : getenv("PMI_RANK");
-    return strcmp(comm->name, "mpi") != 0 || !rank || strcmp(rank, "0") == 0;
 }
 
 static bool set_up(const struct args *g, const struct plan *p, struct run_options *o,
@@ -395,7 +387,7 @@ static bool execute(const struct args *g, struct prov *prov, const char **phase,
                        p->tensor);
     if (!p || !set_up(g, p, &o, a, e))
         return false;
-    bool mine = writes(o.comm);
+    bool mine = launcher_of_process().rank == 0; /* the process that has rank 0 writes */
     FILE *out = g->out && mine ? open_rows(g->out, e) : NULL;
     if (g->out && mine && !out)
         return false;
@@ -440,6 +432,8 @@ int main(int argc, char **argv)
     const char *phase = NULL;
     bool helped = false;
     struct arena *a = arena_new();
+    signal(SIGXFSZ,
+           SIG_IGN); /* a file over the limit of its size is an error of write, as a full disk is */
     start_watch(&phase);
     if (parse(argc, argv, &g, &helped, &e) && !helped) {
         struct prov *prov = prov_new(a, argc, argv, (uint64_t)g.seed);

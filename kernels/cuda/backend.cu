@@ -1,9 +1,10 @@
 /* The CUDA backend's table, its memory, and its errors. */
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/launcher.h"
 
 #include <stdint.h>
 #include <stdio.h>
+
+#include "base/launcher.h"
 
 /* Freed scratch up to this much stays with the process: without it, the allocator gives everything
  * back at each synchronisation and maps it again in the next call, which costs more than most
@@ -79,8 +80,7 @@ bool cuda_device(struct cuda_device *d, struct err *e)
 /* Of several processes on a machine each takes the GPU of its rank there. */
 static bool take_device(int devices)
 {
-    int rank, size, local;
-    launcher_place(&rank, &size, &local);
+    int local = launcher_of_process().local_rank;
     return devices > 0 && (local == 0 || cudaSetDevice(local % devices) == cudaSuccess);
 }
 

@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/launcher.h"
 #include "kernels/comm.h"
-#include "kernels/cuda/launcher.h"
 
 extern const struct comm_backend comm_nccl;
 
@@ -337,23 +337,22 @@ static bool join(struct member *m, struct err *e)
 static bool nccl_run(const struct comm_options *o, comm_main *f, void *arg, struct err *e)
 {
     struct library nccl;
-    int rank, size, local;
-    launcher_place(&rank, &size, &local);
-    if (size != o->ranks)
+    struct launcher l = launcher_of_process();
+    if (l.size != o->ranks)
         return err_set(
             e, ERR_INPUT, err_at_name("--comm nccl"),
             "the plan is for %d ranks, %d were started: want mpirun -np %d, srun -n %d or torchrun",
-            o->ranks, size, o->ranks, o->ranks);
+            o->ranks, l.size, o->ranks, o->ranks);
     if (!library_open(&nccl, e))
         return false;
     struct member m = {.c = {.backend = &comm_nccl,
-                             .rank = rank,
-                             .size = size,
-                             .world_rank = rank,
+                             .rank = l.rank,
+                             .size = l.size,
+                             .world_rank = l.rank,
                              .timeout_s = o->timeout_s > 0 ? o->timeout_s : 20},
                        .nccl = &nccl};
     m.c.phase = &m.phase_now;
-    bool ok = choose_device(&m, local, e) && join(&m, e) && f(&m.c, arg, e);
+    bool ok = choose_device(&m, l.local_rank, e) && join(&m, e) && f(&m.c, arg, e);
     member_close(&m, ok);
     return ok;
 }
@@ -368,6 +367,7 @@ const struct comm_backend comm_nccl = {
     .name = "nccl",
     .what = "one process and GPU a rank, started by mpirun, srun or torchrun; "
             "NCCL_COMM_ID=host:port of rank 0",
+    .processes = true,
     .available = nccl_available,
     .run = nccl_run,
     .messages = nccl_messages,
