@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs capture_test.py with PyTorch and h5py, then checks its files with the C reader ($1: that program). PyTorch comes from
+# Runs capture_test.py with PyTorch and h5py (and diffusers, where it is), then checks its files with the C reader ($1: that program). PyTorch comes from
 # $SHARDWISE_TORCH_PYTHON, from the virtual environment that an earlier run made in the user's cache, or from PyPI (about
 # 5 GB) unless SHARDWISE_NO_DOWNLOAD is set. Exit 77: skipped, with the reason.
 here=$(dirname "$0")
@@ -16,7 +16,7 @@ install_torch() {
     room=$(df -Pk "$cache" | awk 'NR == 2 {print $4}')
     [ "$room" -gt 12000000 ] || skip "PyTorch needs 12 GB of room in $cache"
     python3 -m venv "$cache/capture-venv" || skip "python3 has no venv module"
-    timeout 900 "$cache/capture-venv/bin/pip" -q install torch numpy h5py || skip "PyTorch cannot be had from PyPI"
+    timeout 900 "$cache/capture-venv/bin/pip" -q install torch numpy h5py diffusers || skip "PyTorch cannot be had from PyPI"
 }
 
 if ! works; then

@@ -1,24 +1,35 @@
 """Capture sparsity traces ("vdit-trace/1") from a PyTorch training run.
 
     import vdit_trace
-    capture = vdit_trace.Capture("trace.h5", grid=(16, 30, 52), layers=32, heads=16, every=500)
-    for layer in capture.layers_to_watch(model_blocks):     # any list of attention modules
-        ...
-    # or, where the model calls attention itself, after qk-norm and RoPE:
-    capture.observe(layer, step, q, k)                       # q, k: [batch, heads, tokens, head_dim]
+    attention = [block.attn1 for block in model.blocks]       # self-attention modules; layer i is attention[i]
+    capture = vdit_trace.Capture("trace.h5", grid=(21, 45, 80), layers=len(attention), heads=12, every=500)
+    for step, batch in enumerate(loader):
+        with capture.step(step, attention):                   # around forward and backward
+            loss = model(batch)
+            ...
     capture.close()
+
+`step` sees q and k of the scaled_dot_product_attention calls of these modules as the kernel gets them, after qk-norm and
+RoPE. Other kernels (FlashAttention's own functions, FlexAttention): call `capture.seen(q, k)` in front of them, or use
+`watch` with a function that gives q and k of a module, or `observe(layer, step, q, k)` anywhere. Joint attention with
+text: video=slice(..) says which tokens are the video's. In a compiled model the steps that are captured run uncompiled
+(PyTorch 2.6); on the others nothing is computed and nothing is hooked. Under gradient checkpointing, and with several
+micro-batches a step, the first forward pass of a layer counts.
 
 Per record it takes seeded query groups of each atom, computes exact scores of one proxy query per group (its middle)
 against all keys, keeps the smallest set of keys that holds `mass` of the softmax, and stores keep, quantiles, work and
 the union of blocks per atom. Cost: proxies * atoms of the S query rows, for one sample, every `every` steps. Records are
 written by a side thread; the file can be read at any moment, and a killed run keeps every finished record.
 
-Under context parallelism give `observe` what a rank has: whole sequences of some heads (head_offset, as after an
-all-to-all), or its own queries with all keys gathered (query_offset). Each rank writes a file of its own (rank=).
+Under context parallelism every rank of the group makes the Capture, with ranks= its process group and what it holds:
+head_offset= (whole sequences of some heads, as after an all-to-all), query_offset= (its own queries with all keys
+gathered), or both. Numbers are added over the group in the forward pass; its rank 0 writes the one file, which is that of
+a run on one rank. Without ranks= each rank writes a file of its own (rank=) with the heads that it has.
 
 Needs torch, numpy and h5py. The format is described in docs/formats.md.
 """
 
+import contextlib
 import queue
 import threading
 
@@ -150,27 +161,48 @@ def summarize_mask(mask, group_tokens, block_tokens, atom_of_group, atoms):
     return dict(keep=pairs.sum(1) / tokens ** 2, keep_q=quantile, work=work, union=pack(union))
 
 
+class _Listener(torch.overrides.TorchFunctionMode):
+    """Shows q and k of every scaled_dot_product_attention call to `seen`."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.nn.functional.scaled_dot_product_attention:
+            named = dict(zip(("query", "key"), args), **kwargs)
+            self.seen(named["query"], named["key"], scale=kwargs.get("scale"))
+        return function(*args, **kwargs)
+
+
 class Capture:
-    """See the module's text. Nothing is computed on steps that are not captured."""
+    """See the module's text. Nothing is computed on steps that are not captured. head_offset and query_offset: the first
+    head and token that q has, or a list of all that it has."""
 
     def __init__(self, path, grid, layers, heads, every=500, group=(2, 4, 4), block=(4, 4, 4), proxies=4, mass=0.9,
-                 seed=0, rank=0, model="", head_offset=0, chunk_bytes=1 << 28):
+                 seed=0, rank=0, model="", head_offset=0, query_offset=0, ranks=None, video=slice(None),
+                 chunk_bytes=1 << 28):
         self.every, self.proxies, self.mass, self.seed, self.rank = every, proxies, mass, seed, rank
-        self.head_offset, self.chunk_bytes = head_offset, chunk_bytes
+        self.head_offset, self.query_offset, self.ranks = head_offset, query_offset, ranks
+        self.heads, self.video, self.chunk_bytes = heads, video, chunk_bytes
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        self.writer = Writer(path, grid, group, block, layers, heads, 1, proxies, mass, "dense", model, gpu=gpu,
-                             seed=seed, run_id=f"rank{rank}")
+        self.groups, self.atoms = cubes(grid, group), atom_grid(cubes(grid, group))
         self.tokens = int(np.prod(grid))
         self.block_of_token = torch.from_numpy(cube_of_tokens(grid, block).astype(np.int64))
-        self.blocks = int(np.prod(self.writer.blocks))
+        self.blocks = int(np.prod(cubes(grid, block)))
         self.group_tokens = np.bincount(cube_of_tokens(grid, group))
         self.middles = cube_middles(grid, group)
-        self.atom_of_group = atom_of_groups(self.writer.groups, self.writer.atoms)
-        self.atom_count = int(np.prod(self.writer.atoms))
-        self.error = None
+        self.atom_of_group = atom_of_groups(self.groups, self.atoms)
+        self.atom_count = int(np.prod(self.atoms))
+        self.inside, self.now, self.done = [], (None, float("nan")), set()
+        self.error = self.writer = None
         self.queue = queue.Queue(maxsize=64)
-        self.thread = threading.Thread(target=self._write, daemon=True)
-        self.thread.start()
+        if ranks is None or torch.distributed.get_rank(ranks) == 0:
+            self.writer = Writer(path, grid, group, block, layers, heads, 1, proxies, mass, "dense", model, gpu=gpu,
+                                 seed=seed, run_id=f"rank{rank}")
+            self.thread = threading.Thread(target=self._write, daemon=True)
+            self.thread.start()
 
     def wants(self, step):
         return step % self.every == 0
@@ -184,10 +216,47 @@ class Capture:
             picked.append(np.sort(rng.choice(members, min(self.proxies, len(members)), replace=False)))
         return picked
 
+    @contextlib.contextmanager
+    def step(self, step, modules, noise_t=float("nan")):
+        """Forward and backward of one training step: see the module's text."""
+        if not self.wants(step):
+            yield
+            return
+        self.now, self.unfit = (step, noise_t), set()
+        hooks = []
+        for i, module in enumerate(modules):
+            hooks += [module.register_forward_pre_hook(lambda *_, layer=i: self.inside.append(layer)),
+                      module.register_forward_hook(lambda *_: self._leave(), always_call=True)]
+        eager = getattr(torch.compiler, "set_stance", lambda _: contextlib.nullcontext())
+        try:
+            with eager("force_eager"), _Listener(self.seen):
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self.inside.clear()
+        if not any(at == step for at, _ in self.done):
+            raise RuntimeError(f"step {step}: no attention over {self.tokens} video tokens in {len(hooks) // 2} modules; "
+                               f"keys seen there: {sorted(self.unfit) or 'none'} (video= leaves text tokens out)")
+
+    def _leave(self):
+        self.inside.pop()                                 # a hook that returns something would change the output
+
+    def seen(self, q, k, scale=None):
+        """Within `step`, called by hand in front of kernels that it does not know. Other attention (text) is passed by."""
+        if not self.inside:
+            return
+        if k.shape[-2] == self.tokens or k[..., self.video, :].shape[-2] == self.tokens:
+            video = slice(None) if k.shape[-2] == self.tokens else self.video
+            self.observe(self.inside[-1], self.now[0], q[..., video, :], k[..., video, :], scale=scale, noise_t=self.now[1])
+        else:
+            self.unfit.add(int(k.shape[-2]))
+
     def watch(self, modules, q_and_k, step):
         """Hooks attention modules: q_and_k(module, args, kwargs) -> (q, k) as the attention kernel gets them, after
         qk-norm and RoPE; step() -> the training step. Returns the hook handles."""
         def hook(layer):
+            @torch.compiler.disable
             def run(module, args, kwargs):
                 if self.wants(step()):
                     self.observe(layer, step(), *q_and_k(module, args, kwargs))
@@ -195,34 +264,55 @@ class Capture:
         return [m.register_forward_pre_hook(hook(i), with_kwargs=True) for i, m in enumerate(modules)]
 
     @torch.no_grad()
-    def observe(self, layer, step, q, k, query_offset=0, noise_t=float("nan"), gather=None):
-        """q, k: [batch, heads, tokens, head_dim] or without batch; the first sample is taken. query_offset: the token that
-        q starts with, when a rank holds only part of the queries; `gather` then sums an array over the ranks."""
-        if not self.wants(step):
+    def observe(self, layer, step, q, k, query_offset=None, head_offset=None, scale=None, noise_t=float("nan")):
+        """q, k: [batch, heads, tokens, head_dim] or without batch; the first sample is taken, and each layer once a step.
+        Fewer heads in k than in q are shared by neighbours. scale: of the scores (head_dim^-0.5)."""
+        if not self.wants(step) or (step, layer) in self.done:
             return
+        self.done = {at for at in self.done if at[0] == step} | {(step, layer)}
         q, k = (x[0] if x.dim() == 4 else x for x in (q, k))
         if k.shape[-2] != self.tokens:
             raise ValueError(f"k has {k.shape[-2]} tokens, the grid {self.tokens}: pass video tokens only")
-        kept, union = self._exact(q, k, self.sample_groups(step, layer), query_offset)
-        if gather is not None:
-            kept, union = gather(kept), gather(union)
-        self.queue.put((step, layer, kept.cpu(), union.cpu() > 0, noise_t))
+        k = k.repeat_interleave(q.shape[0] // k.shape[0], dim=0)
+        kept, union = self._exact(q, k, self.sample_groups(step, layer), self._places(query_offset, self.query_offset, q.shape[1]),
+                                  scale or q.shape[-1] ** -0.5)
+        if self.ranks is not None:
+            kept, union = (self._whole(x, self._places(head_offset, self.head_offset, len(x))) for x in (kept, union))
+        elif len(kept) != self.heads:
+            raise ValueError(f"q has {len(kept)} heads, the trace {self.heads}: without ranks= each rank says how many it has")
+        if self.writer:
+            self.queue.put((step, layer, kept.cpu(), union.cpu() > 0, noise_t))
         if self.error:
             raise self.error
 
-    def _exact(self, q, k, picked, offset):
-        """kept [heads, atoms, proxies] (-1: no such group), union [heads, atoms, blocks] as counts."""
+    def _places(self, given, otherwise, count):
+        first = otherwise if given is None else given
+        return np.arange(first, first + count) if np.ndim(first) == 0 else np.asarray(first)
+
+    def _whole(self, part, heads):
+        """The sum over the group: what other ranks have seen is zero here."""
+        whole = part.new_zeros((self.heads, *part.shape[1:]))
+        whole[torch.from_numpy(heads).to(part.device)] = part
+        torch.distributed.all_reduce(whole, group=self.ranks)
+        return whole
+
+    def _exact(self, q, k, picked, queries, scale):
+        """kept [heads, atoms, proxies] (0: no such group, or not here), union [heads, atoms, blocks] as counts. queries:
+        the token of each row of q."""
         heads = q.shape[0]
         kept = torch.full((heads, self.atom_count, self.proxies), 0.0, device=q.device)
         union = torch.zeros((heads, self.atom_count, self.blocks), device=q.device)
-        where = [(a, i, int(self.middles[g])) for a, groups in enumerate(picked) for i, g in enumerate(groups)
-                 if offset <= self.middles[g] < offset + q.shape[-2]]
+        row_of = np.full(self.tokens, -1)
+        row_of[queries] = np.arange(len(queries))
+        where = [(a, i, int(row_of[self.middles[g]])) for a, groups in enumerate(picked) for i, g in enumerate(groups)
+                 if row_of[self.middles[g]] >= 0]
         block_of = self.block_of_token.to(q.device)
         step = max(1, self.chunk_bytes // (self.tokens * 4 * heads))
         for at in range(0, len(where), step):
             part = where[at:at + step]
-            rows = torch.tensor([w[2] - offset for w in part], device=q.device)
-            scores = (q[:, rows].float() @ k.float().transpose(-1, -2)) * q.shape[-1] ** -0.5
+            rows = torch.tensor([w[2] for w in part], device=q.device)
+            with torch.autocast(q.device.type, enabled=False):
+                scores = (q[:, rows].float() @ k.float().transpose(-1, -2)) * scale
             p, order = scores.softmax(-1).sort(dim=-1, descending=True, stable=True)
             before = p.cumsum(-1) - p                     # mass of the keys in front of each key
             inside = before < self.mass * p.sum(-1, keepdim=True)
@@ -254,6 +344,8 @@ class Capture:
                 self.error = error
 
     def close(self):
+        if not self.writer:
+            return
         self.queue.put(None)
         self.thread.join()
         self.writer.close()
