@@ -131,6 +131,7 @@ static bool from_rows(struct cli *c, int files, struct err *e)
     cli_table(c, measured_points(m, c->a), "points", stdout);
     if (c->format == TABLE_TEXT)
         fputc('\n', stdout), measured_print(&fit, c->format, stdout, c->a);
+    fflush(stdout); /* what follows is about it, and may go to the same terminal */
     measured_warn(&fit, stderr);
     return true;
 }

@@ -68,10 +68,13 @@ static bool array_shape(struct array *a, bool fortran, size_t bytes, const char 
                         struct err *e)
 {
     int64_t elements = 1, most = (int64_t)(bytes / types[a->type].bytes);
+    for (int i = 0; i < a->rank; i++)
+        if (a->dims[i] == 0) /* nothing to read; who wants the array says what it lacks */
+            return true;
     for (int i = 0; i < a->rank; i++) {
         int k = fortran ? i : a->rank - 1 - i;
         a->strides[k] = elements;
-        if (a->dims[k] < 0 || (a->dims[k] > 0 && elements > most / a->dims[k]))
+        if (a->dims[k] < 0 || elements > most / a->dims[k])
             return err_set(e, ERR_INPUT, err_at_name(path),
                            "array '%s': its shape needs more than the %zu bytes there are", a->name,
                            bytes);
@@ -145,9 +148,9 @@ static bool npy_parse(const char *path, const char *name, const unsigned char *b
                        "array '%s': its header has no descr, fortran_order and shape", name);
     if (!npy_type(descr, &a.type))
         return err_set(e, ERR_INPUT, at,
-                       "array '%s': type%.12s: want little-endian bool, integers or floats "
+                       "array '%s': type%.*s: want little-endian bool, integers or floats "
                        "(objects are refused)",
-                       name, descr);
+                       name, (int)strcspn(descr, ",}"), descr);
     a.data = bytes + start + n;
     if (!array_shape(&a, order[strspn(order, " ")] == 'T', length - start - n, path, e))
         return false;
@@ -355,11 +358,13 @@ bool array_known(const unsigned char *bytes, size_t length)
     return format_of(bytes, length) != FORMAT_NONE;
 }
 
+/* The one array of a .npy is called as the file is: keep.npy holds keep. */
 static bool npy_member(struct array_file *f, const unsigned char *bytes, size_t length)
 {
+    const char *slash = strrchr(f->path, '/'), *name = slash ? slash + 1 : f->path;
     f->members = ARENA_ARRAY(f->arena, struct member, 1);
-    f->members[0] =
-        (struct member){.name = "array", .data = bytes, .bytes = length, .unpacked = length};
+    f->members[0] = (struct member){.data = bytes, .bytes = length, .unpacked = length};
+    snprintf(f->members[0].name, sizeof f->members[0].name, "%.*s", (int)strcspn(name, "."), name);
     f->count = 1;
     return true;
 }

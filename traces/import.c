@@ -384,7 +384,7 @@ static bool import_windows(const char *from, const struct import_job *j, const c
 {
     if (j->grid.t <= 0)
         return err_set(e, ERR_INPUT, err_at_name(from),
-                       "windows need the token grid (--grid TxHxW) and the tile (--block TxHxW)");
+                       "windows need the token grid (--grid TxHxW) and the tile (--kv-block TxHxW)");
     struct arena *a = arena_new();
     struct window_key *keys = NULL;
     struct tiling t;

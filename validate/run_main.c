@@ -87,7 +87,7 @@ struct args {
 static bool number(const char *option, const char *text, int64_t least, int64_t most, int64_t *out,
                    struct err *e)
 {
-    return qty_parse_int(text, least, most, option, err_at_name(option), out, e);
+    return qty_parse_int(text, least, most, option, err_at_name(NULL), out, e);
 }
 
 static bool take_option(struct args *a, int option, const char *text, struct err *e)
@@ -123,8 +123,7 @@ static bool take_option(struct args *a, int option, const char *text, struct err
     case OPT_RANKS:
         return number("--ranks", text, 1, 256, &a->ranks, e);
     case OPT_TOLERANCE:
-        return qty_parse(text, QTY_RATIO, "--tolerance", err_at_name("--tolerance"), &a->tolerance,
-                         e);
+        return qty_parse(text, QTY_RATIO, "--tolerance", err_at_name(NULL), &a->tolerance, e);
     case OPT_FORMAT:
         return table_format_parse(text, &a->format, e);
     default:
@@ -421,6 +420,7 @@ static bool calibrate(const struct args *g, struct arena *a, struct err *e)
     if (!measured_solve(m, &fit, e) || (g->out && !measured_write(&fit, g->out, a, e)))
         return false;
     measured_print(&fit, g->format, stdout, a);
+    fflush(stdout); /* as in shardwise calibrate */
     measured_warn(&fit, stderr);
     return true;
 }

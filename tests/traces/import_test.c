@@ -1,4 +1,5 @@
-/* Importers: files written here byte by byte as numpy and safetensors document them, read back as traces. */
+/* Importers: files written here byte by byte as numpy and safetensors document them, read back as
+ * traces. */
 #include "traces/import.h"
 
 #include <gsl/gsl_test.h>
@@ -234,6 +235,18 @@ static void windows_become_their_bitmaps(void)
     trace_close(r);
 }
 
+/* numpy.save("sparsity.npy", x) says by the file's name alone what x is. */
+static void an_npy_file_is_called_as_its_file(void)
+{
+    struct err e = {0};
+    struct array a;
+    struct bytes b = npy("<f8", "False", "(2, 3)", keep6, sizeof keep6);
+    struct array_file *f = array_parse("some/folder.d/sparsity.v2.npy", b.data, b.n, &e);
+    gsl_test(!f || !array_get(f, 0, &a, &e) || strcmp(a.name, "sparsity") != 0, "%s: %s", a.name,
+             e.text);
+    array_close(f);
+}
+
 static void bad_files_are_named_and_leave_nothing(void)
 {
     struct import_job j = import_default();
@@ -246,7 +259,10 @@ static void bad_files_are_named_and_leave_nothing(void)
     b = npy("<f8", "False", "(4000000000, 4000000000, 2)", keep6, sizeof keep6);
     refused(&b, &j, "needs more than", "a shape that overflows");
     b = npy("|O", "False", "(2, 3)", keep6, sizeof keep6);
-    refused(&b, &j, "objects are refused", "pickled objects");
+    refused(&b, &j, "type '|O': want little-endian bool, integers or floats (objects are refused)",
+            "pickled objects");
+    b = npy("<f8", "False", "(0, 3)", keep6, 0);
+    refused(&b, &j, "0 layers: want 1", "nothing in it");
     b = npy(">f8", "False", "(2, 3)", keep6, sizeof keep6);
     refused(&b, &j, "little-endian", "big-endian");
     b = npy("<f8", "False", "(6,)", keep6, sizeof keep6);
@@ -303,6 +319,7 @@ int main(void)
     keeps_come_from_every_format();
     masks_become_bitmaps();
     windows_become_their_bitmaps();
+    an_npy_file_is_called_as_its_file();
     bad_files_are_named_and_leave_nothing();
     unlink(from);
     unlink(to);
