@@ -76,6 +76,39 @@ static bool exchange_run(struct exec *x, const struct exchange *t, const char *c
     return copy_phase(x, names[2], pass, t->unpack, t->unpack_count, e);
 }
 
+/* ---- linear layers ---- */
+
+/* This rank's tokens times weights of `outputs` rows, width at a time. */
+static bool run_products(struct exec *x, const char *name, enum cp_pass pass, double outputs,
+                         struct err *e)
+{
+    int width = x->c.width;
+    double done = 0;
+    if (!x->projected)
+        return true;
+    exec_begin(x, name);
+    while (outputs >= 0.5 * KERN_DIM_STEP) {
+        int most = (int)(outputs / KERN_DIM_STEP + 0.5) * KERN_DIM_STEP;
+        struct kern_linear l = {.rows = x->local,
+                                .in = width,
+                                .out = most < width ? most : width,
+                                .x = x->hidden,
+                                .w = x->weights,
+                                .y = x->projected};
+        if (!x->b->linear(&l, 1, e))
+            return false;
+        outputs -= l.out, done += 2.0 * (double)l.rows * l.in * l.out;
+    }
+    return exec_end(x, pass, CLASS_GEMM, 0, 0, done, e);
+}
+
+static bool run_linear(struct exec *x, const char *name, enum cp_pass pass, double times,
+                       struct err *e)
+{
+    double outputs = times * x->c.linear_flop / (2.0 * (double)x->c.tokens * x->c.width);
+    return !(x->c.linear_flop > 0) || run_products(x, name, pass, outputs, e);
+}
+
 /* ---- selection ---- */
 
 int64_t exec_keep(const struct exec_case *c, int head)
@@ -151,7 +184,10 @@ static bool run_select(struct exec *x, struct err *e)
 {
     static const char *const names[3] = {"pack q_lr, k_lr", "q_lr, k_lr all-to-all",
                                          "unpack q_lr, k_lr"};
-    if (!exchange_run(x, &x->to_lr, names, PASS_FORWARD, e) || !gather_k_lr(x, e))
+    /* Q_lr and K_lr of every head, as the plan prices it */
+    double outputs = 2.0 * x->c.options.predictor_rank * x->c.heads;
+    if (!run_products(x, "predictor", PASS_FORWARD, outputs, e) ||
+        !exchange_run(x, &x->to_lr, names, PASS_FORWARD, e) || !gather_k_lr(x, e))
         return false;
     exec_begin(x, "select");
     struct kern_select_head *h =
@@ -338,32 +374,6 @@ static bool run_gradients_home(struct exec *x, struct err *e)
         exec_begin(x, "unpack dqkv");
     return add_gradients(x, e) &&
            (!timed || exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0, added_bytes(x), e));
-}
-
-/* ---- linear layers ---- */
-
-static bool run_linear(struct exec *x, const char *name, enum cp_pass pass, double times,
-                       struct err *e)
-{
-    int width = x->c.width;
-    if (!x->projected)
-        return true;
-    double share = (double)x->local / (double)x->c.tokens, done = 0;
-    double outputs = times * share * x->c.linear_flop / (2.0 * (double)x->local * width);
-    exec_begin(x, name);
-    while (outputs >= 0.5 * KERN_DIM_STEP) {
-        int most = (int)(outputs / KERN_DIM_STEP + 0.5) * KERN_DIM_STEP;
-        struct kern_linear l = {.rows = x->local,
-                                .in = width,
-                                .out = most < width ? most : width,
-                                .x = x->hidden,
-                                .w = x->weights,
-                                .y = x->projected};
-        if (!x->b->linear(&l, 1, e))
-            return false;
-        outputs -= l.out, done += 2.0 * (double)l.rows * l.in * l.out;
-    }
-    return exec_end(x, pass, CLASS_GEMM, 0, 0, done, e);
 }
 
 /* ---- passes ---- */

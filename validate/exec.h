@@ -1,6 +1,6 @@
 /* One attention block of a plan, carried out by its ranks with real kernels and real messages,
- * phase by phase with the names of model/program.h. Linear layers are carried out for their time
- * only; the predictor's projections are not (Q_lr and K_lr are inputs here).
+ * phase by phase with the names of model/program.h. Linear layers and the predictor's projections
+ * are carried out for their time only (Q_lr and K_lr are inputs here).
  *
  * Sequence shards begin at multiples of the query group, so that groups are those of the
  * single-rank computation; shards may differ by one group. A split head is cut at query groups too.
@@ -24,7 +24,7 @@ struct exec_case {
     /* The block's linear layers, carried out as products of a rank's tokens with width x width
      * weights, as many as have their FLOPs: how long they take, not what they compute. */
     double linear_flop; /* of the forward pass of all ranks; 0: none */
-    int width;
+    int width; /* of the hidden states, which the predictor projects too; 0: no predictor */
     /* A rank's clock is the CPU time of its thread, as if it had a core of its own; an exchange
      * begins at the latest of its members' clocks. For machines whose cores are shared. */
     bool cpu_clock;

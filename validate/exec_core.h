@@ -40,7 +40,8 @@ struct exec {
     /* token side: [local][heads][width] */
     uint16_t *q, *k, *v, *d_o, *q_lr, *k_lr, *o;
     float *grad[3]; /* dQ, dK, dV: [head][local][dim] */
-    /* linear layers: [local][width], weights [width][width], [local][width]; NULL: none */
+    /* linear layers and predictor: [local][width], weights [width][width], [local][width]; NULL:
+     * none */
     uint16_t *hidden, *weights, *projected;
 
     /* holder's side, by piece */

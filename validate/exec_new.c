@@ -209,12 +209,13 @@ static bool make_inputs(struct exec *x, struct err *e)
     return ok;
 }
 
-/* What linear layers read must not be NaN or denormal, which some machines are slow at. */
+/* What products with weights read must not be NaN or denormal, which some machines are slow at. */
 static bool make_linear(struct exec *x, struct err *e)
 {
     int64_t width = x->c.width, rows[2] = {x->local, width};
     uint16_t **at[2] = {&x->hidden, &x->weights};
-    if (!(x->c.linear_flop > 0) || !x->b->linear || width % KERN_DIM_STEP != 0)
+    bool any = x->c.linear_flop > 0 || x->c.conf.sparse;
+    if (!any || !x->b->linear || width < 1 || width % KERN_DIM_STEP != 0)
         return true;
     uint16_t *room = malloc((size_t)(width + 1) * sizeof *room);
     bool ok = room != NULL || comm_fail(x->world, e, "out of memory for the inputs");

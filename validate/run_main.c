@@ -368,6 +368,26 @@ static bool set_up(const struct args *g, const struct plan *p, struct run_option
     return true;
 }
 
+/* What the model prices and the simulator plays, but no ranks here carry out. */
+static bool can_run(const struct plan *p, const struct run_options *o, struct err_at at,
+                    struct err *e)
+{
+    if (p->tensor > 1)
+        return err_set(e, ERR_INPUT, at,
+                       "tensor parallelism of degree %d: only context parallelism can be run; plan "
+                       "without --tp",
+                       p->tensor);
+    for (int i = 0; i < o->block_count; i++) {
+        const struct cp_strategy_info *s = &cp_strategies[p->blocks[o->blocks[i]].conf.strategy];
+        if (s->permutes)
+            return err_set(e, ERR_INPUT, at,
+                           "block %d: %s moves blocks of queries between ranks, which cannot be "
+                           "run; choose others with --blocks, or plan without that strategy",
+                           o->blocks[i], s->name);
+    }
+    return true;
+}
+
 static bool execute(const struct args *g, struct prov *prov, const char **phase, struct arena *a,
                     struct err *e)
 {
@@ -379,12 +399,7 @@ static bool execute(const struct args *g, struct prov *prov, const char **phase,
         return false;
     *phase = "read the plan";
     const struct plan *p = plan_read(g->plan, a, e);
-    if (p && p->tensor > 1)
-        return err_set(e, ERR_INPUT, err_at_name(g->plan),
-                       "tensor parallelism of degree %d: only context parallelism can be run; plan "
-                       "without --tp",
-                       p->tensor);
-    if (!p || !set_up(g, p, &o, a, e))
+    if (!p || !set_up(g, p, &o, a, e) || !can_run(p, &o, err_at_name(g->plan), e))
         return false;
     bool mine = launcher_of_process().rank == 0; /* the process that has rank 0 writes */
     FILE *out = g->out && mine ? open_rows(g->out, e) : NULL;

@@ -33,8 +33,8 @@ fail() {
     failed=1
 }
 
-WHAT="--model ./small-model.yaml --cluster ./small-cluster.yaml --kernels ./small-kernels.yaml --gpus 4 --tokens 1k --keep 0.1" \
-    HOW="--backend cpu --comm mpi --clock cpu" bash "$source/docs/cluster.sbatch" >out 2>err ||
+small="--model ./small-model.yaml --cluster ./small-cluster.yaml --kernels ./small-kernels.yaml --gpus 4 --tokens 1k --keep 0.1"
+WHAT=$small HOW="--backend cpu --comm mpi --clock cpu" bash "$source/docs/cluster.sbatch" >out 2>err ||
     { fail "the job: exit status $?"; tail -3 err; }
 [ "$(sed -n '/^# ranks: 4$/p; /^# cores: [0-9]*, ranks on them: 4,/p' measured.tsv | wc -l)" -eq 2 ] || fail "the rows do not say that there are 4 ranks here"
 [ "$(grep -c '^# schema' measured.tsv)" -eq 1 ] || fail "more than one rank wrote the rows"
@@ -50,6 +50,10 @@ expect() {
     "$@" >out 2>err
     [ $? -eq 2 ] && grep -Eq "$pattern" err || { fail "$what"; head -3 err; }
 }
+shardwise plan $small --tp 2 --cp 2 -o tp.json >out 2>err || fail "a plan with tensor parallelism: $(cat err)"
+expect 'tp.json: tensor parallelism of degree 2: only context parallelism can be run' 'tensor parallelism' shardwise-run tp.json
+shardwise plan $small --cp 4 --strategies db-sp -o db-sp.json >out 2>err || fail "a plan of db-SP: $(cat err)"
+expect 'db-sp.json: block 0: db-sp moves blocks of queries between ranks, which cannot be run' 'db-SP' shardwise-run db-sp.json
 started="ASAN_OPTIONS=detect_leaks=0 SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=4 SLURM_LOCALID=0"
 expect 'srun started 4 processes, and each would do the whole run' 'srun and virtual ranks' env $started shardwise-run plan.json --comm loopback
 expect 'srun started 4 processes, but MPI sees this one only' 'srun without PMI' env $started shardwise-run plan.json --comm mpi

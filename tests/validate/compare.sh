@@ -62,15 +62,20 @@ change '$7 = 0.9'
 head -c $(($(wc -c <"$dir/changed.tsv") - 12)) "$dir/changed.tsv" >"$dir/cut.tsv"
 expect 0 'whole block' 'the last line is cut: a run that was ended' "$run" compare "$dir/plan.json" "$dir/cut.tsv" --format text
 
-# A block with its linear layers: run, predicted, fitted (4 ranks x forward, recompute, backward).
+# A block with its linear layers: run, predicted, fitted (4 ranks x forward, recompute, backward, predictor).
 "$make_plan" ./small-model.yaml "$dir/me-cluster.yaml" "$dir/me-kernels.yaml" 400 hybrid 2x2 sparse 0.1 "$dir/block.json" block || exit 1
 "$run" "$dir/block.json" --comm loopback --repeats 3 --clock cpu -o "$dir/block.tsv" >/dev/null || exit 1
-"$run" compare "$dir/block.json" "$dir/block.tsv" --format csv >"$dir/out" 2>&1 # 5: a machine that got twice as fast
-awk -F, '$3 == "linear backward" && $4 > 0 && $5 > 0 { found = 1 } END { exit !found }' "$dir/out" || { echo "FAIL: linear layers are not compared"; failed=1; }
-expect 0 'linear layers +12 ' 'linear layers are fitted' "$run" calibrate "$dir/block.json" "$dir/block.tsv"
+"$run" compare "$dir/block.json" "$dir/block.tsv" --format csv >"$dir/compared" 2>&1 # 5: a machine that got twice as fast
+awk -F, '$3 == "linear backward" && $4 > 0 && $5 > 0 { found = 1 } END { exit !found }' "$dir/compared" || { echo "FAIL: linear layers are not compared"; failed=1; }
+expect 0 'linear layers +16 ' 'linear layers are fitted' "$run" calibrate "$dir/block.json" "$dir/block.tsv"
 # By hand: Q, K, V and O are 4 x 256 x 512 weights, the FFN 2 x 256 x 512; 2 FLOP a weight and token, 400 tokens.
 work=$(awk -F'\t' '$2 == 0 && $5 == "linear" { sum += $11 } END { printf "%.0f", sum / 400 / 2 }' "$dir/block.tsv")
 [ "$work" = $((6 * 256 * 512)) ] || { echo "FAIL: linear layers of $work weights, want $((6 * 256 * 512))"; failed=1; }
+
+# The predictor: Q_lr and K_lr of 8 heads at rank 16 of 400 tokens of width 256, in the plan and in the rows.
+work=$(awk -F'\t' '$2 == 0 && $5 == "predictor" { sum += $11 } END { printf "%.0f", sum / 400 / 2 }' "$dir/block.tsv")
+[ "$work" = $((2 * 16 * 8 * 256)) ] || { echo "FAIL: a predictor of $work weights, want $((2 * 16 * 8 * 256))"; failed=1; }
+awk -F, '$3 == "predictor" && $4 > 0 && $5 > 0 { found = 1 } END { exit !found }' "$dir/compared" || { echo "FAIL: the predictor is not compared"; failed=1; }
 
 # Points: 4 ranks, forward and recompute. The fit's files are cluster and kernel files that a plan can be made with.
 expect 0 'sparse attention forward +8' 'calibrate' "$run" calibrate "$dir/plan.json" "$dir/rows.tsv" -o "$dir/fit"
