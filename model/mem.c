@@ -17,7 +17,7 @@ struct mem_options mem_options_default(int gpus)
 }
 
 /* Bytes per parameter: whole on every GPU, and shared out. bf16 weights and gradients, fp32 master,
- * Adam's two moments; FSDP shards fp32 weights, gradients and moments (facts: docs/model.md,
+ * Adam's two moments; FSDP shards fp32 weights, gradients and moments (docs/model.md,
  * "Memory"). */
 static const struct {
     double whole, shared;
@@ -47,7 +47,7 @@ static void states(const struct cp_case *c, const struct mem_options *o, int ten
 
 /* Bytes a block's activations take, per token and unit of width: 34 for norms, attention and
  * residuals in bf16, 10 for norms kept in fp32, 2 for each hidden unit of each feed-forward matrix
- * (facts/workloads 2.4; 60 for a plain 4d FFN, the value that meets FastVideo issue 121's 4- to
+ * (docs/model.md, "Memory"; 60 for a plain 4d FFN, the value that meets FastVideo issue 121's 4- to
  * 8-GPU difference within 3%). */
 static double activation_bytes(const struct dit_model *m)
 {

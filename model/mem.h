@@ -1,5 +1,4 @@
-/* Memory of one GPU during a training step, part by part: facts/workloads.md 2.4 of the design,
- * docs/model.md. */
+/* Memory of one GPU during a training step, part by part: docs/model.md, "Memory". */
 #ifndef MODEL_MEM_H
 #define MODEL_MEM_H
 

@@ -438,7 +438,7 @@ static void add_gather_again(struct build *b, enum cp_pass pass)
 
 /* ---- db-SP ---- */
 
-/* Its greedy planner runs on the host: milliseconds for each new mask (facts: docs/model.md). */
+/* Its greedy planner runs on the host: milliseconds for each new mask (docs/model.md). */
 #define PLAN_BLOCKS_S 1e-3
 
 /* What it leaves of the skew between sequence shards (arXiv 2511.23113, after balancing blocks). */

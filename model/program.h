@@ -1,5 +1,5 @@
 /* What one attention block does under a configuration, phase by phase: the one description that the
- * closed forms price, the simulator plays and shardwise-run executes. Facts: docs/model.md
+ * closed forms price, the simulator plays and shardwise-run executes. Formulas: docs/model.md
  * (volumes), after DSV section 6, Ulysses, TransformerEngine's p2p ring and all-gather.
  *
  * Forward, sparse dispatch, head_groups > 1 and seq_groups > 1 (others leave phases out):
@@ -38,7 +38,7 @@ enum phase_kind {
     PHASE_REDUCESCATTER,
     PHASE_ALLREDUCE,
     PHASE_HOST, /* bytes to or from the host's memory over PCIe, beside the work of the block */
-    PHASE_RING  /* seq_groups steps of compute, KV passed on beneath; facts: two-slot recurrence */
+    PHASE_RING  /* seq_groups steps of compute, KV passed on beneath; docs/model.md, "Time" */
 };
 
 enum phase_scope { SCOPE_NONE, SCOPE_ROW, SCOPE_COLUMN, SCOPE_TENSOR };
@@ -97,8 +97,8 @@ struct cp_options {
     enum checkpointing checkpointing;
     bool keep_kv;       /* gathered KV is kept for the backward, not fetched again */
     bool grad_fp32;     /* dK, dV travel as fp32; a ring then also takes them home in an extra hop
-                         * (yunchang), while in bf16     the last step's hop is saved
-                         * (TransformerEngine):     facts/cp 1.0 */
+                         * (yunchang), while in bf16 the last step's hop is saved
+                         * (TransformerEngine): docs/known-answers.md, KA12 */
     bool split_heads;   /* heads may be split by query range */
     int predictor_rank; /* r: width of Q_lr, K_lr per head (DSV: 16) */
     enum offload offload;

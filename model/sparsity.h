@@ -65,7 +65,7 @@ double union_independent(double keep, double draws);
  * groups >= 1. */
 double union_markov(double keep, double groups, double rho, double omega);
 
-/* Smooth fields: 1 - (1-keep)^n, n = 1.12 prod_axis (1 + extent/(1.84 length)): facts of
+/* Smooth fields: 1 - (1-keep)^n, n = 1.12 prod_axis (1 + extent/(1.84 length)): as in
  * docs/sparsity.md, fitted on 144 points (rms 0.07, worst 0.17). extent: the shard's tokens along
  * each axis. */
 double union_field(double keep, const double extent[3], const double length[3]);

@@ -1,4 +1,4 @@
-/* Volumes and times of the closed forms. KAnn: facts/known-answers.txt of the design, each derived
+/* Volumes and times of the closed forms. KAnn: docs/known-answers.md, each derived
  * there by hand and checked by message enumeration; this test enumerates once more on its own. */
 #include <gsl/gsl_test.h>
 #include <math.h>
@@ -554,8 +554,8 @@ static void check_conservation(const struct fixture *f, const struct cp_conf *c)
     }
 }
 
-/* facts/cp.md 2.3: the permutation moves the moved share of Q, K, V, and of O back: 16 heads on 2
- * head ranks, 4 shards of 16000 tokens. Three quarters of a rank's blocks leave if each lands
+/* docs/model.md, db-SP: the permutation moves the moved share of Q, K, V, and of O back: 16 heads
+ * on 2 head ranks, 4 shards of 16000 tokens. Three quarters of a rank's blocks leave if each lands
  * anywhere. */
 static void blocks_that_change_ranks_travel_there_and_back(void)
 {

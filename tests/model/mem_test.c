@@ -1,4 +1,4 @@
-/* Memory of one GPU. KAnn: facts/known-answers.txt; the others are published or by hand, as they
+/* Memory of one GPU. KAnn: docs/known-answers.md; the others are published or by hand, as they
  * say. */
 #include <gsl/gsl_test.h>
 #include <math.h>

@@ -1,4 +1,4 @@
-/* Unions and where keeps come from. KAnn: facts/known-answers.txt of the design. */
+/* Unions and where keeps come from. KAnn: docs/known-answers.md. */
 #include <gsl/gsl_randist.h>
 #include <gsl/gsl_rng.h>
 #include <gsl/gsl_sf_gamma.h>
@@ -22,7 +22,7 @@ static void unions_have_their_known_answers(void)
     gsl_test_rel(union_window(32, 7, 4), 0.4375, 1e-12, "KA08 window of 7 of 32 frames, 4 slabs");
 }
 
-/* rho = omega (c = 0): 1 - B(a, b+G)/B(a, b), facts/cp 2.4. */
+/* rho = omega (c = 0): 1 - B(a, b+G)/B(a, b), docs/sparsity.md. */
 static void the_quadrature_equals_the_beta_closed_form(void)
 {
     static const double keep[] = {0.001, 0.02, 0.08, 0.3, 0.9}, extra[] = {1e-4, 0.01, 0.3, 0.9};
@@ -75,8 +75,8 @@ static void unions_grow_with_groups_and_keeps_and_shrink_with_overlap(void)
     gsl_test(union_field(0.08, wide, l) < union_field(0.08, e, l), "extent");
 }
 
-/* facts/workloads 3.3: 5, 10, 20% keep in a 32^3 grid at l = 5.5, slabs of 8 ranks: .72 .89 .98;
- * the closed form's own rms error is 0.07 and its worst 0.17. */
+/* docs/known-answers.md, table of another program: 5, 10, 20% keep in a 32^3 grid at l = 5.5, slabs
+ * of 8 ranks: .72 .89 .98; the closed form's own rms error is 0.07 and its worst 0.17. */
 static void the_field_form_meets_the_generator(void)
 {
     static const double keep[3] = {0.05, 0.1, 0.2}, want[3] = {0.72, 0.89, 0.98};

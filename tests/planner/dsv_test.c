@@ -1,5 +1,5 @@
-/* DSV's released solver, restated: its own figures, read off runs of the original (facts/cp.md
- * section 4, "Solver regression", which leaves the 0.5 ms overhead of g_s > 1 out where this says
+/* DSV's released solver, restated: its own figures, read off runs of the original
+ * (docs/known-answers.md, which leaves the 0.5 ms overhead of g_s > 1 out where this says
  * so), on its second test vector with its test's constants. */
 #include <gsl/gsl_test.h>
 #include <math.h>

@@ -93,7 +93,7 @@ static void the_outlier_vector_has_its_known_optima(void)
     gsl_test_rel(optimum(&p), 0.3013, 1e-12, "KA04h optimum");
 }
 
-/* cp.md section 4, row KA04. */
+/* Of the same artifact, by hand. */
 static void the_other_vectors_agree_with_the_table(void)
 {
     static const struct {

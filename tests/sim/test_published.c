@@ -5,7 +5,7 @@
  * 128, bf16, 8192 tokens a GPU; read off its charts, 1%): TFLOP/s per GPU of Ulysses, ring p2p,
  * ring all-gather and USP at 8 to 64 GPUs. Links: presets/cluster/h100.yaml. A kernel on k keys
  * runs at rate x k / (k + 1300): blocks of one ring step are too short to run at full rate, which
- * is what rings lose here, not bytes (facts: a hop of 1.34 ms under a step of 4.29 ms). */
+ * is what rings lose here, not bytes (KA27: a hop of 1.34 ms under a step of 4.29 ms). */
 #include <gsl/gsl_test.h>
 #include <math.h>
 #include <string.h>

@@ -222,7 +222,7 @@ static void closed_keeps_equal_counted_keeps(void)
     }
 }
 
-/* Published by facts on Radial Attention's own code, decay 1.0: sparsity 83.5, 90.0 % (64 and 128
+/* Run off Radial Attention's own code (mit-han-lab/radial-attention), decay 1.0: sparsity 83.5, 90.0 % (64 and 128
  * latent frames of 45x80 tokens, Hunyuan 253 and 509 frames) and 75.4 % (41 frames, Wan 161). */
 static void radial_sparsity_is_the_closed_form_of_its_code(void)
 {

@@ -62,7 +62,8 @@ static void the_dsv_preset_meets_all_published_statistics_at_once(void)
     }
     printf("concentrated %.3f near %.3f far %.3f overlap %.3f keep %.3f\n", p.concentrated, p.near,
            p.far, p.overlap, p.keep);
-    /* DSV: 0.868 (block 21) and 0.952 (block 6); 0.151; 0.485; 0.801; 5-10%. Spreads: facts 3.3. */
+    /* DSV: 0.868 (block 21) and 0.952 (block 6); 0.151; 0.485; 0.801; 5-10%. Spreads:
+     * docs/known-answers.md. */
     gsl_test(p.concentrated < 0.84 || p.concentrated > 0.96, "mass in the top 10%%: %.3f",
              p.concentrated);
     gsl_test_abs(p.near, 0.151, 0.04, "critical keys within radius 5");
@@ -71,8 +72,8 @@ static void the_dsv_preset_meets_all_published_statistics_at_once(void)
     gsl_test(p.keep < 0.05 || p.keep > 0.10, "keep %.3f", p.keep);
 }
 
-/* Table of facts 3.3 at 16^3, length 5.5: remote need at 5, 10 and 20% keep. The seeds differ, so
- * 0.1 is the bar. */
+/* Table of docs/known-answers.md at 16^3, length 5.5: remote need at 5, 10 and 20% keep. The seeds
+ * differ, so 0.1 is the bar. */
 static void remote_needs_are_those_of_the_table(void)
 {
     const double table[2][2][2] = {{{.44, .85}, {.36, .80}}, {{.42, .84}, {.26, .66}}};

@@ -217,8 +217,7 @@ static void a_hand_made_bitmap_has_hand_made_statistics(void)
     arena_free(a);
 }
 
-/* The skews published for DSV's head vectors (facts 3.3, by another program): KA04 and the table
- * of 3.3. */
+/* The skews of DSV's head vectors by another program: KA04 and a table of docs/known-answers.md. */
 static void head_skews_are_the_published_ones(void)
 {
     const double solver2[16] = {0.8267, 0.9984, 0.9973, 0.9980, 0.9817, 0.9930, 0.9981, 0.9918,
