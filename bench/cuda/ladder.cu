@@ -402,6 +402,93 @@ static bool backward_off(const struct sample s[SAMPLES], const struct kern_atten
     return e->code == ERR_NONE;
 }
 
+/* What dK and dV of one key add up, in double: the formulas of kernels/cuda/backward.cu over all
+ * groups that have the key, with O and LSE as the step was given them. */
+struct key_sum {
+    int64_t key, row; /* and the query that is added next */
+    const uint16_t *q, *k, *v, *o, *d_o;
+    const float *lse;
+    double scale, dk[LADDER_DIM], dv[LADDER_DIM];
+};
+
+static double product(const uint16_t *x, const uint16_t *y)
+{
+    double sum = 0;
+    for (int i = 0; i < LADDER_DIM; i++)
+        sum += (double)kern_float_of(x[i]) * (double)kern_float_of(y[i]);
+    return sum;
+}
+
+static void key_sum_add(struct key_sum *s)
+{
+    const uint16_t *q = s->q + s->row * LADDER_DIM, *d_o = s->d_o + s->row * LADDER_DIM;
+    const uint16_t *k = s->k + s->key * LADDER_DIM, *v = s->v + s->key * LADDER_DIM;
+    double p = exp2(s->scale * product(q, k) / log(2) - (double)s->lse[s->row]);
+    double ds = p * (product(d_o, v) - product(d_o, s->o + s->row * LADDER_DIM)) * s->scale;
+    for (int i = 0; i < LADDER_DIM; i++) {
+        s->dk[i] += ds * (double)kern_float_of(q[i]);
+        s->dv[i] += p * (double)kern_float_of(d_o[i]);
+    }
+}
+
+static bool listed(const int32_t *list, int64_t count, int64_t key)
+{
+    int64_t low = 0;
+    for (int64_t high = count; low < high;) {
+        int64_t middle = (low + high) / 2;
+        if (list[middle] < key)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < count && list[low] == key;
+}
+
+static void key_sum_all(struct key_sum *s, const struct kern_head *h, const int32_t *lists)
+{
+    for (s->row = 0; s->row < h->q_rows;) {
+        int64_t group = s->row / h->keys.group, end = (group + 1) * h->keys.group;
+        bool has = listed(lists + group * h->keys.list_stride, h->keys.list_count, s->key);
+        for (end = end < h->q_rows ? end : h->q_rows; s->row < end; s->row++)
+            if (has)
+                key_sum_add(s);
+    }
+}
+
+/* How far dK and dV are off in SAMPLES rows of the last head. */
+static bool sums_off(const struct kern_attention *a, double *dk, double *dv, struct err *e)
+{
+    const struct kern_head *h = &a->heads[a->head_count - 1];
+    size_t q = (size_t)h->q_rows * LADDER_DIM, kv = (size_t)h->kv_rows * LADDER_DIM;
+    size_t lists = (size_t)(kern_groups(h->q_rows, h->keys.group) * h->keys.list_stride) * 4;
+    void *here[] = {fetched(h->q, q * 2, e),        fetched(h->d_o, q * 2, e),
+                    fetched(h->o, q * 2, e),        fetched(h->lse, (size_t)h->q_rows * 4, e),
+                    fetched(h->k, kv * 2, e),       fetched(h->v, kv * 2, e),
+                    fetched(h->keys.list, lists, e)};
+    struct error_sum of_k = {}, of_v = {};
+    for (int i = 0; i < SAMPLES && e->code == ERR_NONE; i++) {
+        struct key_sum s = {};
+        s.q = (const uint16_t *)here[0], s.d_o = (const uint16_t *)here[1];
+        s.o = (const uint16_t *)here[2], s.lse = (const float *)here[3];
+        s.k = (const uint16_t *)here[4], s.v = (const uint16_t *)here[5];
+        s.scale = (double)kern_scale(a);
+        s.key = ((const int32_t *)here[6])[i * (h->keys.list_count - 1) / (SAMPLES - 1)];
+        key_sum_all(&s, h, (const int32_t *)here[6]);
+        float *x = (float *)fetched(h->dk + s.key * LADDER_DIM, LADDER_DIM * 4, e);
+        float *y = (float *)fetched(h->dv + s.key * LADDER_DIM, LADDER_DIM * 4, e);
+        for (int d = 0; d < LADDER_DIM; d++) {
+            add_error(&of_k, (double)x[d], s.dk[d]);
+            add_error(&of_v, (double)y[d], s.dv[d]);
+        }
+        free(x);
+        free(y);
+    }
+    for (void *p : here)
+        free(p);
+    *dk = relative(&of_k), *dv = relative(&of_v);
+    return e->code == ERR_NONE;
+}
+
 static bool gradients_clear(const struct kern_attention *a, struct err *e)
 {
     for (int i = 0; i < a->head_count; i++) {
@@ -422,21 +509,33 @@ static bool outputs_poison(const struct kern_attention *a, struct err *e)
     return kern_cuda.wait(e);
 }
 
-static bool right_when_timed(struct rung *r, const struct step *s, const struct kern_attention *a,
-                             const struct sample samples[SAMPLES], bool backward)
+static bool forward_right_when_timed(struct rung *r, const struct step *s,
+                                     const struct kern_attention *a,
+                                     const struct sample samples[SAMPLES])
 {
     struct err e = {};
-    double off = 0, lse = 0;
-    bool ok =
-        (backward ? gradients_clear(a, &e) : outputs_poison(a, &e)) && s->run(a, &e) &&
-        kern_cuda.wait(&e) &&
-        (backward ? backward_off(samples, a, &off, &e) : forward_off(samples, a, &off, &lse, &e));
+    double o = 0, lse = 0;
+    bool ok = outputs_poison(a, &e) && s->run(a, &e) && kern_cuda.wait(&e) &&
+              forward_off(samples, a, &o, &lse, &e);
     if (!ok)
         return rung_error(r, s->name, &e);
-    if (backward)
-        return rung_holds(r, s->name, "dQ of the data", off, 1e-2);
-    return rung_holds(r, s->name, "O of the data", off, 6e-3) && /* rounded to bf16 */
+    return rung_holds(r, s->name, "O of the data", o, 6e-3) && /* rounded to bf16 */
            rung_holds(r, s->name, "LSE of the data", lse, 1e-3);
+}
+
+static bool backward_right_when_timed(struct rung *r, const struct step *s,
+                                      const struct kern_attention *a,
+                                      const struct sample samples[SAMPLES])
+{
+    struct err e = {};
+    double dq = 0, dk = 0, dv = 0;
+    bool ok = gradients_clear(a, &e) && s->run(a, &e) && kern_cuda.wait(&e) &&
+              backward_off(samples, a, &dq, &e) && sums_off(a, &dk, &dv, &e);
+    if (!ok)
+        return rung_error(r, s->name, &e);
+    return rung_holds(r, s->name, "dQ of the data", dq, 1e-2) &&
+           rung_holds(r, s->name, "dK of the data", dk, 1e-2) &&
+           rung_holds(r, s->name, "dV of the data", dv, 1e-2);
 }
 
 /* ---- attention ------------------------------------------------------------------------------- */
@@ -458,7 +557,7 @@ static void climb(struct rung *r, const struct step *s, const struct kern_attent
     int sm = r->b->device.sm;
     if (sm < s->least_sm || sm > s->most_sm || r->group < s->least_group ||
         !bench_time_left(r->b, "ladder") || !right_when_small(r, s, backward) ||
-        !right_when_timed(r, s, a, samples, backward))
+        !(backward ? backward_right_when_timed : forward_right_when_timed)(r, s, a, samples))
         return;
     struct attention_call call = {s->run, *a};
     rung_time(r, s->name, call_attention, &call);

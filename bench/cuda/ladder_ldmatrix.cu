@@ -5,11 +5,11 @@
  * registers, transposed for V: no conflicts, no picking apart.
  *
  * Bounds, per warp and 64 keys (16 queries: 524,288 FLOP): 2 x 32 ldmatrix of 4 wavefronts each,
- * 256 clocks: 2,048 FLOP a clock and SM, 475 TFLOP/s. But nobody computes while the block waits for
- * its tile, and nothing is fetched while it computes: with c = 64 M 512 / 2,048 clocks of work for
- * M queries, l = 32 KB / 42 B = 780 clocks of loading (for all blocks of the SM together) and about
- * 1,000 of latency, two blocks an SM take 1,000 + l + 2 c where max(2 l, 2 c) would do. M = 64: 2 c
- * = 2,048, 2 x 2,097,152 FLOP in 1,000 + 1,560 + 2,048 clocks: 910 FLOP a clock, 211 TFLOP/s. */
+ * 256 clocks: 2,048 FLOP a clock and SM, 475 TFLOP/s. But a block does nothing while it waits for
+ * its tile and fetches nothing while it computes: l = 32 KB / 42 B = 780 clocks of loading, about
+ * 1,000 of latency (the list, then the rows) and c = M x 64 x 512 / 2,048 of work add up, and only
+ * the other blocks of the SM fill the gap. M = 64: c = 1,024, two blocks (by registers) take max(2
+ * c, 2 l, 1,000 + l + c) = 2,804 clocks for 2 x 2,097,152 FLOP: 1,496 a clock, 347 TFLOP/s. */
 #include "bench/cuda/ladder.cuh"
 
 __global__ void __launch_bounds__(LADDER_ROWS_MAX * 2)

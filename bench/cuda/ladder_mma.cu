@@ -7,9 +7,9 @@
  * Bounds, per warp and 64 keys (16 queries: 524,288 FLOP), in wavefronts of shared memory: the rows
  * of K are a multiple of 128 bytes apart, so the eight rows of a load are in the same banks.
  *     Q K^T  128 loads of 4 bytes, 8 ways of conflict                              1,024
- *     P V    256 loads of 2 bytes for each of two registers, 4 ways                2,048
- * against 524,288 / 2,676 x 4 warps a scheduler: 196 clocks. 524,288 / 3,072 = 171 FLOP a clock and
- * SM: 40 TFLOP/s. Tensor cores alone gain nothing: feeding them is the work. */
+ *     P V    256 loads of 2 bytes, 4 ways                                          1,024
+ * against 524,288 / 2,676: 196 clocks. 524,288 / 2,048 = 256 FLOP a clock and SM: 59 TFLOP/s.
+ * Tensor cores alone gain little over step 2: feeding them is the work. */
 #include "bench/cuda/ladder.cuh"
 
 struct by_plain_loads {

@@ -50,13 +50,18 @@ DEV void logits(float s[ROWS], const unsigned char *q, const unsigned char *k)
     for (int r = 0; r < ROWS; r++)
         s[r] = 0;
 #pragma unroll 2
-    for (int c = 0; c < LADDER_DIM / 4; c++) {
-        uint2 pair = *(const uint2 *)(k + c * 8);
-        float k4[4] = {dev_low(pair.x), dev_high(pair.x), dev_low(pair.y), dev_high(pair.y)};
+    for (int c = 0; c < LADDER_DIM / 8; c++) {
+        uint4 chunk = *(const uint4 *)(k + c * 16);
+        uint32_t pair[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-            float4 x = *(const float4 *)(q + r * Q_PITCH + c * 16);
-            s[r] = fmaf(x.x, k4[0], fmaf(x.y, k4[1], fmaf(x.z, k4[2], fmaf(x.w, k4[3], s[r]))));
+        for (int half = 0; half < 2; half++) {
+            float k4[4] = {dev_low(pair[2 * half]), dev_high(pair[2 * half]),
+                           dev_low(pair[2 * half + 1]), dev_high(pair[2 * half + 1])};
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) {
+                float4 x = *(const float4 *)(q + r * Q_PITCH + c * 32 + half * 16);
+                s[r] = fmaf(x.x, k4[0], fmaf(x.y, k4[1], fmaf(x.z, k4[2], fmaf(x.w, k4[3], s[r]))));
+            }
         }
     }
 }

@@ -11,11 +11,12 @@
  *     shared memory  M / 64 x 256 read + 256 written:        512, 768
  *     level-2 cache  32 KB / 42 B:                           780
  *     the softmax    M x 64 x about 8 instructions / 128:    256, 512, while the tensor cores wait
- * M = 128 is one block an SM (by registers), so that softmax and products add up: 1,536 clocks,
- * 2,730 FLOP a clock, 630 TFLOP/s at the most; M = 64 is two blocks, whose phases may interleave,
- * and is bound by the cache: 620. What the winner (kernels/cuda/forward_wgmma.cu) does beyond: a
- * producer warpgroup with six tiles in flight, the scores of the next tile asked for before the
- * softmax of this one, consumers that take turns at the tensor cores, blocks that stay. */
+ * M = 128 is one block an SM (by registers) whose warps meet at each tile, so that softmax and
+ * products tend to add up: 1,536 clocks, 2,730 FLOP a clock, 630 TFLOP/s; M = 64 is three blocks,
+ * whose phases interleave, and is bound by the cache: 620. What the winner
+ * (kernels/cuda/forward_wgmma.cu) does beyond: a producer warpgroup with six tiles in flight, the
+ * scores of the next tile asked for before the softmax of this one, consumers that take turns at
+ * the tensor cores, blocks that stay. */
 #include "bench/cuda/ladder.cuh"
 
 enum {
