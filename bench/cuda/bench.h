@@ -16,6 +16,7 @@ struct bench {
     void *memory[256]; /* until bench_release */
     int memory_count;
     bool plant; /* the ladder has a step that is wrong */
+    int failed; /* calls */
     int wrong;  /* results that were not what they should be */
 };
 

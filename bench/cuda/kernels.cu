@@ -114,14 +114,15 @@ enum {
 
 /* Does this device have the variant for this shape? Asked by running it, which also gives the
  * backward pass its LSE. */
-static bool runs(struct attention_run *r)
+static bool runs(struct bench *b, struct attention_run *r)
 {
     struct err e = {};
     if (call_attention(r, &e) && kern_cuda.wait(&e))
         return true;
+    b->failed += e.code != ERR_INPUT;
     if (e.code != ERR_INPUT)
-        printf("  %s %s: %s\n", r->backward ? "backward" : "forward", r->variant ? r->variant : "",
-               e.text);
+        printf("  %s %s failed: %s\n", r->backward ? "backward" : "forward",
+               r->variant ? r->variant : "", e.text);
     return false;
 }
 
@@ -168,7 +169,7 @@ static void dense_case(struct bench *b, FILE *f, int64_t rows, int heads, int di
     bench_heads(b, head, heads, rows, dim);
     struct attention_run r = {};
     r.a.dim = dim, r.a.head_count = heads, r.a.heads = head;
-    runs(&r);     /* O and LSE for the backward pass */
+    runs(b, &r);  /* O and LSE for the backward pass */
     if (!b->tiny) /* tiny: checkers of memory and races look at our kernels only */
         dense_cudnn(b, f, &r);
     static const struct {
@@ -177,7 +178,7 @@ static void dense_case(struct bench *b, FILE *f, int64_t rows, int heads, int di
     } cases[] = {{NULL, false}, {NULL, true}, {"mma", false}, {"ordered", true}, {"wgmma", true}};
     for (const auto &c : cases) {
         r.variant = c.variant, r.backward = c.backward;
-        if (bench_time_left(b, "dense") && runs(&r))
+        if (bench_time_left(b, "dense") && runs(b, &r))
             dense_one(b, f, &r);
     }
     bench_release(b);
@@ -239,11 +240,11 @@ static void sparse_case(struct bench *b, FILE *f, struct kern_head *head, int64_
     r.a.dim = dim, r.a.head_count = HEADS, r.a.heads = head;
     for (int h = 0; h < HEADS; h++)
         bench_lists(b, &head[h], group, keep, (uint32_t)(h + 77));
-    runs(&r);
+    runs(b, &r);
     for (int v = 0; v < FORWARDS + BACKWARDS; v++) {
         r.backward = v >= FORWARDS;
         r.variant = r.backward ? backward_variants[v - FORWARDS] : forward_variants[v];
-        if ((r.variant && !all) || !bench_time_left(b, "sparse") || !runs(&r))
+        if ((r.variant && !all) || !bench_time_left(b, "sparse") || !runs(b, &r))
             continue;
         sparse_one(b, f, &r, rows, group, keep);
     }

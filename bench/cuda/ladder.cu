@@ -172,10 +172,8 @@ static void rung_time(struct rung *r, const char *step, bench_call *call, void *
     char what[96], ratio[32] = "";
     snprintf(what, sizeof what, "%s, groups of %d: %s", r->what, r->group, step);
     double ms = bench_ms(r->b, what, call, argument), rate = r->work / ms;
-    if (ms < 0) {
-        r->b->wrong++;
+    if (ms < 0)
         return;
-    }
     if (r->before > 0)
         snprintf(ratio, sizeof ratio, "%.2f", rate / r->before);
     fprintf(r->f, "%s,%s,%lld,%d,%d,%lld,%s,%.6f,%.4f,%s,%s,%.4f\n", r->b->gpu, r->what,
@@ -200,7 +198,7 @@ static bool rung_holds(struct rung *r, const char *step, const char *of, double 
 static bool rung_error(struct rung *r, const char *step, const struct err *e)
 {
     printf("  %s, groups of %d: %s failed: %s\n", r->what, r->group, step, e->text);
-    r->b->wrong++;
+    r->b->failed++;
     return false;
 }
 

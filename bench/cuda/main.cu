@@ -2,7 +2,8 @@
  * line a measurement to standard output. Ratios are to the milliseconds that DSV's artifact (arXiv
  * 2502.07590, exp1) took on an H100 and to the targets of docs/performance.md. Usage: bench_cuda
  * FOLDER [--seconds N] [--tiny] [--plant] [PART...]   parts: ceilings dense sparse select move
- * ladder. Exit status 5: a step of the ladder is wrong (--plant: one that is meant to be). */
+ * ladder. Exit status 4: something could not be run, 5: a step of the ladder is wrong (--plant: one
+ * that is meant to be). */
 #include "bench/cuda/bench.h"
 
 #include <ctype.h>
@@ -116,6 +117,7 @@ double bench_ms(struct bench *b, const char *what, bench_call *call, void *argum
     for (int i = 0; ok && i < n; i++)
         ok = timed(call, argument, &ms[i], &e);
     if (!ok) {
+        b->failed++;
         printf("  %-58s failed: %s\n", what, e.text);
         fflush(stdout);
         return -1;
@@ -235,5 +237,5 @@ int main(int argc, char **argv)
             bench_release(&b);
             fflush(stdout);
         }
-    return b.wrong > 0 ? ERR_TOLERANCE : 0;
+    return b.failed > 0 ? ERR_DEVICE : b.wrong > 0 ? ERR_TOLERANCE : 0;
 }
