@@ -3,11 +3,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "cli/schedule.h"
 #include "cli/whatif.h"
 #include "planner/budget.h"
-#ifdef SHARDWISE_TRACES
-#include "traces/profile.h"
-#endif
 
 enum { STAGES_MOST = 1000, STAGES_USUAL = 16, RUNS = 2 };
 
@@ -20,9 +18,7 @@ static const struct arg_group run_options = {
         OPTION_INT("batch", 1, 1 << 30, "B",
                    "samples of a step over all GPUs (those of the dense plan)"),
 #ifdef SHARDWISE_TRACES
-        OPTION_TEXT("schedule", "PROFILE", NULL,
-                    "sparsity over the run: dsv, webvid, videogen, levels:keep=0.2, "
-                    "anneal:start=1,end=0.1,from=0,to=50000"),
+        SCHEDULE_OPTION,
         OPTION_INT("stages", 1, STAGES_MOST, "N", "with --schedule: times it is planned anew (16)"),
 #endif
         OPTION_QTY("dense-first", QTY_NUMBER, "N", "steps that run dense before sparse ones (0)"),
@@ -127,15 +123,6 @@ static bool read_length(struct cost *k, const struct plan_fit *dense, struct err
 
 /* ---- plans ---- */
 
-static double mean_keep(const struct sparsity *s)
-{
-    double sum = 0;
-    for (int b = 0; b < s->blocks; b++)
-        for (int h = 0; h < s->heads; h++)
-            sum += sparsity_keep(s, b, h);
-    return sum / ((double)s->blocks * s->heads);
-}
-
 /* ERR_INFEASIBLE with the nearest miss when it does not fit. */
 static bool plan_stage(struct cost *k, const struct sparsity *s, enum dispatch dispatch,
                        struct stage *out, struct err *e)
@@ -152,7 +139,7 @@ static bool plan_stage(struct cost *k, const struct sparsity *s, enum dispatch d
         return err_set(e, f->verdict == FIT_MEMORY ? ERR_INFEASIBLE : ERR_INPUT, err_at_name(NULL),
                        "%s%s", f->verdict == FIT_MEMORY ? "it does not fit: " : "", f->reason);
     double gpus = f->gpus / f->samples_per_s / f->step.value_s; /* of a sample */
-    out->keep = mean_keep(s);
+    out->keep = schedule_mean_keep(s);
     out->budget.gpu_s_sample =
         (struct interval){gpus * f->step.value_s, gpus * f->step.low_s, gpus * f->step.high_s};
     return true;
@@ -177,51 +164,19 @@ static bool plan_dense(struct cost *k, struct err *e)
 }
 
 #ifdef SHARDWISE_TRACES
-/* The schedule at a step; without the noise of single steps. */
-static const struct sparsity *scheduled(struct cost *k, const struct profile *p, double step)
-{
-    const struct sparsity *given = k->r.c.sparsity;
-    struct sparsity *s = ARENA_NEW(k->c->a, struct sparsity);
-    double *keep = ARENA_ARRAY(k->c->a, double, given->blocks * given->heads);
-    for (int b = 0; b < given->blocks; b++)
-        for (int h = 0; h < given->heads; h++)
-            keep[b * given->heads + h] =
-                profile_keep(p, b, given->blocks, h, given->heads, (int64_t)step, 0);
-    *s = *given;
-    s->name = args_text(k->c->args, "schedule");
-    s->keep = keep;
-    return s;
-}
-
-static bool read_schedule(struct cost *k, struct profile *p, struct err *e)
-{
-    static const char *const forms[] = {"schedule", "trace",         "keep",
-                                        "sparsity", "head-sparsity", NULL};
-    const struct args *g = k->c->args;
-    args_one_of(g, forms, false, e);
-    if (e->code != ERR_NONE ||
-        !profile_parse(args_text(g, "schedule"), args_at(g, "schedule"), k->c->a, p, e))
-        return false;
-    if (p->kind == PROFILE_OWN)
-        return err_set(e, ERR_INPUT, args_at(g, "schedule"),
-                       "'own' is for patterns; want dsv, webvid, videogen, anneal, levels or "
-                       "constant");
-    p->noise = 0;
-    return true;
-}
-
 static bool plan_scheduled(struct cost *k, double dense_first, struct run_cost *s, struct err *e)
 {
     struct profile p;
     int count = (int)args_int_or(k->c->args, "stages", STAGES_USUAL);
     double *bounds = ARENA_ARRAY(k->c->a, double, count + 1);
-    if (!read_schedule(k, &p, e))
+    if (!schedule_read(k->c, &p, e))
         return false;
     budget_bounds(dense_first, k->steps, count, bounds);
     for (int i = 0; i < count; i++) {
         struct stage *t = &s->stage[s->stages++];
-        if (!plan_stage(k, scheduled(k, &p, 0.5 * (bounds[i] + bounds[i + 1])), k->r.dispatch, t,
-                        e))
+        if (!plan_stage(k,
+                        schedule_at(k->c, &p, k->r.c.sparsity, 0.5 * (bounds[i] + bounds[i + 1])),
+                        k->r.dispatch, t, e))
             return false;
         t->budget.from = bounds[i];
         t->budget.to = bounds[i + 1];

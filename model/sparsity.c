@@ -502,3 +502,39 @@ bool sparsity_load(const char *name, int64_t step, int blocks, int heads, struct
                              .model = default_union};
     return true;
 }
+
+static int step_order(const void *left, const void *right)
+{
+    int64_t l = *(const int64_t *)left, r = *(const int64_t *)right;
+    return (l > r) - (l < r);
+}
+
+int sparsity_steps_sorted(int64_t *steps, int count)
+{
+    int kept = 0;
+    if (count > 0)
+        qsort(steps, (size_t)count, sizeof *steps, step_order);
+    for (int i = 0; i < count; i++)
+        if (i == 0 || steps[i] != steps[kept - 1])
+            steps[kept++] = steps[i];
+    return kept;
+}
+
+bool sparsity_steps(const char *name, struct err_at at, struct arena *a, int64_t **steps,
+                    int *count, struct err *e)
+{
+    struct csv c;
+    const char *path = preset_find("sparsity", name, at, a, e);
+    if (!path || !csv_read(path, a, &c, e))
+        return false;
+    int column = csv_column(&c, "step");
+    *count = 0;
+    if (column < 0)
+        return true;
+    *steps = ARENA_ARRAY(a, int64_t, c.rows + 1);
+    for (int r = 0; r < c.rows; r++)
+        if (!csv_int(&c, r, column, 0, INT64_MAX / 2, &(*steps)[r], e))
+            return false;
+    *count = sparsity_steps_sorted(*steps, c.rows);
+    return true;
+}

@@ -100,6 +100,13 @@ bool sparsity_uniform(double keep, int blocks, int heads, struct arena *a, struc
 bool sparsity_of_heads(const double *head_sparsity, int count, int blocks, int heads,
                        struct err_at at, struct arena *a, struct sparsity *out, struct err *e);
 
+/* Sorts steps and drops what stands twice; returns how many are left. */
+int sparsity_steps_sorted(int64_t *steps, int count);
+
+/* The steps that a summary with a column `step` has, rising; *count 0 without one. */
+bool sparsity_steps(const char *name, struct err_at at, struct arena *a, int64_t **steps,
+                    int *count, struct err *e);
+
 /* CSV summary tier: a preset name of kind "sparsity" or a path. Columns, by header: block, head,
  * keep (optional step: the last step is taken unless `step` >= 0), or block, heads, median, q1, q3,
  * whisker_lo, whisker_hi, outliers as in a box plot of per-head sparsity (heads are then placed at

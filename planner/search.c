@@ -441,6 +441,34 @@ static bool search_degree(const struct plan_request *r, int cp, struct plan_foun
     return ok;
 }
 
+bool plan_reprice(const struct plan_request *r, const struct plan *p, struct plan *out,
+                  struct arena *a, struct err *e)
+{
+    struct search s = search_new(r, p->cp, a, e);
+    const struct plan_eval *eval = r->rerank ? r->rerank : r->eval;
+    bool ok = true;
+    *out = *p;
+    out->c = s.c;
+    out->blocks = ARENA_ARRAY(a, struct plan_block, p->block_count);
+    out->blocks_s = out->fsdp_s = 0;
+    out->memory_peak = (struct mem_use){0};
+    for (int b = 0; b < p->block_count && ok; b++) {
+        struct plan_block *now = &out->blocks[b];
+        arena_reset(s.scratch);
+        now->conf = p->blocks[b].conf;
+        now->memory = mem_of_block(&s.c, &s.memory, b, &now->conf, s.scratch);
+        now->memory.block = b;
+        ok = eval->block(eval, &s.c, b, &now->conf, &now->time, a, s.scratch, e);
+        out->blocks_s += now->time.total_s;
+        if (now->memory.total > out->memory_peak.total)
+            out->memory_peak = now->memory;
+    }
+    if (ok)
+        finish_step(&s, out);
+    search_free(&s);
+    return ok;
+}
+
 /* ---- degrees ---- */
 
 static bool tensor_check(const struct plan_request *r, struct err *e)

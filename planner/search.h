@@ -72,4 +72,10 @@ bool plan_search(const struct plan_request *r, struct plan_found *out, struct ar
 bool plan_compare_block(const struct plan_request *r, int cp, int block, struct plan_compared *out,
                         struct arena *a, struct err *e);
 
+/* `p`'s configurations where keeps and unions have moved on to those of r->c: times, memory and the
+ * step anew, nothing is chosen. r is otherwise the request that found `p`. memory_peak may be more
+ * than a GPU has: who asks looks. Lives in `a`. */
+bool plan_reprice(const struct plan_request *r, const struct plan *p, struct plan *out,
+                  struct arena *a, struct err *e);
+
 #endif

@@ -226,3 +226,24 @@ bool measured_need(const char *path, int64_t step, int layer, int head, enum lay
     trace_close(r);
     return ok;
 }
+
+bool measured_steps(const char *path, struct arena *a, int64_t **steps, int *count, struct err *e)
+{
+    if (!measured_is_trace(path))
+        return sparsity_steps(path, err_at_name(path), a, steps, count, e);
+    struct trace_reader *r = trace_open(path, e);
+    if (!r)
+        return false;
+    bool ok = true;
+    *count = trace_records(r);
+    *steps = ARENA_ARRAY(a, int64_t, *count + 1);
+    for (int i = 0; i < *count && ok; i++) {
+        struct trace_record rec;
+        ok = trace_read_record(r, i, &rec, e);
+        (*steps)[i] = rec.step;
+    }
+    if (ok)
+        *count = sparsity_steps_sorted(*steps, *count);
+    trace_close(r);
+    return ok;
+}

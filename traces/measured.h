@@ -17,6 +17,9 @@ bool measured_sparsity(const char *path, int64_t step, int blocks, int heads,
                        enum layout_kind layout, struct arena *a, struct sparsity *out,
                        struct err *e);
 
+/* The steps that a trace or a summary has records of, rising; a summary without steps has none. */
+bool measured_steps(const char *path, struct arena *a, int64_t **steps, int *count, struct err *e);
+
 /* need[i][j] of one (layer, head) at the trace's last step at or before `step` (< 0: last). */
 bool measured_need(const char *path, int64_t step, int layer, int head, enum layout_kind layout,
                    int shards, struct arena *a, const double **need, struct err *e);
