@@ -62,9 +62,9 @@ struct args; /* what was given; read-only */
 struct args *args_parse(const char *command, const struct arg_group *const *groups, int argc,
                         char *const *argv, struct arena *a, struct err *e);
 
-/* The same arguments with other values: options of `groups` that `base` has been given (NULL: none),
- * then `set` over them, by name without dashes. A NULL text takes the option away; flags take any
- * text. Values are checked as args_parse does. */
+/* The same arguments with other values: options of `groups` that `base` has been given (NULL:
+ * none), then `set` over them, by name without dashes. A NULL text takes the option away; flags
+ * take any text. Values are checked as args_parse does. */
 struct arg_setting {
     const char *name, *text;
 };

@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "cli/plan_view.h"
-#include "cli/workload.h"
-#include "model/calib.h"
+#include "cli/whatif.h"
 #include "planner/explain.h"
 #include "sim/eval.h"
 #include "validate/measured.h"
@@ -62,61 +61,10 @@ static bool print_plan(struct cli *c, const struct plan_request *r, const struct
     return true;
 }
 
-/* The text up to the next comma, or NULL at the end; *rest moves behind it. */
-static const char *next_name(struct cli *c, const char **rest)
-{
-    size_t n = strcspn(*rest, ",");
-    const char *name = n ? arena_strndup(c->a, *rest, n) : NULL;
-    *rest += n + ((*rest)[n] == ',');
-    return name;
-}
-
-/* Fits kernels and links to the runs named by --measured, or reads such a fit. */
-static bool fit_measured(struct cli *c, struct measured_fit *fit, struct err *e)
-{
-    const char *rest = args_text(c->args, "measured");
-    struct measured *m = measured_new(c->a);
-    if (!rest)
-        return err_set(e, ERR_INPUT, err_at_name("--eval"),
-                       "measured needs --measured FIT.json of `shardwise calibrate`, or PLAN,ROWS: "
-                       "a plan and the rows of its run");
-    if (!strchr(rest, ',')) {
-        if (!measured_load(rest, fit, c->a, e) || !prov_input(c->prov, rest, e))
-            return false;
-        measured_warn(fit, stderr);
-        return true;
-    }
-    while (*rest) {
-        const char *plan = next_name(c, &rest), *rows = next_name(c, &rest);
-        if (!plan || !rows)
-            return err_set(e, ERR_INPUT, err_at_name("--measured"),
-                           "want pairs PLAN,ROWS with a comma between all files");
-        if (!measured_add(m, plan, rows, e) || !prov_input(c->prov, plan, e) ||
-            !prov_input(c->prov, rows, e))
-            return false;
-    }
-    if (!measured_solve(m, fit, e))
-        return false;
-    measured_warn(fit, stderr);
-    return true;
-}
-
-/* Kernels that no run had keep the GPU's curves. */
-static bool unmeasured_curves(struct cli *c, const struct hw_cluster *cluster,
-                              struct measured_fit *fit, struct err *e)
-{
-    const struct kern_profile *k =
-        calib_kernels(&fit->kernels, cluster, args_at(c->args, "measured"), c->a, e);
-    if (k)
-        fit->kernels = *k;
-    return k != NULL;
-}
-
 static bool run(struct cli *c, struct err *e)
 {
     struct plan_request r;
     struct plan_found f;
-    struct measured_fit fit;
     struct plan_eval measured;
     int eval = args_choice_or(c->args, "eval", EVAL_COST);
     if (!workload_request(c, &r, e))
@@ -130,10 +78,10 @@ static bool run(struct cli *c, struct err *e)
     if (args_given(c->args, "measured") && eval != EVAL_MEASURED)
         return err_set(e, ERR_INPUT, err_at_name("--measured"), "goes with --eval measured");
     if (eval == EVAL_MEASURED) {
-        if (!fit_measured(c, &fit, e) || !unmeasured_curves(c, r.c.cluster, &fit, e))
+        if (!whatif_measured(c, r.c.cluster, &measured, e))
             return false;
-        measured = measured_eval(&fit);
         r.eval = &measured;
+        measured_warn(measured.data, stderr);
     }
     if (!plan_search(&r, &f, c->a, e))
         return false;

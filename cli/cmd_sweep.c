@@ -209,12 +209,12 @@ static void show_progress(void *data, int64_t rows, int64_t all)
 static void note_inputs(struct job *j, struct prov *prov)
 {
     const struct study *s = j->study;
-    static const char *const files[] = {"model", "cluster", "kernels", "trace"};
+    static const char *const files[] = {"model", "cluster", "kernels", "trace", "measured"};
     const char **text = ARENA_ARRAY(j->c->a, const char *, s->params);
     int64_t stride = 1;
     for (int x = s->axes - 1; x >= 0; stride *= s->axis[x--].count) {
         bool named = s->axis[x].cases || x == 0;
-        for (int k = 0; k < 4; k++)
+        for (int k = 0; k < 5; k++)
             named |= strcmp(s->param[s->axis[x].param], files[k]) == 0;
         for (int v = 0; v < (named ? s->axis[x].count : 0); v++) {
             struct plan_request r;

@@ -2,22 +2,29 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "model/calib.h"
 #include "planner/explain.h"
 #include "sim/eval.h"
+#include "validate/measured.h"
 
 #define TIME(s)  qty_text((s), QTY_SECONDS, QTY_BUF)
 #define BYTES(b) qty_text((b), QTY_BYTES, QTY_BUF)
 
-enum { EVAL_COST, EVAL_SIM };
-static const char *const eval_names[] = {"cost", "sim", NULL};
+enum { EVAL_COST, EVAL_SIM, EVAL_MEASURED };
+static const char *const eval_names[] = {"cost", "sim", "measured", NULL};
 
 const struct arg_group whatif_eval = {
     "Evaluator",
     (const struct arg_option[]){
         OPTION_CHOICE("eval", eval_names, "WHO",
-                      "closed forms, or simulation as the last word on the 5 best (cost)"),
+                      "closed forms; simulation as the last word on the 5 best; or closed forms "
+                      "with kernels and links fitted to --measured (cost)"),
+        OPTION_TEXT("measured", "FIT", "file",
+                    "with --eval measured: what `calibrate` fitted to shardwise-run's rows; or "
+                    "PLAN,ROWS[,PLAN,ROWS..] to fit now"),
         OPTION_END}};
 
 const struct arg_group whatif_target = {
@@ -30,20 +37,83 @@ const struct arg_group whatif_target = {
 const struct arg_group *const whatif_groups[] = {
     &workload_clip, &workload_place, &workload_sparsity, &workload_training, &whatif_eval, NULL};
 
+/* The text up to the next comma, or NULL at the end; *rest moves behind it. */
+static const char *next_name(struct cli *c, const char **rest)
+{
+    size_t n = strcspn(*rest, ",");
+    const char *name = n ? arena_strndup(c->a, *rest, n) : NULL;
+    *rest += n + ((*rest)[n] == ',');
+    return name;
+}
+
+/* Fits kernels and links to the runs named by --measured, or reads such a fit. */
+static bool fit_measured(struct cli *c, struct measured_fit *fit, struct err *e)
+{
+    const char *rest = args_text(c->args, "measured");
+    struct measured *m = measured_new(c->a);
+    if (!rest)
+        return err_set(e, ERR_INPUT, err_at_name("--eval"),
+                       "measured needs --measured FIT.json of `shardwise calibrate`, or PLAN,ROWS: "
+                       "a plan and the rows of its run");
+    if (!strchr(rest, ','))
+        return measured_load(rest, fit, c->a, e) && prov_input(c->prov, rest, e);
+    while (*rest) {
+        const char *plan = next_name(c, &rest), *rows = next_name(c, &rest);
+        if (!plan || !rows)
+            return err_set(e, ERR_INPUT, err_at_name("--measured"),
+                           "want pairs PLAN,ROWS with a comma between all files");
+        if (!measured_add(m, plan, rows, e) || !prov_input(c->prov, plan, e) ||
+            !prov_input(c->prov, rows, e))
+            return false;
+    }
+    return measured_solve(m, fit, e);
+}
+
+/* Kernels that no run had keep the GPU's curves. */
+static bool unmeasured_curves(struct cli *c, const struct hw_cluster *cluster,
+                              struct measured_fit *fit, struct err *e)
+{
+    const struct kern_profile *k =
+        calib_kernels(&fit->kernels, cluster, args_at(c->args, "measured"), c->a, e);
+    if (k)
+        fit->kernels = *k;
+    return k != NULL;
+}
+
+bool whatif_measured(struct cli *c, const struct hw_cluster *cluster, struct plan_eval *out,
+                     struct err *e)
+{
+    struct measured_fit *fit = ARENA_NEW(c->a, struct measured_fit);
+    if (!fit_measured(c, fit, e) || !unmeasured_curves(c, cluster, fit, e))
+        return false;
+    *out = measured_eval(fit);
+    return true;
+}
+
+/* --eval of a request that is otherwise made. */
+static bool set_eval(struct cli *c, struct plan_request *r, struct err *e)
+{
+    int eval = args_choice_or(c->args, "eval", EVAL_COST);
+    struct plan_eval *who = ARENA_NEW(c->a, struct plan_eval);
+    if (args_given(c->args, "measured") && eval != EVAL_MEASURED)
+        return err_set(e, ERR_INPUT, err_at_name("--measured"), "goes with --eval measured");
+    if (eval == EVAL_SIM) {
+        *who = sim_eval(NULL);
+        r->rerank = who;
+    }
+    if (eval != EVAL_MEASURED)
+        return true;
+    r->eval = who;
+    return whatif_measured(c, r->c.cluster, who, e);
+}
+
 bool whatif_request(const struct cli *c, const struct arg_setting *set, int count, struct arena *a,
                     struct plan_request *r, struct err *e)
 {
     struct cli with = *c;
     with.a = a;
     with.args = args_over(c->args, c->command->name, whatif_groups, set, count, a, e);
-    if (!with.args || !workload_request(&with, r, e))
-        return false;
-    if (args_choice_or(with.args, "eval", EVAL_COST) == EVAL_SIM) {
-        struct plan_eval *sim = ARENA_NEW(a, struct plan_eval);
-        *sim = sim_eval(NULL);
-        r->rerank = sim;
-    }
-    return true;
+    return with.args && workload_request(&with, r, e) && set_eval(&with, r, e);
 }
 
 struct plan_limits whatif_limits(const struct args *g)

@@ -6,15 +6,19 @@
 #include "cli/workload.h"
 #include "planner/fit.h"
 
-/* Options of a request: workload.h's four groups and --eval cost|sim, for args_over. */
+/* Options of a request: workload.h's four groups and --eval, for args_over. */
 extern const struct arg_group *const whatif_groups[];
-extern const struct arg_group whatif_eval;   /* --eval */
+extern const struct arg_group whatif_eval;   /* --eval, --measured */
 extern const struct arg_group whatif_target; /* --max-step, --min-rate, --sure */
 
 /* The request of c->args with `set` over it; everything lives in `a`. Equal to what `plan` would be
  * given with these options. */
 bool whatif_request(const struct cli *c, const struct arg_setting *set, int count, struct arena *a,
                     struct plan_request *r, struct err *e);
+
+/* --measured: an evaluator whose kernels and links are fitted to runs; the fit lives in c->a. */
+bool whatif_measured(struct cli *c, const struct hw_cluster *cluster, struct plan_eval *out,
+                     struct err *e);
 
 struct plan_limits whatif_limits(const struct args *g); /* of whatif_target */
 

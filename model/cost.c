@@ -80,13 +80,12 @@ static void matrix_bytes(const struct cp_phase *p, struct group g, int ranks, in
         }
 }
 
-/* Ring schedule: each rank passes (n-1) shares to its successor. One share for a single hop. */
-static void ring_bytes(struct group g, double share, double times, int per_node,
-                       struct cp_bytes *bytes)
+/* Each member passes `bytes_on` to its successor. */
+static void ring_bytes(struct group g, double bytes_on, int per_node, struct cp_bytes *bytes)
 {
     for (int i = 0; i < g.count; i++) {
         int from = g.start + i * g.stride, to = g.start + (i + 1) % g.count * g.stride;
-        add_pair(bytes, from, to, per_node, share * times);
+        add_pair(bytes, from, to, per_node, bytes_on);
     }
 }
 
@@ -97,6 +96,38 @@ static double ring_total(const struct cp_phase *p, int rank, int n)
     if (p->pass != PASS_BACKWARD)
         return (n - 1) * p->from[rank];
     return (n - 1) * p->to[rank] + (p->hop_home ? p->to[rank] - p->from[rank] : 0);
+}
+
+/* Bytes that member `first` of a ring phase passes to its successor. */
+static double passed_on(const struct cp_phase *p, int first, int n)
+{
+    if (p->kind == PHASE_RING)
+        return ring_total(p, first, n);
+    return p->from[first] * (p->kind == PHASE_ALLREDUCE ? 2 : 1) * (n - 1);
+}
+
+static double pair_bytes(const struct cp_phase *p, int ranks, int from, int to)
+{
+    return p->matrix ? p->matrix[(size_t)from * (size_t)ranks + (size_t)to]
+                     : p->from[from] * p->to[to];
+}
+
+void cost_phase_matrix(const struct cp_phase *p, const struct cp_conf *conf, double *m)
+{
+    int ranks = cp_ranks(conf);
+    memset(m, 0, (size_t)ranks * (size_t)ranks * sizeof *m);
+    if (p->kind == PHASE_COMPUTE || p->scope == SCOPE_NONE)
+        return;
+    for (int r = 0; r < ranks; r++) {
+        struct group g = group_of(conf, p->scope, r);
+        double *row = m + (size_t)r * (size_t)ranks;
+        int at = (r - g.start) / g.stride;
+        if (p->kind != PHASE_ALLTOALL && g.count > 1)
+            row[g.start + (at + 1) % g.count * g.stride] = passed_on(p, g.start, g.count);
+        for (int j = 0; j < g.count && p->kind == PHASE_ALLTOALL; j++)
+            if (j != at)
+                row[g.start + j * g.stride] = pair_bytes(p, ranks, r, g.start + j * g.stride);
+    }
 }
 
 void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node,
@@ -112,11 +143,8 @@ void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int 
         struct group g = group_of(conf, p->scope, r);
         if (g.count < 2)
             continue;
-        if (p->kind == PHASE_RING)
-            ring_bytes(g, ring_total(p, r, g.count), 1, gpus_per_node, bytes);
-        else if (p->kind != PHASE_ALLTOALL)
-            ring_bytes(g, p->from[r], (p->kind == PHASE_ALLREDUCE ? 2 : 1) * (g.count - 1),
-                       gpus_per_node, bytes);
+        if (p->kind != PHASE_ALLTOALL)
+            ring_bytes(g, passed_on(p, r, g.count), gpus_per_node, bytes);
         else if (p->matrix)
             matrix_bytes(p, g, ranks, gpus_per_node, bytes);
         else

@@ -17,6 +17,10 @@ struct cp_bytes {
 void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node,
                       struct cp_bytes *bytes);
 
+/* Bytes that each rank sends each other in a phase, m[from * ranks + to]: its rows and columns add
+ * up to cost_phase_bytes. */
+void cost_phase_matrix(const struct cp_phase *p, const struct cp_conf *conf, double *m);
+
 /* Bytes of a whole program, per rank, phases of `pass` that use the network (all passes if PASSES).
  */
 void cost_program_bytes(const struct cp_program *p, const struct cp_conf *conf, int gpus_per_node,

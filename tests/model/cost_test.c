@@ -534,6 +534,24 @@ static void needs_of_a_trace_equal_enumerated_messages(void)
 
 /* ---- properties ---- */
 
+static void check_matrix(const struct cp_phase *p, const struct cp_conf *c,
+                         const struct cp_bytes *b)
+{
+    int n = cp_ranks(c);
+    double *m = ARENA_ARRAY(arena, double, n *n);
+    cost_phase_matrix(p, c, m);
+    for (int r = 0; r < n; r++) {
+        double out = 0, in = 0;
+        for (int k = 0; k < n; k++) {
+            out += m[r * n + k];
+            in += m[k * n + r];
+        }
+        gsl_test_rel(out, bytes_sent(b[r]), 1e-12, "%s: row %d", p->name, r);
+        gsl_test_rel(in, bytes_received(b[r]), 1e-12, "%s: column %d", p->name, r);
+        gsl_test(m[r * n + r] != 0, "nothing to itself");
+    }
+}
+
 static void check_conservation(const struct fixture *f, const struct cp_conf *c)
 {
     struct cp_program p = cp_program_of(&f->c, 0, c, arena);
@@ -551,6 +569,7 @@ static void check_conservation(const struct fixture *f, const struct cp_conf *c)
                      fabs(sent_far - got_far) > 1e-9 * (1 + sent_far),
                  "%s of %s %dx%d: what is sent is received", p.phases[i].name,
                  cp_strategies[c->strategy].name, c->head_groups, c->seq_groups);
+        check_matrix(&p.phases[i], c, b);
     }
 }
 
