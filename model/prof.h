@@ -117,6 +117,12 @@ double prof_curve_s(const struct prof_curve *c, double bytes);
  * (nccl-tests PERFORMANCE.md). */
 double coll_wire_share(enum coll_op op, int gpus);
 
+/* The same plus what the rank's SMs pass on: in n steps of 1/n each the whole buffer once,
+ * all_reduce (2n-1)/n (the steps of NCCL's ring kernels, src/device/{all_gather,all_reduce}.h; an
+ * all-to-all copies its own part too). Link and SMs run at about the same rate, so large messages
+ * take time in proportion: (2n-1)/n, all_reduce (4n-3)/n. send_recv 1. */
+double coll_work_share(enum coll_op op, int gpus);
+
 /* ---- kernels ---- */
 
 /* Dense attention by tiles and waves. One (head, query tile) costs tile_s + block_s * key blocks on

@@ -17,6 +17,12 @@ double coll_wire_share(enum coll_op op, int gpus)
     return op == COLL_SEND_RECV ? 1 : op == COLL_ALL_REDUCE ? 2 * share : share;
 }
 
+double coll_work_share(enum coll_op op, int gpus)
+{
+    double n = gpus, copied = op == COLL_ALL_REDUCE ? (2 * n - 1) / n : 1;
+    return op == COLL_SEND_RECV ? 1 : coll_wire_share(op, gpus) + copied;
+}
+
 static double line(const struct prof_curve *c, int i, double bytes) /* through points i and i+1 */
 {
     double slope = (c->time_s[i + 1] - c->time_s[i]) / (c->bytes[i + 1] - c->bytes[i]);
@@ -141,9 +147,9 @@ static struct neighbours neighbours(const struct prof_net *p, const struct coll_
     return n;
 }
 
-/* Between two counts: straight in log time over log count. Beyond the largest: the wire's share
- * grows by its formula, and each doubling adds as much latency as the last one measured did (a ring
- * has n-1 steps; trees have fewer, so this is the upper side). */
+/* Between two counts: straight in log time over log count. Beyond them: what is over the latency
+ * grows with the work (coll_work_share), and the latency by 0.35 a doubling (a ring has n-1 steps,
+ * trees have fewer). */
 static double between_counts(const struct coll_query *q, struct neighbours n)
 {
     if (n.below && n.above) {
@@ -153,7 +159,7 @@ static double between_counts(const struct coll_query *q, struct neighbours n)
                    u * log(prof_curve_s(n.above, q->bytes)));
     }
     const struct prof_curve *c = n.below ? n.below : n.above;
-    double share = coll_wire_share(q->op, q->gpus) / coll_wire_share(q->op, c->gpus);
+    double share = coll_work_share(q->op, q->gpus) / coll_work_share(q->op, c->gpus);
     double first = c->time_s[0], rest = prof_curve_s(c, q->bytes) - first;
     return first * (1 + 0.35 * fmax(0, log2((double)q->gpus / c->gpus))) + share * rest;
 }

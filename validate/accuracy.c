@@ -1,6 +1,7 @@
 /* The leave-out protocols. */
 #include "validate/accuracy.h"
 
+#include <gsl/gsl_cdf.h>
 #include <math.h>
 #include <string.h>
 
@@ -187,33 +188,48 @@ static bool whole(const struct points *pts, const char *gpu, struct prof_net *ou
     return fit_net(&pts, 1, &f, &o, out, a, e);
 }
 
-/* 4 GPUs out of 2, and on the H100 8 out of 2 and 4, from each other GPU as the relative. */
-static void count_of(const struct points *pts, const struct prof_net *own,
-                     const struct prof_net *relative, const char *gpu, struct residuals *out,
-                     struct arena *a)
+/* Twice the GPUs of `half` where that was measured too; from `from` bytes on and below `to`. */
+static void doubled(const struct prof_net *own, const struct prof_net *relative, int gpus,
+                    const char *protocol, const char *gpu, double from, double to,
+                    struct residuals *out, struct arena *a)
 {
     for (int i = 0; i < own->curve_count; i++) {
         const struct prof_curve *c = &own->curves[i];
-        if (c->gpus != 4)
+        const struct prof_curve *half = fit_find(own->curves, own->curve_count, c, gpus / 2);
+        if (c->gpus != gpus || !half)
             continue;
-        const struct prof_curve *half = fit_find(own->curves, own->curve_count, c, 2);
         struct prof_curve p;
-        fit_doubled(relative, half, NULL, true, &p, a);
+        fit_doubled(relative, half, fit_find(own->curves, own->curve_count, c, gpus / 4), true, &p,
+                    a);
         for (int k = 0; k < c->count; k++)
-            residuals_add(
-                out, (struct residual){.protocol = c->bytes[k] >= 16777216
-                                                       ? "collectives: 4 GPUs from 2, 16 MB on"
-                                                       : "collectives: 4 GPUs from 2, below 16 MB",
-                                       .group = gpu,
-                                       .kind = POINT_COLLECTIVE,
-                                       .class = PROF_COUNT,
-                                       .large = c->bytes[k] >= 1048576,
-                                       .x = c->bytes[k],
-                                       .measured_s = c->time_s[k],
-                                       .predicted_s = prof_curve_s(&p, c->bytes[k]),
-                                       .what = coll_op_names[c->op]});
+            if (c->bytes[k] >= from && c->bytes[k] < to)
+                residuals_add(out, (struct residual){.protocol = protocol,
+                                                     .group = gpu,
+                                                     .kind = POINT_COLLECTIVE,
+                                                     .class = PROF_COUNT,
+                                                     .large = c->bytes[k] >= 1048576,
+                                                     .x = c->bytes[k],
+                                                     .measured_s = c->time_s[k],
+                                                     .predicted_s = prof_curve_s(&p, c->bytes[k]),
+                                                     .what = coll_op_names[c->op]});
     }
-    (void)pts;
+}
+
+/* 4 GPUs out of 2: below 16 MB from each other GPU as the relative; from there on no relative is
+ * asked, so once. 8 out of 2 and 4 on the only GPU with 8; no relative has 8, so by its own rule
+ * alone. */
+static void counts_of(const struct prof_net *own, const struct prof_net *relative, bool first,
+                      const char *gpu, struct residuals *out, struct arena *a)
+{
+    doubled(own, relative, 4, "collectives: 4 GPUs from 2, below 16 MB", gpu, 0, 16777216, out, a);
+    if (!first)
+        return;
+    doubled(own, relative, 4, "collectives: 4 GPUs from 2, 16 MB on", gpu, 16777216, INFINITY, out,
+            a);
+    doubled(own, relative, 8, "collectives: 8 GPUs from 2 and 4, 16 MB on", gpu, 16777216, INFINITY,
+            out, a);
+    doubled(own, relative, 8, "collectives: 8 GPUs from 2 and 4, below 16 MB", gpu, 0, 16777216,
+            out, a);
 }
 
 /* The ends of each curve as the two anchors a site would measure first. */
@@ -255,7 +271,7 @@ static bool pairs(const struct points *pts, struct residuals *out, struct arena 
     for (int own = 0; own < SWEEPS; own++)
         for (int other = 0; other < SWEEPS; other++)
             if (own != other) {
-                count_of(pts, &net[own], &net[other], sweeps[own], out, a);
+                counts_of(&net[own], &net[other], other == (own == 0 ? 1 : 0), sweeps[own], out, a);
                 if (other ==
                     (own == 0
                          ? 2
@@ -531,42 +547,71 @@ bool accuracy_run(const struct accuracy_tables *t, struct residuals *out, struct
            anchor_each(&t->gemm, &h100, out, a, e) && sparse_all(&t->sparse, out, e);
 }
 
-/* ---- summary ---- */
-
-static double coverage(const struct residual *const *v, int n, int *judged, struct arena *scratch)
+bool accuracy_floors(const struct accuracy_tables *t, struct scatter out[FLOORS], struct arena *a,
+                     struct err *e)
 {
-    int inside = 0, asked = 0;
-    double *room = ARENA_ARRAY(scratch, double, n + 1);
-    for (int i = 0; i < n; i++) {
-        double half = residuals_width(v, n, v[i]->large, v[i]->group, room);
-        if (half > 0) {
-            asked++;
-            inside += fabs(residual_log(v[i])) <= half;
-        }
-    }
-    *judged = asked;
-    return asked ? (double)inside / asked : NAN;
+    struct prof_kernels fit;
+    if (!h100_kernels(t, &fit, a, e))
+        return false;
+    out[FLOOR_COLLECTIVES] = scatter_of(&t->local, "h100_sxm", NULL);
+    out[FLOOR_ATTENTION] = scatter_of(&t->attention, "h100_sxm", &fit);
+    out[FLOOR_GEMM] = scatter_of(&t->gemm, "h100_sxm", &fit);
+    return true;
 }
 
-struct accuracy_line accuracy_of(const struct residuals *r, const char *protocol, const char *what,
-                                 double from_x, bool large_only, struct arena *scratch)
+/* ---- summary ---- */
+
+static bool asked_for(const struct residual *x, const struct accuracy_ask *ask)
 {
-    const struct residual **v = ARENA_ARRAY(scratch, const struct residual *, r->count + 1);
+    return (!ask->what || !strcmp(x->what, ask->what)) && (!ask->large_only || x->large);
+}
+
+/* How many of v[n] have an interval from the other groups' residuals among them and the m after
+ * them, and how many lie within it. */
+static void coverage(const struct residual *const *v, int n, int m, struct accuracy_line *line,
+                     struct arena *scratch)
+{
+    double *room = ARENA_ARRAY(scratch, double, n + m + 1);
+    for (int i = 0; i < n; i++) {
+        double half = residuals_width(v, n, v[i]->large, v[i]->group_id, room);
+        if (half <= 0)
+            half = residuals_width(v, n + m, v[i]->large, v[i]->group_id, room);
+        line->judged += half > 0;
+        line->inside += half > 0 && fabs(residual_log(v[i])) <= half;
+    }
+    line->coverage = line->judged ? (double)line->inside / line->judged : NAN;
+    /* the middle 95 % of the counts that a true 90 % interval shows */
+    unsigned k = 0, judged = (unsigned)line->judged;
+    while (judged && gsl_cdf_binomial_P(k, 0.9, judged) <= 0.025)
+        k++;
+    line->least = (int)k;
+    while (k < judged && gsl_cdf_binomial_Q(k, 0.9, judged) > 0.025)
+        k++;
+    line->most = (int)k;
+}
+
+struct accuracy_line accuracy_of(const struct residuals *r, const struct accuracy_ask *ask,
+                                 struct arena *scratch)
+{
+    const struct residual **v = ARENA_ARRAY(scratch, const struct residual *, 2 * r->count + 1);
     double *off = ARENA_ARRAY(scratch, double, r->count + 1);
-    struct accuracy_line line = {.protocol = protocol};
+    struct accuracy_line line = {.protocol = ask->protocol};
     for (int i = 0; i < r->count; i++) {
         const struct residual *x = &r->r[i];
-        if (strcmp(x->protocol, protocol) || (what && strcmp(x->what, what)) || x->x < from_x ||
-            (large_only && !x->large))
+        if (strcmp(x->protocol, ask->protocol) || !asked_for(x, ask))
             continue;
         v[line.count] = x;
         off[line.count++] = fabs(x->predicted_s / x->measured_s - 1);
         line.mape += fabs(x->predicted_s / x->measured_s - 1);
         line.bias += x->predicted_s / x->measured_s - 1;
     }
+    int peers = 0;
+    for (int i = 0; ask->peers && i < r->count; i++)
+        if (!strcmp(r->r[i].protocol, ask->peers) && asked_for(&r->r[i], ask))
+            v[line.count + peers++] = &r->r[i];
     line.mape /= fmax(line.count, 1);
     line.bias /= fmax(line.count, 1);
-    line.coverage = coverage(v, line.count, &line.judged, scratch);
+    coverage(v, line.count, peers, &line, scratch);
     line.p95 = quantile(off, line.count, 0.95);
     return line;
 }

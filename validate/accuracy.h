@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "validate/fit_kernel.h"
 #include "validate/fit_net.h"
+#include "validate/floor.h"
 #include "validate/point.h"
 
 /* The tables of a folder such as presets/data. */
@@ -23,17 +24,30 @@ bool accuracy_tables_read(const char *folder, struct accuracy_tables *out, struc
 bool accuracy_run(const struct accuracy_tables *t, struct residuals *out, struct arena *a,
                   struct err *e);
 
+/* What the tables' own scatter leaves to any prediction, on the GPU that has whole tables. */
+enum accuracy_floor { FLOOR_COLLECTIVES, FLOOR_ATTENTION, FLOOR_GEMM, FLOORS };
+bool accuracy_floors(const struct accuracy_tables *t, struct scatter out[FLOORS], struct arena *a,
+                     struct err *e);
+
 /* One line of the summary: the residuals of a protocol, all or the large ones. */
+struct accuracy_ask {
+    const char *protocol;
+    const char *what;  /* operation or kernel; NULL: all */
+    const char *peers; /* where a protocol of one group gets its interval from; NULL: nowhere */
+    bool large_only;
+};
 struct accuracy_line {
     const char *protocol;
     int count;
     double mape, p95, bias; /* of |predicted / measured - 1|; mean of predicted / measured - 1 */
-    int judged;      /* rows that have an interval */
-    double coverage; /* share of them within the 90 % interval made of the other groups' residuals,
-                        twice as wide where there is one other group only; NaN with none */
+    int judged, inside;     /* rows that have an interval; of them within it */
+    double coverage; /* inside / judged; the 90 % interval is residuals_width of the other groups';
+                        NaN with none */
+    int least, most; /* of `judged` rows, independent ones, a true 90 % interval holds so many 95
+                        times in 100 */
 };
-struct accuracy_line accuracy_of(const struct residuals *r, const char *protocol, const char *what,
-                                 double from_x, bool large_only, struct arena *scratch);
+struct accuracy_line accuracy_of(const struct residuals *r, const struct accuracy_ask *ask,
+                                 struct arena *scratch);
 
 /* The shipped profiles: which GPU of the tables, which relative. */
 struct shipped {

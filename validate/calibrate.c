@@ -368,8 +368,9 @@ static const char *fitted_text(const struct residuals *r, bool net, struct arena
     static const char *const of_kernels[] = {"attention: lengths left out",
                                              "attention: another GPU, one anchor left out"};
     const char *const *names = net ? of_net : of_kernels;
-    struct accuracy_line x = accuracy_of(r, names[0], NULL, 0, true, s),
-                         y = accuracy_of(r, names[1], NULL, 0, true, s);
+    struct accuracy_line
+        x = accuracy_of(r, &(struct accuracy_ask){.protocol = names[0], .large_only = true}, s),
+        y = accuracy_of(r, &(struct accuracy_ask){.protocol = names[1], .large_only = true}, s);
     const char *text = arena_printf(
         a, "%s: %.1f%%; %s: %.1f%% (mean absolute, %s); every row of the tables is in the fit",
         names[0], 100 * x.mape, names[1], 100 * y.mape, net ? "1 MB and above" : "over 1 ms");

@@ -1,6 +1,7 @@
 /* Fits network profiles. */
 #include "validate/fit_net.h"
 
+#include <gsl/gsl_cdf.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,17 @@ struct residuals residuals_new(struct arena *a)
     return (struct residuals){.a = a};
 }
 
+static int group_of(const struct residuals *list, const char *group)
+{
+    int most = -1;
+    for (int i = list->count - 1; i >= 0; i--) { /* the same group is mostly the last one added */
+        if (!strcmp(list->r[i].group, group))
+            return list->r[i].group_id;
+        most = list->r[i].group_id > most ? list->r[i].group_id : most;
+    }
+    return most + 1;
+}
+
 void residuals_add(struct residuals *list, struct residual r)
 {
     if (list->count == list->room) {
@@ -21,6 +33,7 @@ void residuals_add(struct residuals *list, struct residual r)
             memcpy(more, list->r, (size_t)list->count * sizeof *more);
         list->r = more;
     }
+    r.group_id = group_of(list, r.group);
     list->r[list->count++] = r;
 }
 
@@ -29,35 +42,67 @@ double residual_log(const struct residual *r)
     return log(r->predicted_s / r->measured_s);
 }
 
-/* |ln| of the residuals of one size class, or of both, that are not of group `but`. Returns how
- * many; *groups: of how many groups. */
-static int collect(const struct residual *const *v, int n, bool large, bool all, const char *but,
-                   double *out, int *groups)
+/* Residuals of one size class, or of both, that are not of one group. */
+struct crowd {
+    int count, groups;
+    double squares;       /* sum of r^2 */
+    double pairs, paired; /* over ordered pairs within a group: how many, and sum of r r' */
+};
+
+static bool counts(const struct residual *r, bool large, bool all, int but)
 {
-    int count = 0;
-    *groups = 0;
+    return (all || r->large == large) && r->group_id != but;
+}
+
+/* Fills out[] with |ln|. */
+static struct crowd collect(const struct residual *const *v, int n, bool large, bool all, int but,
+                            double *out)
+{
+    struct crowd c = {0};
     for (int i = 0; i < n; i++) {
-        if ((!all && v[i]->large != large) || (but && !strcmp(v[i]->group, but)))
+        if (!counts(v[i], large, all, but))
             continue;
-        bool seen = false;
-        for (int k = 0; k < i && !seen; k++)
-            seen = (all || v[k]->large == large) && !strcmp(v[k]->group, v[i]->group);
-        *groups += !seen;
-        out[count++] = fabs(residual_log(v[i]));
+        double r = residual_log(v[i]), before = c.pairs;
+        for (int k = 0; k < i; k++)
+            if (v[k]->group_id == v[i]->group_id && counts(v[k], large, all, but)) {
+                c.pairs += 2;
+                c.paired += 2 * r * residual_log(v[k]);
+            }
+        c.groups += c.pairs == before;
+        c.squares += r * r;
+        out[c.count++] = fabs(r);
     }
-    return count;
+    return c;
 }
 
 /* Fewer residuals than this have no 90% quantile: its conformal rank lies beyond the last. */
 enum { QUANTILE_NEEDS = 9 };
 
-double residuals_width(const struct residual *const *v, int n, bool large, const char *but,
-                       double *room)
+/* Errors of one group have a cause in common, so n rows say less than n: with a share rho of the
+ * variance common to a group they are worth n / (1 + mates rho), where a row has `mates` others in
+ * its group on average; no less than the number of groups. Student's t with that many degrees
+ * against the one with n is what the quantile lacks, whose rank knows of n only. Rows too few for a
+ * quantile do not show rho: they count as their groups, against the normal. One group shows nothing
+ * of how groups differ: twice the width, an assumption. */
+static double few_groups(const struct crowd *c)
 {
-    int groups, count = collect(v, n, large, false, but, room, &groups);
-    if (count < QUANTILE_NEEDS)
-        count = collect(v, n, large, true, but, room, &groups);
-    return quantile(room, count, 0.9) * (groups == 1 ? 2 : 1);
+    if (c->groups < 2)
+        return 2;
+    double seen =
+        c->pairs > 0 && c->squares > 0 ? (c->paired / c->pairs) / (c->squares / c->count) : 0;
+    bool few = c->count < QUANTILE_NEEDS;
+    double rho = few ? 1 : fmin(fmax(seen, 0), 1);
+    double worth = fmax(c->count / (1 + c->pairs / c->count * rho), 1);
+    double known = few ? gsl_cdf_ugaussian_Pinv(0.95) : gsl_cdf_tdist_Pinv(0.95, c->count);
+    return gsl_cdf_tdist_Pinv(0.95, worth) / known;
+}
+
+double residuals_width(const struct residual *const *v, int n, bool large, int but, double *room)
+{
+    struct crowd c = collect(v, n, large, false, but, room);
+    if (c.count < QUANTILE_NEEDS)
+        c = collect(v, n, large, true, but, room);
+    return c.count ? quantile(room, c.count, 0.9) * few_groups(&c) : 0;
 }
 
 double residuals_half(const struct residuals *list, int kind, enum prof_class class, bool large,
@@ -68,7 +113,7 @@ double residuals_half(const struct residuals *list, int kind, enum prof_class cl
     for (int i = 0; i < list->count; i++)
         if (list->r[i].kind == kind && list->r[i].class == class)
             v[n++] = &list->r[i];
-    return residuals_width(v, n, large, NULL, ARENA_ARRAY(scratch, double, n + 1));
+    return residuals_width(v, n, large, -1, ARENA_ARRAY(scratch, double, n + 1));
 }
 
 /* ---- measured curves ---- */
@@ -212,42 +257,59 @@ static double ratio(const struct prof_curve *big, const struct prof_curve *small
     return log(prof_curve_s(big, bytes) / prof_curve_s(small, bytes));
 }
 
-/* How much steeper own large messages grew from a quarter to half of the GPUs than the relative's.
- */
-static double trend(const struct prof_curve *own_half, const struct prof_curve *own_quarter,
-                    const struct prof_curve *half, const struct prof_curve *quarter)
+struct doubled { /* the relative's curves of the same operation; NULL where it has none */
+    const struct prof_curve *half, *whole;
+    const struct prof_curve *switch_half, *switch_whole; /* reduced by the switch; else NULL */
+};
+
+static struct doubled doubled_of(const struct prof_net *r, const struct prof_curve *half, bool nvls)
 {
-    double sum = 0;
-    int n = 0;
-    for (double bytes = 16777216; bytes <= 268435456; bytes *= 4, n++)
-        sum += ratio(own_half, own_quarter, bytes) - ratio(half, quarter, bytes);
-    return fmin(fmax(sum / n, -0.4), 0.4); /* more than that is another wiring, not a trend */
+    struct prof_curve like = *half;
+    struct doubled d = {0};
+    bool reduce = half->op == COLL_ALL_REDUCE;
+    if (reduce && half->type == COLL_HALF && nvls && half->gpus >= 4) {
+        d.switch_half = fit_find(r->curves, r->curve_count, &like, half->gpus);
+        d.switch_whole = fit_find(r->curves, r->curve_count, &like, 2 * half->gpus);
+    }
+    if (reduce)
+        like.type = COLL_INT8; /* without the switch: the comparison that holds everywhere */
+    d.half = fit_find(r->curves, r->curve_count, &like, half->gpus);
+    d.whole = fit_find(r->curves, r->curve_count, &like, 2 * half->gpus);
+    return d;
+}
+
+/* What the switch saved the relative on twice the GPUs beyond what half precision does anyhow. */
+static double switch_gain(const struct doubled *d, double bytes)
+{
+    if (!d->switch_half || !d->switch_whole || !d->half || !d->whole)
+        return 0;
+    return fmin(ratio(d->switch_whole, d->whole, bytes) - ratio(d->switch_half, d->half, bytes), 0);
+}
+
+/* ln(t(n) / t(n/2)) by this curve's own rule; large: 0 at 1 MB, 1 from 16 MB on. */
+static double own_doubling(const struct prof_curve *half, const struct prof_curve *quarter,
+                           double bytes, double large)
+{
+    if (!quarter)
+        return log(coll_work_share(half->op, 2 * half->gpus) /
+                   coll_work_share(half->op, half->gpus));
+    double last = fmax(ratio(half, quarter, bytes), 0);
+    return (1 - large) * last + large * log(1 + 0.5 * (1 - exp(-last)));
 }
 
 void fit_doubled(const struct prof_net *relative, const struct prof_curve *half,
                  const struct prof_curve *quarter, bool nvls, struct prof_curve *out,
                  struct arena *a)
 {
-    struct prof_curve like = *half;
-    if (half->op == COLL_ALL_REDUCE && !nvls)
-        like.type = COLL_INT8; /* the relative reduces int8 without the switch: the comparison that
-                                  holds here */
-    const struct prof_curve *rh =
-        fit_find(relative->curves, relative->curve_count, &like, half->gpus);
-    const struct prof_curve *rb =
-        fit_find(relative->curves, relative->curve_count, &like, 2 * half->gpus);
-    const struct prof_curve *rq =
-        fit_find(relative->curves, relative->curve_count, &like, half->gpus / 2);
-    double wire =
-        log(coll_wire_share(half->op, 2 * half->gpus) / coll_wire_share(half->op, half->gpus));
-    double steeper =
-        half->op == COLL_ALLTOALL && quarter && rq && rh ? 0.5 * trend(half, quarter, rh, rq) : 0;
+    struct doubled d = doubled_of(relative, half, nvls);
     double *t = ARENA_ARRAY(a, double, half->count);
     for (int i = 0; i < half->count; i++) {
-        bool large = half->bytes[i] >= 4194304;
-        double weight = rh && rb ? (large ? 0.75 : 1) : 0;
-        double seen = weight > 0 ? ratio(rb, rh, half->bytes[i]) : 0;
-        t[i] = half->time_s[i] * exp(weight * seen + (1 - weight) * wire + (large ? steeper : 0));
+        double bytes = half->bytes[i], large = fmin(fmax(log2(bytes / 1048576) / 4, 0), 1);
+        double lent = d.half && d.whole ? 0.5 * (1 - large) : 0;
+        double other = lent > 0 ? ratio(d.whole, d.half, bytes) : 0;
+        t[i] = half->time_s[i] *
+               exp(lent * other + (1 - lent) * own_doubling(half, quarter, bytes, large) +
+                   0.5 * switch_gain(&d, bytes));
     }
     level(t, half->count, a);
     *out = *half;

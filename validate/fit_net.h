@@ -16,6 +16,7 @@ struct residual {         /* of a point that the prediction had not seen */
     double x;   /* bytes, tokens, ...: the plot's axis */
     double measured_s, predicted_s;
     const char *what; /* the operation or kernel */
+    int group_id;     /* set by residuals_add: equal for equal groups, 0 and up */
 };
 struct residuals {
     int count, room;
@@ -26,13 +27,14 @@ struct residuals residuals_new(struct arena *a);
 void residuals_add(struct residuals *list, struct residual r);
 double residual_log(const struct residual *r); /* ln(predicted / measured) */
 
-/* 90 % half-width (|ln|) of the n residuals of one size class, without those of group `but` (NULL:
- * of all); of both size classes where one has too few for a quantile. If what is left is of a
- * single group, it says nothing of how groups differ: twice its width, an assumption. 0 when
- * nothing is left. room: n doubles. The report's coverage and the shipped profiles both follow it.
- */
-double residuals_width(const struct residual *const *v, int n, bool large, const char *but,
-                       double *room);
+/* 90 % half-width (|ln|) of the n residuals of one size class, without those of group `but` (-1: of
+ * all); of both size classes where one has too few for a quantile. Wider where few groups support
+ * it: times Student's t with as many degrees of freedom as the rows are worth, over t with n. n
+ * rows of G groups are worth between G (errors common to a group) and n (errors of their own), by
+ * what their products say, and G where they are too few for a quantile; twice as wide for a single
+ * group (an assumption). 0 when nothing is left. room: n doubles. The report's coverage and the
+ * shipped profiles both follow it. */
+double residuals_width(const struct residual *const *v, int n, bool large, int but, double *room);
 
 /* The same over those of one kind and class. */
 double residuals_half(const struct residuals *list, int kind, enum prof_class class, bool large,
@@ -69,8 +71,13 @@ bool fit_net(const struct points *const *tables, int table_count, const struct p
 void fit_warp(const struct prof_curve *relative, const struct prof_curve *anchors,
               struct prof_curve *out, struct arena *a);
 
-/* Twice the GPUs of `half`: what doubling did to the relative, weighted with the wire's formula.
- * `quarter` may be NULL. */
+/* Twice the GPUs of `half`; `quarter` may be NULL. From 16 MB on by this curve's own rule: work and
+ * wire are straight in 1/n (coll_work_share), so two counts give the third without any constant,
+ * t(n) = t(n/2) + (t(n/2) - t(n/4)) / 2, and one gives the next in proportion to its work. Below,
+ * where latency and protocols rule, half by what doubling did to the relative (if it has the
+ * counts) and half by what it did here before, fading in from 16 MB down to 1 MB. With `nvls`, half
+ * of what the relative's half-precision all-reduce gained on 8 GPUs and more over int8, which the
+ * switch cannot reduce: one generation's gain says little of another's. */
 void fit_doubled(const struct prof_net *relative, const struct prof_curve *half,
                  const struct prof_curve *quarter, bool nvls, struct prof_curve *out,
                  struct arena *a);

@@ -183,6 +183,23 @@ static int kind_of(const struct csv *c)
     return -1;
 }
 
+/* The span of the runs behind a row; none when the columns are missing or do not hold one. */
+static void runs(const struct reader *r, struct point *p)
+{
+    static const char *const columns[] = {"n_rep", "lat_us_min", "lat_us_max"};
+    double v[3];
+    for (int i = 0; i < 3; i++) {
+        int column = csv_column(r->c, columns[i]);
+        struct err ignored = {0};
+        if (column < 0 || !csv_num(r->c, r->row, column, &v[i], &ignored))
+            return;
+    }
+    if (v[0] < 2 || !(v[1] > 0) || v[2] < v[1])
+        return;
+    p->least_s = v[1] * 1e-6;
+    p->most_s = v[2] * 1e-6;
+}
+
 static bool read_rows(struct reader *r, struct points *out)
 {
     for (r->row = 0; r->row < r->c->rows; r->row++) {
@@ -195,6 +212,7 @@ static bool read_rows(struct reader *r, struct points *out)
         bool use = strcmp(text(r, "usable"), "0") && strcmp(p.role, "unusable");
         if (use && !kinds[out->kind].read(r, &p, &use))
             return false;
+        runs(r, &p);
         if (use) {
             out->row[out->count] = r->row;
             out->point[out->count++] = p;

@@ -3,8 +3,8 @@
  * op, n_gpus, size_bytes and lat_us | time_us | lat_us_median; optional nodes, network, dtype
  *   attention    gpu, mask, batch, seqlen, heads, head_dim, lat_us (forward; optional pass_ = fwd |
  * bwd) gemm         gpu, m, n, k, lat_us sparse       gpu, S, H, D, group, kernel, pass_, kept_kv,
- * value, unit (DSV's kernel table; rows in ms) Columns role, usable, kernel and source are read
- * when they are there; others are ignored. */
+ * value, unit (DSV's kernel table; rows in ms) Columns role, usable, kernel, source, n_rep,
+ * lat_us_min and lat_us_max are read when they are there; others are ignored. */
 #ifndef VALIDATE_POINT_H
 #define VALIDATE_POINT_H
 
@@ -22,7 +22,9 @@ struct point {
     const char *role; /* "calib", "test", "anchor"; "" when the table has no such column */
     const char *kernel, *source; /* "" when not given */
     int line;
-    double time_s; /* > 0 */
+    double time_s;          /* > 0 */
+    double least_s, most_s; /* of the runs merged into the row (n_rep > 1, lat_us_min, lat_us_max);
+                               0: one run, or not said */
     struct coll_query coll;
     struct attention_query attention;
     double m, n, k;

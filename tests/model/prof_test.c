@@ -82,6 +82,13 @@ static void time_rises_with_bytes_for_every_shipped_network(void)
     arena_free(a);
 }
 
+static void a_ring_of_four_sends_three_quarters_and_copies_all(void)
+{
+    gsl_test_rel(coll_work_share(COLL_ALL_GATHER, 4), 3. / 4 + 1, 1e-15, "4 steps of 1/4");
+    gsl_test_rel(coll_work_share(COLL_ALL_REDUCE, 4), 6. / 4 + 7. / 4, 1e-15, "twice, less one");
+    gsl_test_rel(coll_work_share(COLL_SEND_RECV, 4), 1, 1e-15, "a message is a message");
+}
+
 static void nobody_beats_the_wire(void)
 {
     struct arena *a = arena_new();
@@ -237,6 +244,7 @@ int main(void)
     a_curve_passes_through_its_points_and_rises_between();
     inside_it_is_between_the_chord_and_the_lower_neighbour();
     time_rises_with_bytes_for_every_shipped_network();
+    a_ring_of_four_sends_three_quarters_and_copies_all();
     nobody_beats_the_wire();
     extrapolation_is_said_and_widens();
     kernels_rise_with_tokens_heads_and_keep();

@@ -6,6 +6,7 @@
 
 #include "validate/fit_kernel.h"
 #include "validate/fit_net.h"
+#include "validate/floor.h"
 #include "validate/lsq.h"
 
 enum { SIZES = 10 };
@@ -97,6 +98,96 @@ static void two_anchors_stretch_a_relative_of_the_same_form_exactly(void)
     for (int i = 0; i < SIZES; i++)
         gsl_test_rel(out.time_s[i], 10e-6 + bytes[i] / 100e9, 1e-9, "%g bytes", bytes[i]);
     gsl_test_int(out.origin, PROF_BORROWED, "it says where it is from");
+    arena_free(a);
+}
+
+/* Truth: link and SMs, 10 us + bytes (1/300 + (n-1)/n / 250) s/GB, which is straight in 1/n. */
+static double linked_s(double bytes, int n)
+{
+    return 10e-6 + bytes * (1 / 300e9 + (n - 1.0) / n / 250e9);
+}
+
+static void two_counts_give_the_third_when_time_is_straight_in_1_over_n(void)
+{
+    struct arena *a = arena_new();
+    double bytes[3] = {16 << 20, 64 << 20, 256 << 20}, two[3], four[3];
+    for (int i = 0; i < 3; i++) {
+        two[i] = linked_s(bytes[i], 2);
+        four[i] = linked_s(bytes[i], 4);
+    }
+    struct prof_curve quarter = {.op = COLL_ALLTOALL,
+                                 .gpus = 2,
+                                 .nodes = 1,
+                                 .count = 3,
+                                 .bytes = bytes,
+                                 .time_s = two},
+                      half = quarter, out;
+    struct prof_net nobody = {.name = "none"};
+    half.gpus = 4;
+    half.time_s = four;
+    fit_doubled(&nobody, &half, &quarter, false, &out, a);
+    gsl_test_int(out.gpus, 8, "twice four");
+    for (int i = 0; i < 3; i++)
+        gsl_test_rel(out.time_s[i], linked_s(bytes[i], 8), 1e-12, "%g bytes", bytes[i]);
+    fit_doubled(&nobody, &half, NULL, false, &out, a);
+    gsl_test_rel(out.time_s[0], four[0] * (15. / 8) / (7. / 4), 1e-12,
+                 "by its work alone, (2n-1)/n: from 7/4 to 15/8");
+    arena_free(a);
+}
+
+/* Student's t at 0.95: 2 degrees 2.9200, 12 degrees 1.7823 (any table of it). */
+static void errors_common_to_a_group_widen_the_interval(void)
+{
+    struct arena *a = arena_new();
+    struct residuals list = residuals_new(a);
+    const struct residual *v[12];
+    double room[12];
+    for (int i = 0; i < 12; i++)
+        residuals_add(&list, (struct residual){.group = i < 6 ? "one" : "other",
+                                               .measured_s = 1,
+                                               .predicted_s = exp(i < 6 ? 0.1 : -0.1)});
+    for (int i = 0; i < 12; i++)
+        v[i] = &list.r[i];
+    gsl_test_rel(residuals_width(v, 12, false, -1, room), 0.1 * 2.9200 / 1.7823, 1e-4,
+                 "six and six alike are worth two");
+    gsl_test_rel(residuals_width(v, 12, false, 0, room), 0.2, 1e-12, "one group: twice");
+    for (int i = 0; i < 12; i++)
+        list.r[i].predicted_s = exp(i % 2 ? 0.1 : -0.1);
+    gsl_test_rel(residuals_width(v, 12, false, -1, room), 0.1, 1e-12,
+                 "errors of their own are worth twelve");
+    arena_free(a);
+}
+
+static void what_neighbours_disagree_on_is_the_tables_own(void)
+{
+    struct arena *a = arena_new();
+    struct prof_kernels fit = {.sms = 1,
+                               .gemm = {.rate = 1e12, .hbm_bytes_per_s = 1e15, .narrow = {1, 1}}};
+    struct point p[4];
+    for (int i = 0; i < 4; i++) { /* the last is seven octaves away */
+        p[i] = (struct point){.kind = POINT_GEMM,
+                              .gpu = "x",
+                              .role = "calib",
+                              .m = i == 3 ? 524288 : 4096,
+                              .n = 4096,
+                              .k = 4096};
+        p[i].time_s = prof_gemm_s(&fit.gemm, 1, p[i].m, p[i].n, p[i].k) * (i == 1 ? exp(0.3) : 1);
+    }
+    struct points pts = {.count = 4, .point = p};
+    struct scatter s = scatter_of(&pts, "x", &fit);
+    gsl_test_int(s.rows, 4, "all over 1 ms");
+    gsl_test_int(s.pairs, 3, "three neighbours");
+    gsl_test_rel(s.neighbour_gap, 0.2, 1e-9, "0.3, 0.3 and 0");
+    gsl_test_rel(s.floor, 0.2 / sqrt(2), 1e-9, "a difference has two ends");
+    struct point c[2] = {coll(COLL_ALLTOALL, 4, 1 << 20, 1e-5),
+                         coll(COLL_ALLTOALL, 4, 2 << 20, 2e-5)};
+    c[0].role = c[1].role = "calib";
+    c[0].least_s = 1e-5;
+    c[0].most_s = 1e-5 * exp(0.1);
+    pts = (struct points){.count = 2, .point = c};
+    s = scatter_of(&pts, "x", NULL);
+    gsl_test_int(s.twice, 1, "one of two was run twice");
+    gsl_test_rel(s.floor, 0.1 / sqrt(2), 1e-9, "its runs differ by 0.1");
     arena_free(a);
 }
 
@@ -223,6 +314,9 @@ int main(void)
     quantiles_follow_the_conformal_rank();
     repeats_become_medians_and_falls_are_levelled();
     two_anchors_stretch_a_relative_of_the_same_form_exactly();
+    two_counts_give_the_third_when_time_is_straight_in_1_over_n();
+    errors_common_to_a_group_widen_the_interval();
+    what_neighbours_disagree_on_is_the_tables_own();
     tiles_and_waves_are_found_again();
     a_gpu_half_as_fast_is_found_from_three_anchors();
     sparse_lines_are_found_again();
