@@ -121,7 +121,9 @@ bool csv_parse(const char *name, const char *text, size_t length, struct arena *
         return err_set(e, ERR_INPUT, err_at_name(name),
                        "a NUL byte at offset %zu; want a text file", (size_t)(nul - text));
     char *copy = arena_strndup(a, length ? text : "", length);
-    struct reader r = {name, copy, copy + length, 1, a, e};
+    size_t mark =
+        length >= 3 && !memcmp(copy, "\xef\xbb\xbf", 3) ? 3 : 0; /* UTF-8's, of spreadsheets */
+    struct reader r = {name, copy + mark, copy + length, 1, a, e};
     struct fields header = {0}, cells = {0};
     int line, columns = read_record(&r, &header, &line), room = 0, *lines = NULL;
     if (columns < 0)

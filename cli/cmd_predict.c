@@ -237,6 +237,8 @@ static bool predict_rows(struct cli *c, struct err *e)
             "%s: %d rows, %d predicted, %d of them outside what was measured; %d without a model "
             "or a profile\n",
             path, s.rows, s.predicted, s.outside_range, s.skipped);
+    if (s.skipped)
+        fprintf(stderr, "%s:%d: no answer: %s\n", path, s.skipped_line, s.skipped_why);
     table_print(predict_summary(&s, c->a), TABLE_TEXT, stderr);
     return true;
 }

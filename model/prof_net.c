@@ -84,14 +84,25 @@ static bool within(const struct prof_curve *c, double bytes)
     return bytes >= c->bytes[0] && bytes <= c->bytes[c->count - 1];
 }
 
+/* The share of the answer that a line carried on beyond the curve's ends contributes, in units of
+ * what it is at four times the last size, where the class's half-width was taken. It stays finite:
+ * far beyond the table the whole answer errs by the line's slope, below it latency stays. */
+static double carried_on(const struct prof_curve *c, double bytes)
+{
+    double end = c->time_s[bytes < c->bytes[0] ? 0 : c->count - 1];
+    double t = prof_curve_s(c, bytes);
+    return fabs(t - end) / t / 0.75;
+}
+
 static double curve_half(const struct prof_net *p, const struct prof_curve *c, double bytes)
 {
     int large = bytes >= 1048576;
-    double away = distance(c, bytes) / p->gap_octaves;
-    double half = p->half[PROF_POINT][large] +
-                  (p->half[PROF_INSIDE][large] - p->half[PROF_POINT][large]) * fmin(away, 1);
-    if (!within(c, bytes))
-        half = hypot(half, p->half[PROF_OUTSIDE][large] * away);
+    double away = distance(c, bytes) / p->gap_octaves, half = p->half[PROF_POINT][large];
+    if (within(c, bytes))
+        half += (p->half[PROF_INSIDE][large] - half) * fmin(away, 1);
+    else
+        half = hypot(half,
+                     p->half[PROF_OUTSIDE][large] * (c->count > 1 ? carried_on(c, bytes) : away));
     if (c->nodes > 1) /* another site with the same network: a third of what unlike sites differ */
         half = hypot(half, p->between.half[large] / 3);
     return c->origin > PROF_INSIDE ? hypot(half, p->half[c->origin][large]) : half;
@@ -147,33 +158,49 @@ static struct neighbours neighbours(const struct prof_net *p, const struct coll_
     return n;
 }
 
-/* Between two counts: straight in log time over log count. Beyond them: what is over the latency
- * grows with the work (coll_work_share), and the latency by 0.35 a doubling (a ring has n-1 steps,
- * trees have fewer). */
-static double between_counts(const struct coll_query *q, struct neighbours n)
+/* Between two counts. Up to the first size that both have, which is latency, straight in log time
+ * over log n; what larger messages take beyond that, straight in 1/n (coll_work_share). Both rise
+ * with bytes. */
+static double among_counts(const struct coll_query *q, struct neighbours n)
 {
-    if (n.below && n.above) {
-        double u =
-            log((double)q->gpus / n.below->gpus) / log((double)n.above->gpus / n.below->gpus);
-        return exp((1 - u) * log(prof_curve_s(n.below, q->bytes)) +
-                   u * log(prof_curve_s(n.above, q->bytes)));
-    }
+    double low = n.below->gpus, high = n.above->gpus, gpus = q->gpus;
+    double start = fmin(q->bytes, fmax(n.below->bytes[0], n.above->bytes[0]));
+    double first[2] = {prof_curve_s(n.below, start), prof_curve_s(n.above, start)};
+    double u = log(gpus / low) / log(high / low);
+    double v = (1 / low - 1 / gpus) / (1 / low - 1 / high);
+    return exp((1 - u) * log(first[0]) + u * log(first[1])) +
+           (1 - v) * (prof_curve_s(n.below, q->bytes) - first[0]) +
+           v * (prof_curve_s(n.above, q->bytes) - first[1]);
+}
+
+/* Beyond the counts that were measured: what is over the latency grows with the work, and the
+ * latency by 0.35 a doubling (a ring has n-1 steps, trees have fewer). */
+static double other_count_s(const struct coll_query *q, struct neighbours n)
+{
+    if (n.below && n.above)
+        return among_counts(q, n);
     const struct prof_curve *c = n.below ? n.below : n.above;
     double share = coll_work_share(q->op, q->gpus) / coll_work_share(q->op, c->gpus);
     double first = c->time_s[0], rest = prof_curve_s(c, q->bytes) - first;
     return first * (1 + 0.35 * fmax(0, log2((double)q->gpus / c->gpus))) + share * rest;
 }
 
+/* A count between two others is known better than one beyond them: on the H100, 4 GPUs from 2 and 8
+ * are off by half as much as 4 from 2 (the accuracy page has both). */
+static const double among_counts_half = 0.5;
+
 static struct prediction other_count(const struct prof_net *p, const struct coll_query *q,
                                      struct neighbours n)
 {
-    const struct prof_curve *c = n.below ? n.below : n.above;
+    const struct prof_curve *c = n.below ? n.below : n.above, *d = n.above ? n.above : n.below;
     int large = q->bytes >= 1048576;
     double doublings = fmax(1, fabs(log2((double)q->gpus / c->gpus)));
-    double half = hypot(curve_half(p, c, q->bytes),
-                        p->half[PROF_COUNT][large] * (n.below && n.above ? 1 : doublings));
-    return (struct prediction){.time = interval_of(between_counts(q, n), half),
-                               .class = c->origin == PROF_BORROWED ? PROF_BORROWED : PROF_COUNT,
+    double curves = fmax(curve_half(p, c, q->bytes), curve_half(p, d, q->bytes));
+    double half = hypot(curves, p->half[PROF_COUNT][large] *
+                                    (n.below && n.above ? among_counts_half : doublings));
+    bool borrowed = c->origin == PROF_BORROWED || d->origin == PROF_BORROWED;
+    return (struct prediction){.time = interval_of(other_count_s(q, n), half),
+                               .class = borrowed ? PROF_BORROWED : PROF_COUNT,
                                .in_range = n.below && n.above && within(c, q->bytes),
                                .regime = "GPU count not measured"};
 }

@@ -180,6 +180,45 @@ static void leave_every_other(const struct points *nodes, struct residuals *out,
     }
 }
 
+/* Sizes beyond 256 MB out of those up to it, in the sweeps that go on from there. */
+static void beyond_of(const struct prof_curve *c, const char *group, struct residuals *out)
+{
+    struct prof_curve w = *c;
+    while (w.count > 0 && w.bytes[w.count - 1] > 268435456)
+        w.count--;
+    for (int i = w.count; i < c->count && w.count >= 4; i++)
+        residuals_add(out, (struct residual){.protocol = "collectives: beyond 256 MB from below",
+                                             .group = group,
+                                             .kind = POINT_COLLECTIVE,
+                                             .class = PROF_OUTSIDE,
+                                             .large = true,
+                                             .x = c->bytes[i],
+                                             .measured_s = c->time_s[i],
+                                             .predicted_s = prof_curve_s(&w, c->bytes[i]),
+                                             .what = coll_op_names[c->op]});
+}
+
+static void leave_large(const struct points *nodes, struct residuals *out, struct arena *a)
+{
+    for (int i = 0; i < nodes->count; i++) { /* one site of one GPU at a time */
+        const struct point *p = &nodes->point[i];
+        struct points site = {.count = 0, .point = ARENA_ARRAY(a, struct point, nodes->count)};
+        bool seen = false;
+        for (int k = 0; k < nodes->count; k++) {
+            const struct point *q = &nodes->point[k];
+            bool same = !strcmp(q->source, p->source) && !strcmp(q->gpu, p->gpu);
+            seen = seen || (same && k < i);
+            if (same)
+                site.point[site.count++] = *q;
+        }
+        struct point_filter f = {.gpu = p->gpu};
+        struct prof_curve *c;
+        int conflicts = 0, n = seen ? 0 : fit_curves(&site, &f, &c, &conflicts, a);
+        for (int j = 0; j < n; j++)
+            beyond_of(&c[j], p->source, out);
+    }
+}
+
 static bool whole(const struct points *pts, const char *gpu, struct prof_net *out, struct arena *a,
                   struct err *e)
 {
@@ -232,6 +271,38 @@ static void counts_of(const struct prof_net *own, const struct prof_net *relativ
             out, a);
 }
 
+/* 4 GPUs out of 2 and 8, as if they had not been measured. */
+static void among_of(const struct prof_net *own, const char *gpu, struct residuals *out,
+                     struct arena *a)
+{
+    struct prof_net without = *own;
+    struct prof_curve *left = ARENA_ARRAY(a, struct prof_curve, own->curve_count + 1);
+    without.curves = left;
+    without.curve_count = 0;
+    for (int i = 0; i < own->curve_count; i++)
+        if (own->curves[i].gpus != 4)
+            left[without.curve_count++] = own->curves[i];
+    for (int i = 0; i < own->curve_count; i++) {
+        const struct prof_curve *c = &own->curves[i];
+        if (c->gpus != 4 || !fit_find(left, without.curve_count, c, 8))
+            continue;
+        for (int k = 0; k < c->count; k++) {
+            struct coll_query q = {
+                .op = c->op, .type = c->type, .bytes = c->bytes[k], .gpus = 4, .nodes = 1};
+            residuals_add(
+                out, (struct residual){.protocol = "collectives: 4 GPUs from 2 and 8",
+                                       .group = gpu,
+                                       .kind = POINT_COLLECTIVE,
+                                       .class = PROF_POINT,
+                                       .large = c->bytes[k] >= 1048576,
+                                       .x = c->bytes[k],
+                                       .measured_s = c->time_s[k],
+                                       .predicted_s = prof_collective(&without, &q).time.value_s,
+                                       .what = coll_op_names[c->op]});
+        }
+    }
+}
+
 /* The ends of each curve as the two anchors a site would measure first. */
 static void anchors_of(const struct prof_net *own, const struct prof_net *relative, const char *gpu,
                        struct residuals *out, struct arena *a)
@@ -268,6 +339,8 @@ static bool pairs(const struct points *pts, struct residuals *out, struct arena 
     for (int g = 0; g < SWEEPS; g++)
         if (!whole(pts, sweeps[g], &net[g], a, e))
             return false;
+    for (int own = 0; own < SWEEPS; own++)
+        among_of(&net[own], sweeps[own], out, a);
     for (int own = 0; own < SWEEPS; own++)
         for (int other = 0; other < SWEEPS; other++)
             if (own != other) {
@@ -541,6 +614,7 @@ bool accuracy_run(const struct accuracy_tables *t, struct residuals *out, struct
     sizes_by_role(&t->local, out, a);
     leave_sizes(&t->local, out, a);
     leave_every_other(&t->nodes, out, a);
+    leave_large(&t->nodes, out, a);
     return pairs(&t->local, out, a, e) && sites(t, out, a, e) && attention_all(t, out, a, e) &&
            gemm_all(&t->gemm, out, a, e) && h100_kernels(t, &h100, a, e) &&
            anchor_each(&t->attention, &h100, out, a, e) &&

@@ -117,20 +117,61 @@ static bool whole(struct word w, double *out)
     return number(w, out);
 }
 
-/* "[1,0]<stdout>:" of mpirun --tag-output and "0: " of srun --label. */
+/* What launchers and log collectors put before a line: "[1,0]<stdout>:" of mpirun --tag-output, "0:
+ * " of srun --label, "pod-0: " of kubectl --prefix, "[0] ", a time stamp, "> " of a quoted post. */
+static bool is_label(struct word w)
+{
+    char first = w.at[0], last = w.at[w.length - 1];
+    bool stamp =
+        isdigit((unsigned char)first) && w.length >= 8 &&
+        (memchr(w.at, ':', (size_t)w.length) || memchr(w.at + 1, '-', (size_t)w.length - 1));
+    return last == ':' || (first == '[' && last == ']') || stamp ||
+           (w.length == 1 && (first == '>' || first == '|'));
+}
+
+/* The length of mpirun's tag, which the line may follow without a blank; 0: none. */
+static int tag(const char *line, int length)
+{
+    const char *end = length && line[0] == '[' ? memchr(line, '>', (size_t)length) : NULL;
+    int n = end ? (int)(end - line) : 0;
+    return n && n + 1 < length && line[n + 1] == ':' && memchr(line, '<', (size_t)n) ? n + 2 : 0;
+}
+
 static int prefix(const char *line, int length)
 {
-    int i = 0, digits = 0;
-    if (i < length && line[i] == '[') {
-        while (i < length && line[i] != '>')
+    enum { MOST_LABELS = 4 };
+    int at = tag(line, length);
+    for (int label = 0; label < MOST_LABELS; label++) {
+        int i = at, start;
+        while (i < length && isspace((unsigned char)line[i]))
             i++;
-        return i + 1 < length && line[i + 1] == ':' && memchr(line, '<', (size_t)i) ? i + 2 : 0;
+        for (start = i; i < length && !isspace((unsigned char)line[i]); i++)
+            ;
+        if (i == start || i == length || line[start] == '#' ||
+            !is_label((struct word){.at = line + start, .length = i - start}))
+            break;
+        at = i;
     }
-    while (i < length && line[i] == ' ')
-        i++;
-    for (; i < length && isdigit((unsigned char)line[i]); i++)
-        digits++;
-    return digits && i + 1 < length && line[i] == ':' && line[i + 1] == ' ' ? i + 2 : 0;
+    return at;
+}
+
+/* The line without a terminal's colours ("\033[32m"): a copy in the arena when it has any. */
+static const char *plain(const char *line, int *length, struct arena *a)
+{
+    if (!memchr(line, '\033', (size_t)*length))
+        return line;
+    char *copy = arena_alloc(a, (size_t)*length + 1, 1);
+    int n = 0;
+    for (int i = 0; i < *length; i++) {
+        if (line[i] != '\033') {
+            copy[n++] = line[i];
+            continue;
+        }
+        while (i + 1 < *length && !isalpha((unsigned char)line[i]))
+            i++;
+    }
+    *length = n;
+    return copy;
 }
 
 static bool contains(const char *line, int length, const char *what)
@@ -286,6 +327,7 @@ static void data_line(struct state *s, const char *line, int length)
 
 static void one_line(struct state *s, const char *line, int length)
 {
+    line = plain(line, &length, s->a);
     int skip = prefix(line, length);
     line += skip;
     length -= skip;
@@ -369,6 +411,29 @@ static int op_of(const char *name)
     return -1;
 }
 
+/* The operation that a file is named after, when its log does not say: "alltoall_h100.txt". */
+static int op_of_file(const char *path)
+{
+    static const struct {
+        const char *word;
+        int op;
+    } words[] = {{"all_reduce", COLL_ALL_REDUCE},
+                 {"allreduce", COLL_ALL_REDUCE},
+                 {"all_gather", COLL_ALL_GATHER},
+                 {"allgather", COLL_ALL_GATHER},
+                 {"reduce_scatter", COLL_REDUCE_SCATTER},
+                 {"reducescatter", COLL_REDUCE_SCATTER},
+                 {"alltoallv", -1},
+                 {"alltoall", COLL_ALLTOALL},
+                 {"all_to_all", COLL_ALLTOALL},
+                 {"sendrecv", COLL_SEND_RECV}};
+    const char *slash = strrchr(path, '/'), *file = slash ? slash + 1 : path;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strstr(file, words[i].word))
+            return words[i].op;
+    return -1;
+}
+
 static bool run_points(const char *name, const struct nccl_run *r, const struct nccl_facts *f,
                        const char *gpu, struct points *out, struct err *e)
 {
@@ -379,8 +444,11 @@ static bool run_points(const char *name, const struct nccl_run *r, const struct 
     if (op < 0 && *r->program)
         return true;
     if (op < 0)
+        op = op_of_file(name);
+    if (op < 0)
         return err_set(e, ERR_INPUT, err_at_name(name),
-                       "the log does not name its program; say --op all_reduce, all_gather, "
+                       "neither the log nor the file's name says the program; say --op all_reduce, "
+                       "all_gather, "
                        "reduce_scatter, alltoall or send_recv");
     if (gpus < 2 || gpus % nodes)
         return err_set(e, ERR_INPUT, err_at_name(name),

@@ -1,8 +1,9 @@
 /* Reads what nccl-tests and rccl-tests print: all programs, tables with the old columns ("error",
  * no root) and the new ones
- * ("#wrong"), one process or MPI (mpirun's and srun's line prefixes are taken off), warnings of
- * NCCL between the lines. A line that is cut, that has another line inside it, or whose time and
- * algbw contradict its size is counted and left out, never guessed at. */
+ * ("#wrong"), one process or MPI, warnings of NCCL between the lines. What mpirun, srun, kubectl, a
+ * time stamp or a quoted post puts before a line is taken off, and a terminal's colours. A line
+ * that is cut, that has another line inside it, or whose time and algbw contradict its size is
+ * counted and left out, never guessed at. */
 #ifndef VALIDATE_NCCL_LOG_H
 #define VALIDATE_NCCL_LOG_H
 
@@ -47,8 +48,8 @@ struct nccl_facts {
     int gpus, nodes;
     double nic_bytes_per_s;
 };
-/* ERR_INPUT when neither the log nor `facts` says the operation or the GPUs. Runs without a model
- * are skipped. */
+/* ERR_INPUT when neither the log nor `facts` says the operation or the GPUs; a log that does not
+ * name its program may have the operation in its file's name. Runs without a model are skipped. */
 bool nccl_points(const char *name, const struct nccl_log *log, const struct nccl_facts *facts,
                  const char *gpu, struct arena *a, struct points *out, struct err *e);
 

@@ -103,8 +103,11 @@ static bool collective(struct reader *r, struct point *p, bool *use)
     const char *network = text(r, "network");
     if (strstr(network, "NVL")) /* one NVLink domain is one node here */
         q->nodes = 1;
-    if (q->gpus < 2 || q->gpus % q->nodes)
-        return err_set(r->e, ERR_INPUT, at(r), "n_gpus: %d GPUs on %d nodes", q->gpus, q->nodes);
+    if (q->gpus < 2)
+        return err_set(r->e, ERR_INPUT, at(r), "n_gpus: one GPU exchanges nothing; want 2 or more");
+    if (q->gpus % q->nodes)
+        return err_set(r->e, ERR_INPUT, at(r), "n_gpus: %d GPUs do not fill %d nodes evenly",
+                       q->gpus, q->nodes);
     q->nic_bytes_per_s = point_nic(network, q->gpus / q->nodes);
     p->time_s *= 1e-6;
     *use = q->nodes == 1 || q->nic_bytes_per_s > 0;
@@ -229,6 +232,10 @@ bool points_read(const char *path, struct arena *a, struct points *out, struct e
     if (!csv_read(path, a, &p.table, e))
         return false;
     int kind = kind_of(&p.table);
+    if (kind < 0 && p.table.columns == 1 && strpbrk(p.table.header[0], ";\t"))
+        return err_set(e, ERR_INPUT, (struct err_at){.file = path, .line = 1},
+                       "columns are separated by %s; want commas",
+                       strchr(p.table.header[0], ';') ? "';'" : "tabs");
     if (kind < 0)
         return err_set(e, ERR_INPUT, err_at_name(path),
                        "not a table of collectives (op, n_gpus, size_bytes, lat_us), attention "

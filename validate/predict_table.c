@@ -110,6 +110,18 @@ static void answer(const struct point *p, const struct prediction *r, const char
             r->in_range ? "yes" : "no", r->regime, profile);
 }
 
+static const char *why_skipped(const struct point *p, const struct cached *c, struct arena *a)
+{
+    if (!p)
+        return "unusable, an operation without a model, or several nodes without the rate of their "
+               "network";
+    if (!c->name)
+        return *p->gpu
+                   ? arena_printf(a, "no profile of GPU '%.60s'; --profile names another", p->gpu)
+                   : "no GPU named; --profile names one";
+    return "its profile has no such kernel";
+}
+
 bool predict_table(const char *path, const char *profile, FILE *out, struct table_scores *scores,
                    struct arena *a, struct err *e)
 {
@@ -135,7 +147,10 @@ bool predict_table(const char *path, const char *profile, FILE *out, struct tabl
             answer(p, &r, c->name, out);
         } else {
             fputs(",,,,,,,\n", out);
-            s.skipped++;
+            if (!s.skipped++) {
+                s.skipped_line = pts.table.line[row];
+                s.skipped_why = why_skipped(p, c, a);
+            }
         }
     }
     s.rows = pts.table.rows;

@@ -19,6 +19,8 @@ struct table_score { /* of one class of error */
 struct table_scores {
     const char *path;
     int rows, predicted, skipped, outside_range;
+    int skipped_line; /* the first row without an answer, and why; 0 and NULL: none */
+    const char *skipped_why;
     struct table_score class[PROF_CLASSES];
 };
 

@@ -57,6 +57,52 @@ static void old_columns_under_mpirun_are_read_and_the_cut_line_is_not(void)
     arena_free(a);
 }
 
+/* 1048576 B in 10 us are 104.86 GB/s. */
+static void what_launchers_put_before_a_line_is_taken_off(void)
+{
+    static const char *const before[] = {"",
+                                         "[1,0]<stdout>:",
+                                         "[0] ",
+                                         "0: ",
+                                         "pod-0: ",
+                                         "2025-05-22T07:36:17.123Z ",
+                                         "2025-05-22 07:36:17 pod-0: ",
+                                         "> ",
+                                         "\033[32m"};
+    struct arena *a = arena_new();
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+        const char *p = before[i];
+        struct nccl_log log =
+            parse(arena_printf(a,
+                               "%s# Collective test starting: alltoall_perf\n"
+                               "%s#  Rank  0 Group  0 Pid  1 on n1 device  0 [0x1b] NVIDIA H100\n"
+                               "%s#  Rank  1 Group  0 Pid  2 on n1 device  1 [0x1c] NVIDIA H100\n"
+                               "%s 1048576 32768 float none -1 10.00 104.86 52.43 0 10.00 104.86 "
+                               "52.43 N/A\033[0m\n",
+                               p, p, p, p),
+                  a, true);
+        gsl_test_int(log.runs, 1, "'%s': runs", p);
+        gsl_test(log.runs && (log.run[0].rows != 1 || log.run[0].gpus != 2 ||
+                              log.run[0].op != COLL_ALLTOALL),
+                 "'%s': one row of an all-to-all on 2 GPUs", p);
+    }
+    arena_free(a);
+}
+
+static void a_file_named_after_its_operation_says_it(void)
+{
+    struct arena *a = arena_new();
+    struct nccl_log log = parse("1048576 32768 float none -1 10.00 104.86 52.43 0\n", a, true);
+    struct nccl_facts facts = {.gpus = 2};
+    struct points p;
+    struct err e = {0};
+    gsl_test(!nccl_points("logs/h100_alltoall.txt", &log, &facts, "h100", a, &p, &e), "%s", e.text);
+    gsl_test_int(p.point[0].coll.op, COLL_ALLTOALL, "from the name");
+    gsl_test(nccl_points("alltoall/h100.txt", &log, &facts, "h100", a, &p, &e),
+             "the folder's name is not the file's");
+    arena_free(a);
+}
+
 static void rows_with_and_without_redop_and_root_are_told_apart(void)
 {
     struct arena *a = arena_new();
@@ -150,6 +196,8 @@ int main(void)
 {
     new_columns_of_one_process_are_read_past_a_warning();
     old_columns_under_mpirun_are_read_and_the_cut_line_is_not();
+    what_launchers_put_before_a_line_is_taken_off();
+    a_file_named_after_its_operation_says_it();
     rows_with_and_without_redop_and_root_are_told_apart();
     two_programs_in_one_file_are_two_runs();
     rows_that_contradict_themselves_or_failed_are_left_out();

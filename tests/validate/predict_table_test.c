@@ -45,6 +45,19 @@ static void rows_keep_their_columns_and_gain_eight(void)
     gsl_test_int(s.class[PROF_INSIDE].rows, 1, "from one between points");
 }
 
+static void a_row_without_an_answer_says_why(void)
+{
+    char out[1024];
+    struct table_scores s;
+    struct err e = {0};
+    gsl_test(!run("\xef\xbb\xbfgpu,op,n_gpus,size_bytes,lat_us\nh100,alltoall,8,1024,5\n"
+                  "mi300x,alltoall,8,1024,5\n",
+                  out, sizeof out, &s, &e),
+             "a spreadsheet's byte order mark: %s", e.text);
+    gsl_test_int(s.predicted, 1, "the H100's");
+    gsl_test_int(s.skipped_line, 3, "the other's line");
+}
+
 static void tables_that_are_wrong_are_refused_with_their_place(void)
 {
     static const char *const bad[][2] = {
@@ -52,7 +65,9 @@ static void tables_that_are_wrong_are_refused_with_their_place(void)
         {"gpu,op,n_gpus,size_bytes,lat_us\nh100,alltoall,8,1024,-3\n", "not positive"},
         {"gpu,op,n_gpus,size_bytes,lat_us\nh100,alltoall,8,1024,5 us\n", "lat_us"},
         {"gpu,op,n_gpus,size_bytes\nh100,alltoall,8,1024\n", "lat_us"},
-        {"gpu,op,n_gpus,size_bytes,lat_us\nh100,alltoall,1,1024,5\n", "1 GPUs"},
+        {"gpu,op,n_gpus,size_bytes,lat_us\nh100,alltoall,1,1024,5\n", "2 or more"},
+        {"gpu,op,n_gpus,nodes,size_bytes,lat_us\nh100,alltoall,9,2,1024,5\n", "evenly"},
+        {"gpu;op;n_gpus;size_bytes;lat_us\nh100;alltoall;8;1024;5\n", "want commas"},
         {"a,b\n1,2\n", "not a table of"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -68,6 +83,7 @@ static void tables_that_are_wrong_are_refused_with_their_place(void)
 int main(void)
 {
     rows_keep_their_columns_and_gain_eight();
+    a_row_without_an_answer_says_why();
     tables_that_are_wrong_are_refused_with_their_place();
     return gsl_test_summary();
 }
