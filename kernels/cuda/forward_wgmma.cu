@@ -23,9 +23,9 @@
  *     level-2 cache  32 KB / 42 B (9.7 TB/s over 132 SMs at 1.755 GHz):          780
  *     shared memory  (2 x 32 KB read + 32 KB written) / 128 B:                   768
  *     exponentials   M x 64 / 16:                                                512
- *     instructions   of a scheduler, as compiled: 2 x 262 of the consumers (and 64 where a maximum
- *                    rises), 154 of the producer (from lists):                 680
- * At M = 64 tensor cores need 512 (as at M = 32), instructions 420 (345) and the cache is the bound
+ *     instructions   of a scheduler, as compiled: 2 x 258 of the consumers (and 64 where a maximum
+ *                    rises), 152 of the producer (from lists):                 668
+ * At M = 64 tensor cores need 512 (as at M = 32), instructions 424 (346) and the cache is the bound
  * (64 FLOP per byte: 620 TFLOP/s at 9.7 TB/s; half of that at M = 32). Registers: O D/2, Q D/4, S
  * N/2, P N/4 = 64 + 32 + 32 + 16 of a consumer's 208 at D = 128, N = 64. Shared memory: STAGES N D
  * 4 + 16 N (keys) + 20 STAGES (counts, barriers), and the merge's part at M <= 64: 197,760 and

@@ -20,12 +20,12 @@
  *            candidates than there is room for (ties), NaN, or less than EXACT_KEYS keys. Radix
  *            selection by digits of 8 bits over all keys, then ties in ascending order
  *
- * What bounds it: instructions. A lane issues for each score 6.5 in count (two comparisons, what
- * each brings, the mma and the loop; the histogram takes 5 % of the scores) and 5 in mark (two
- * comparisons, two bits); 132 processors issue 132 x 128 x 1.7e9 = 2.9e13 a second, so the roof of
- * the two is 2.5e12 scores a second, and 2/3 of it is expected. Bytes: keys x rank x 2 from L2 for
- * each tile of 128 groups, keys / 8 to memory for each group. Matrix work is 2 x 2 x 16 x scores,
- * 1/8 of the time.
+ * What bounds it: instructions. A lane issues for each score 6.4 in count (two comparisons, what
+ * each brings, the mma and the loop; the histogram takes 5 % of the scores) and 6.2 in mark (two
+ * comparisons, two bits, the words), as compiled; 132 processors issue 132 x 128 x 1.7e9 = 2.9e13 a
+ * second, so the roof of the two is 2.3e12 scores a second, and 2/3 of it is expected. Bytes: keys
+ * x rank x 2 from L2 for each tile of 128 groups, keys / 8 to memory for each group. Matrix work is
+ * 2 x 2 x 16 x scores, 1/8 of the time.
  *
  * Shared memory of count: two stages of 256 keys (8 KiB each for rank 16), and for each warp 4 KiB
  * of waiting scores and 16 groups x 64 bins of 16 bits: 64 KiB, three blocks of 8 warps on a
