@@ -108,6 +108,12 @@ static bool call_gather(void *argument, struct err *e)
     return cuda_ok(bad, "gather", e);
 }
 
+/* Tiny: 8 KB stand for a megabyte. */
+static int64_t megabytes(const struct bench *b, int n)
+{
+    return (int64_t)n << (b->tiny ? 13 : 20);
+}
+
 static FILE *ceilings_table(struct bench *b)
 {
     return bench_table(b, "ceilings", "gpu,what,order,row_bytes,window_bytes,TB_per_s");
@@ -139,8 +145,8 @@ static void gathers(struct bench *b)
     static const int windows_mb[] = {8, 32, 64, 256};
     struct gather_run r = {};
     FILE *f = ceilings_table(b);
-    r.g.from = (const unsigned char *)bench_memory(b, 256u << 20);
-    bench_normal((uint16_t *)(uintptr_t)r.g.from, 128 << 20, 1, 1);
+    r.g.from = (const unsigned char *)bench_memory(b, (size_t)megabytes(b, 256));
+    bench_normal((uint16_t *)(uintptr_t)r.g.from, megabytes(b, 128), 1, 1);
     for (int bulk = 0; bulk < (b->device.sm >= DEV_SM_BULK ? 2 : 1); bulk++)
         for (int order = 0; order < ORDERS; order++)
             for (int w = 0; w < 4; w++)
@@ -151,7 +157,7 @@ static void gathers(struct bench *b)
                     r.bulk = bulk;
                     r.g.order = order;
                     r.g.row_bytes = row_bytes[i];
-                    gather_row(b, f, &r, (int64_t)windows_mb[w] << 20);
+                    gather_row(b, f, &r, megabytes(b, windows_mb[w]));
                 }
     fclose(f);
     bench_release(b);
@@ -243,9 +249,9 @@ static void additions(struct bench *b)
     static const int windows_mb[] = {8, 32, 128};
     struct adds_run r = {};
     FILE *f = ceilings_table(b);
-    r.a.to = (float *)bench_memory(b, 128u << 20);
+    r.a.to = (float *)bench_memory(b, (size_t)megabytes(b, 128));
     struct err e = {};
-    kern_cuda.clear(r.a.to, 128u << 20, &e);
+    kern_cuda.clear(r.a.to, (size_t)megabytes(b, 128), &e);
     for (int how = 0; how < (b->device.sm >= DEV_SM_BULK ? HOWS : 1); how++)
         for (int order = 0; order < ORDERS; order++)
             for (int w = 0; w < (b->tiny ? 1 : 3); w++)
@@ -256,7 +262,7 @@ static void additions(struct bench *b)
                     r.how = how;
                     r.a.order = order;
                     r.a.row_bytes = bytes;
-                    add_row(b, f, &r, (int64_t)windows_mb[w] << 20);
+                    add_row(b, f, &r, megabytes(b, windows_mb[w]));
                 }
     fclose(f);
     bench_release(b);

@@ -39,7 +39,8 @@ static int32_t *lists(struct bench *b, int64_t groups, int64_t keep, int64_t key
     struct lists l = {(int32_t *)bench_memory(b, (size_t)(groups * keep + 4) * 4), groups, keep,
                       keys, seed};
     struct err e = {};
-    cuda_ok(dev_launch(list_kernel, dim3(2048), dim3(256), 0, CUDA_STREAM, l), "lists", &e);
+    cuda_ok(dev_launch(list_kernel, dim3(b->tiny ? 8 : 2048), dim3(256), 0, CUDA_STREAM, l),
+            "lists", &e);
     return l.list;
 }
 

@@ -1,0 +1,246 @@
+/* ptx_counts: what the CUDA kernels execute, counted on the PTX machine at the tiles and list
+ * lengths of the problem that docs/cuda.md expects times for (64,000 keys, dimension 128, 5,120
+ * keys a group), with few tiles. For each kernel, per step (64 keys and a tile of queries; for
+ * selection: 128 groups and 64 keys): warp instructions, cycles of a processor for each of its
+ * parts, and how far shared memory and global memory are from ideal.
+ *
+ * Usage: ptx_counts [--keys N] [--check] [CASE...]   all cases; --check: shorter, and exits 1 where
+ * shared memory has conflicts that it must not have. */
+#include "tests/ptx/cudart.h"
+
+#include "kernels/kern.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <vector>
+
+extern "C" const struct kern_backend kern_cuda;
+bool cuda_forward_by(const char *variant, const struct kern_attention *a, struct err *e);
+bool cuda_backward_by(const char *variant, const struct kern_attention *a, struct err *e);
+
+enum { DIM = 128, KEYS = 64000, RANK = 16 };
+
+static void stop(const struct err *e)
+{
+    fprintf(stderr, "ptx_counts: %s\n", e->text);
+    exit(e->code == ERR_NONE ? 1 : e->code);
+}
+
+/* ---- inputs ------------------------------------------------------------------------------------
+ */
+
+struct inputs {
+    std::vector<void *> memory;
+    uint32_t state = 1;
+};
+
+static uint32_t draw(struct inputs *in)
+{
+    in->state = in->state * 1664525u + 1013904223u; /* Numerical Recipes' generator */
+    return in->state >> 8;
+}
+
+static void *device(struct inputs *in, const void *host, size_t bytes)
+{
+    struct err e = {};
+    void *p = NULL;
+    if (!kern_cuda.allocate(bytes, &p, &e) ||
+        !(host ? kern_cuda.put(p, host, bytes, &e) : kern_cuda.clear(p, bytes, &e)))
+        stop(&e);
+    in->memory.push_back(p);
+    return p;
+}
+
+static void release(struct inputs *in)
+{
+    for (void *p : in->memory)
+        kern_cuda.release(p);
+    in->memory.clear();
+}
+
+/* Sums of four uniform numbers, of variance 1. */
+static uint16_t *normal(struct inputs *in, int64_t count)
+{
+    std::vector<uint16_t> x((size_t)count);
+    for (uint16_t &v : x) {
+        float sum = 0;
+        for (int i = 0; i < 4; i++)
+            sum += (float)draw(in) / 16777216.0f - 0.5f;
+        v = kern_bf16_of(sum * 1.7320508f);
+    }
+    return (uint16_t *)device(in, x.data(), x.size() * 2);
+}
+
+/* Ascending keys, one out of each of `keep` equal parts. */
+static int32_t *lists(struct inputs *in, int64_t groups, int64_t keep, int64_t keys)
+{
+    std::vector<int32_t> list((size_t)(groups * keep));
+    for (int64_t i = 0; i < groups * keep; i++) {
+        int64_t j = i % keep, low = j * keys / keep, high = (j + 1) * keys / keep;
+        list[(size_t)i] = (int32_t)(low + draw(in) % (high - low));
+    }
+    return (int32_t *)device(in, list.data(), list.size() * 4);
+}
+
+/* ---- cases -------------------------------------------------------------------------------------
+ */
+
+struct test {
+    const char *name, *variant; /* variant NULL: selection */
+    bool backward;
+    int group, groups;  /* group 0: dense, with `groups` queries */
+    const char *kernel; /* the one that the case is about: a part of its name */
+};
+
+static const struct test tests[] = {
+    {"forward-mma-32", "mma", false, 32, 2, "forward_mma"},
+    {"forward-mma-64", "mma", false, 64, 2, "forward_mma"},
+    {"forward-mma-128", "mma", false, 128, 1, "forward_mma"},
+    {"forward-wgmma-64", "wgmma", false, 64, 2, "forward_wgmma"},
+    {"forward-wgmma-128", "wgmma", false, 128, 1, "forward_wgmma"},
+    {"forward-wgmma-dense", "wgmma", false, 0, 128, "forward_wgmma"},
+    {"backward-ordered-64", "ordered", true, 64, 1, "groups_kernel"},
+    {"backward-wgmma-64", "wgmma", true, 64, 1, "groups_wgmma"},
+    {"backward-bulk-64", "bulk", true, 64, 1, "groups_kernel"},
+    {"backward-vector-64", "vector", true, 64, 1, "groups_kernel"},
+    {"backward-atomic-64", "atomic", true, 64, 1, "groups_kernel"},
+    {"sum", "ordered", true, 64, 2, "sum_kernel"},
+    {"select-count", NULL, false, 64, 128, "count"},
+    {"select-mark", NULL, false, 64, 128, "mark"},
+};
+
+static void attention(struct inputs *in, const struct test *t, int64_t keep)
+{
+    int64_t rows = t->group ? (int64_t)t->group * t->groups : t->groups;
+    int64_t keys = t->group ? (int64_t)KEYS : keep;
+    struct kern_head h = {};
+    h.q_rows = rows, h.kv_rows = keys;
+    h.q = normal(in, rows * DIM), h.k = normal(in, keys * DIM), h.v = normal(in, keys * DIM);
+    h.d_o = normal(in, rows * DIM), h.o = (uint16_t *)device(in, NULL, (size_t)(rows * DIM * 2));
+    h.lse = (float *)device(in, NULL, (size_t)rows * 4);
+    h.dq = (float *)device(in, NULL, (size_t)(rows * DIM * 4));
+    h.dk = (float *)device(in, NULL, (size_t)(keys * DIM * 4));
+    h.dv = (float *)device(in, NULL, (size_t)(keys * DIM * 4));
+    if (t->group) {
+        h.keys.group = t->group;
+        h.keys.list = lists(in, t->groups, keep, keys);
+        h.keys.list_count = (int32_t)keep, h.keys.list_stride = keep;
+    }
+    struct kern_attention a = {};
+    struct err e = {};
+    a.dim = DIM, a.head_count = 1, a.heads = &h;
+    if (t->backward && !cuda_forward_by("mma", &a, &e))
+        stop(&e);
+    if (!kern_cuda.wait(&e))
+        stop(&e);
+    cudart_count_from_here();
+    bool ok =
+        t->backward ? cuda_backward_by(t->variant, &a, &e) : cuda_forward_by(t->variant, &a, &e);
+    if (!ok || !kern_cuda.wait(&e))
+        stop(&e);
+}
+
+static void selection(struct inputs *in, const struct test *t, int64_t keep)
+{
+    int64_t keys = keep * KEYS / 5120, words = kern_words(keys);
+    struct kern_select_head h = {};
+    struct kern_select s = {};
+    struct err e = {};
+    h.groups = t->groups, h.keys = keys, h.keep = keep, h.bitmap_words = words;
+    h.q_lr = normal(in, t->groups * RANK), h.k_lr = normal(in, keys * RANK);
+    h.bitmap = (uint32_t *)device(in, NULL, (size_t)(t->groups * words * 4));
+    s.rank = RANK, s.head_count = 1, s.heads = &h;
+    cudart_count_from_here();
+    if (!kern_cuda.select(&s, &e) || !kern_cuda.wait(&e))
+        stop(&e);
+}
+
+/* ---- what it says ------------------------------------------------------------------------------
+ */
+
+static double steps_of(const struct test *t, int64_t keep)
+{
+    if (!t->variant)
+        return (double)t->groups / 128 * (double)keep * KEYS / 5120 / 64;
+    return (double)(t->group ? t->groups : 1) * (double)keep / 64;
+}
+
+/* Cycles of a processor of an H200: 4 instructions, 128 bytes of shared memory, 16 special
+ * functions, 4,096 FLOP of wgmma or 2,676 of mma.sync, 42 bytes of level-2 cache each. */
+static void print_cycles(const struct ptx_counts *c, double steps)
+{
+    uint64_t issued = 0;
+    for (int i = 0; i < PTX_CLASSES; i++)
+        if (i != PTX_MOVE)
+            issued += c->warp_instructions[i];
+    double sectors = (double)(c->global_load_sectors + c->global_store_sectors + c->copy_sectors);
+    printf("  cycles a step: issue %.0f, special %.0f, shared %.0f, tensor %.0f, cache %.0f\n",
+           (double)issued / 4 / steps, (double)c->thread_instructions[PTX_SPECIAL] / 16 / steps,
+           ((double)c->shared_wavefronts + (double)c->tensor_shared_bytes / 128) / steps,
+           ((double)c->wgmma_flop / 4096 + (double)c->mma_flop / 2676) / steps,
+           sectors * 32 / 42 / steps);
+}
+
+static double ratio(uint64_t x, uint64_t of)
+{
+    return of ? (double)x / (double)of : 1;
+}
+
+static void print_kernel(const struct cudart_kernel *k, double steps)
+{
+    const struct ptx_counts *c = &k->counts;
+    printf("%s: %u blocks of %u threads, %d registers, %zu bytes; %d on a processor\n", k->name,
+           k->grid, k->block, k->registers, k->dynamic_shared, k->blocks_processor);
+    printf("  warp instructions a step:");
+    for (int i = 0; i < PTX_CLASSES; i++)
+        if (c->warp_instructions[i] > 0)
+            printf(" %s %.1f", ptx_class_name[i], (double)c->warp_instructions[i] / steps);
+    putchar('\n');
+    print_cycles(c, steps);
+    printf("  over ideal: shared %.3f, loads %.3f, stores %.3f, copies %.3f\n",
+           ratio(c->shared_wavefronts, c->shared_wavefronts_ideal),
+           ratio(c->global_load_sectors * 32, c->global_load_bytes),
+           ratio(c->global_store_sectors * 32, c->global_store_bytes),
+           ratio(c->copy_sectors * 32, c->copy_bytes));
+}
+
+static void run(const struct test *t, int64_t keep)
+{
+    struct inputs in;
+    struct cudart_kernel all[64];
+    if (t->variant)
+        attention(&in, t, keep);
+    else
+        selection(&in, t, keep);
+    int n = cudart_counted(all, 64);
+    for (int i = 0; i < n; i++)
+        if (strstr(all[i].name, t->kernel)) {
+            printf("\n%s, %lld keys: ", t->name, (long long)keep);
+            print_kernel(&all[i], steps_of(t, keep));
+        }
+    release(&in);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    int64_t keep = 5120;
+    bool named = false;
+    if (!kern_cuda.available())
+        return 77;
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--keys") == 0 && i + 1 < argc)
+            keep = atoll(argv[++i]);
+        else
+            named = true;
+    for (const struct test &t : tests) {
+        bool wanted = !named;
+        for (int i = 1; i < argc; i++)
+            wanted = wanted || strcmp(argv[i], t.name) == 0;
+        if (wanted)
+            run(&t, keep);
+    }
+    return 0;
+}
