@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
+#include <strings.h>
 
 enum { LONGEST = 64 };
 
@@ -45,6 +46,13 @@ static struct distance distance(const char *text, const char *name)
     return out;
 }
 
+/* The name, a separator, and more. */
+static bool goes_on(const char *text, const char *name)
+{
+    size_t n = strlen(name);
+    return n >= 3 && strncasecmp(text, name, n) == 0 && text[n] != '\0' && strchr("-_. ", text[n]);
+}
+
 const char *nearest_name(const char *text, const char *const *names)
 {
     int length = (int)strnlen(text, LONGEST + 1), best_edits = INT_MAX, best_whole = INT_MAX;
@@ -55,9 +63,9 @@ const char *nearest_name(const char *text, const char *const *names)
         if (strnlen(*names, LONGEST + 1) > LONGEST)
             continue;
         struct distance d = distance(text, *names);
-        bool begins = length >= 3 && d.prefix <= length / 5;
-        int edits = begins ? least(d.prefix, d.whole) : d.whole;
-        if (!begins && d.whole > (length + 1) / 3)
+        bool begins = length >= 3 && d.prefix <= length / 5, more = goes_on(text, *names);
+        int edits = more ? 0 : begins ? least(d.prefix, d.whole) : d.whole;
+        if (!begins && !more && d.whole > (length + 1) / 3)
             continue;
         if (edits < best_edits || (edits == best_edits && d.whole < best_whole)) {
             best = *names;

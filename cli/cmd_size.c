@@ -107,6 +107,10 @@ static const struct plan_fit *nearest(const struct size *s)
 
 /* ---- output ---- */
 
+/* Text without a --train-samples. */
+static const struct table_col short_columns[] = {WHATIF_COLUMNS,
+                                                 {"verdict", "verdict", TABLE_STR, 0}};
+
 static const struct table_col columns[] = {WHATIF_COLUMNS,
                                            {"train_s", "whole run", TABLE_QTY, QTY_SECONDS},
                                            {"verdict", "verdict", TABLE_STR, 0},
@@ -126,12 +130,15 @@ static const char *verdict(const struct size *s, int i)
 /* In text the reason takes the verdict's place. */
 static struct table *counts_table(const struct size *s, bool text)
 {
-    struct table *t = table_new(s->c->a, columns, text ? TEXT_COLUMNS : COLUMNS);
+    bool runs = !text || s->train_samples > 0;
+    struct table *t = runs ? table_new(s->c->a, columns, text ? TEXT_COLUMNS : COLUMNS)
+                           : table_new(s->c->a, short_columns, TEXT_COLUMNS - 1);
     for (int i = 0; i < s->count; i++) {
         const struct plan_fit *f = &s->tried[i];
         double run_s = f->samples_per_s > 0 ? s->train_samples / f->samples_per_s : 0;
         whatif_cells(f, t);
-        table_num(t, run_s > 0 ? run_s : NAN);
+        if (runs)
+            table_num(t, run_s > 0 ? run_s : NAN);
         table_str(t, text && *f->reason ? f->reason : verdict(s, i));
         if (text)
             continue;

@@ -80,6 +80,7 @@ static void nearest_is_the_least_edited(void)
         {"hunyuan", "hunyuanvideo-13b"},
         {"latencey", "latency"},
         {"hunyan", "hunyuanvideo-13b"},
+        {"h200-141gb", "h200"},
     };
     static const char *const far[] = {
         "", "x", "colour", "zzzz",
