@@ -201,14 +201,14 @@ DEV void mask_beyond(float (&p)[8][4], int key, int count)
             p[n][i] = key + (i >> 1) * 8 < count ? p[n][i] : 0;
 }
 
-/* Something that is not negative, and known when all of P is. */
+/* Something that is not negative, as P is not, and known when all of P is. */
 DEV float all_of(const uint32_t (&p)[4][4])
 {
     uint32_t all = 0;
 #pragma unroll
     for (int i = 0; i < 16; i++)
         all |= p[i / 4][i % 4];
-    return __uint_as_float(all & 0x7fffffff);
+    return __uint_as_float(all);
 }
 
 /* scale dS^T in place of dP^T. */
