@@ -171,6 +171,14 @@ bool comm_allgatherv(struct comm *c, const void *send, int64_t bytes, struct com
     return spread(c, c->memory, send, bytes, receive, e);
 }
 
+enum { SUMMED = 4096 };
+
+static void add_row(float *restrict sum, const float *restrict row, int64_t count, bool first)
+{
+    for (int64_t i = 0; i < count; i++)
+        sum[i] = (first ? 0 : sum[i]) + row[i];
+}
+
 /* In rank order, on the host or by the backend that has the memory. */
 static bool sum_parts(const struct kern_backend *memory, const float *parts, int size, float *out,
                       int64_t count, struct err *e)
@@ -184,12 +192,10 @@ static bool sum_parts(const struct kern_backend *memory, const float *parts, int
         }
         return ok;
     }
-    for (int64_t i = 0; i < count; i++) {
-        float sum = 0;
+    for (int64_t at = 0; at < count; at += SUMMED) /* out stays in the cache over all ranks */
         for (int r = 0; r < size; r++)
-            sum += parts[r * count + i];
-        out[i] = sum;
-    }
+            add_row(out + at, parts + r * count + at, count - at < SUMMED ? count - at : SUMMED,
+                    r == 0);
     return true;
 }
 

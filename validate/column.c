@@ -388,15 +388,29 @@ static int block_copies(const struct exec *x, char *message, void *const *k, voi
     return n;
 }
 
-static bool gather_all(struct exec *x, enum cp_pass pass, struct err *e)
+/* Copies between the layout of messages and that of kernels, [head][token][dim]. Kernels that take
+ * [token][head][dim], as those of GPUs do, need none: the model has no phase for them, and they are
+ * no part of the collective. */
+static bool end_arranging(struct exec *x, enum cp_pass pass, double bytes, struct err *e)
+{
+    return exec_end(x, pass, CLASS_COPY, 0, 0, 2 * bytes, e);
+}
+
+static const char arranging[] = "arrange kv";
+
+static bool arrange_own(struct exec *x, enum cp_pass pass, struct err *e)
 {
     struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count);
-    int64_t share = padded_bytes(x, 0), others = x->l.seq_groups - 1;
-    set_parts(x, &x->col.in, padded_bytes, true);
     int n = block_copies(x, x->col.send, x->kv_k, x->kv_v, 0, x->shard, row_bytes(x), true, c);
-    if (!x->b->copy(c, n, e) || !exec_meet(x, "kv all-gather", x->column, e) ||
-        !comm_allgatherv(x->column, x->col.send, share, x->col.in, e))
-        return false;
+    exec_begin(x, arranging);
+    return x->b->copy(c, n, e) && end_arranging(x, pass, (double)(n * x->shard * row_bytes(x)), e);
+}
+
+static bool arrange_gathered(struct exec *x, enum cp_pass pass, struct err *e)
+{
+    struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count);
+    int n = 0;
+    exec_begin(x, arranging);
     for (int s = 0; s < x->l.seq_groups; s++) {
         n = block_copies(x, (char *)x->col.receive + x->col.in.offset[s], (void **)x->seen_k,
                          (void **)x->seen_v, x->l.shard[s], shard_rows(x, s), row_bytes(x), false,
@@ -404,8 +418,17 @@ static bool gather_all(struct exec *x, enum cp_pass pass, struct err *e)
         if (!x->b->copy(c, n, e))
             return false;
     }
-    return exec_end(x, pass, CLASS_COLLECTIVE, (double)(share * others), (double)(share * others),
-                    0, e);
+    return end_arranging(x, pass, (double)(n * x->c.tokens * row_bytes(x)), e);
+}
+
+static bool gather_all(struct exec *x, enum cp_pass pass, struct err *e)
+{
+    int64_t share = padded_bytes(x, 0);
+    double moved = (double)(share * (x->l.seq_groups - 1));
+    set_parts(x, &x->col.in, padded_bytes, true);
+    return arrange_own(x, pass, e) && exec_meet(x, "kv all-gather", x->column, e) &&
+           comm_allgatherv(x->column, x->col.send, share, x->col.in, e) &&
+           exec_end(x, pass, CLASS_COLLECTIVE, moved, moved, 0, e) && arrange_gathered(x, pass, e);
 }
 
 bool column_gather(struct exec *x, enum cp_pass pass, struct err *e)
@@ -504,28 +527,43 @@ static bool return_rows(struct exec *x, struct err *e)
            scatter_gradients(x, e);
 }
 
-/* Sums in fp32, whatever grad_fp32 says: adding bf16 in a chain would lose digits at every rank. */
-static bool reduce_gradients(struct exec *x, struct err *e)
+/* As fp32 into messages whose shards are padded to the longest with zeros. */
+static bool arrange_gradients(struct exec *x, int64_t share, struct err *e)
 {
     struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count);
-    int64_t row = x->c.head_dim * 4, share = padded_bytes(x, 0) * 2, others = x->l.seq_groups - 1;
+    int64_t row = x->c.head_dim * 4;
+    int n = 0;
+    exec_begin(x, arranging);
     if (!x->b->clear(x->col.send, (size_t)(share * x->l.seq_groups), e))
         return false;
     for (int s = 0; s < x->l.seq_groups; s++) {
-        int n = block_copies(x, (char *)x->col.send + s * share, (void **)x->seen_dk,
-                             (void **)x->seen_dv, x->l.shard[s], shard_rows(x, s), row, true, c);
+        n = block_copies(x, (char *)x->col.send + s * share, (void **)x->seen_dk,
+                         (void **)x->seen_dv, x->l.shard[s], shard_rows(x, s), row, true, c);
         if (!x->b->copy(c, n, e))
             return false;
     }
-    if (!exec_meet(x, "dkv reduce-scatter", x->column, e) ||
-        !comm_reduce_scatter(x->column, x->col.send, x->col.receive, share / 4, x->col.scratch,
-                             e) ||
-        !exec_end(x, PASS_BACKWARD, CLASS_COLLECTIVE, (double)(share * others),
-                  (double)(share * others), 0, e))
-        return false;
+    return end_arranging(x, PASS_BACKWARD, (double)(n * x->c.tokens * row), e);
+}
+
+static bool arrange_sums(struct exec *x, struct err *e)
+{
+    struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count);
+    int64_t row = x->c.head_dim * 4;
     int n =
         block_copies(x, x->col.receive, (void **)x->dk, (void **)x->dv, 0, x->shard, row, false, c);
-    return x->b->copy(c, n, e);
+    exec_begin(x, arranging);
+    return x->b->copy(c, n, e) && end_arranging(x, PASS_BACKWARD, (double)(n * x->shard * row), e);
+}
+
+/* Sums in fp32, whatever grad_fp32 says: adding bf16 in a chain would lose digits at every rank. */
+static bool reduce_gradients(struct exec *x, struct err *e)
+{
+    int64_t share = padded_bytes(x, 0) * 2;
+    double moved = (double)(share * (x->l.seq_groups - 1));
+    return arrange_gradients(x, share, e) && exec_meet(x, "dkv reduce-scatter", x->column, e) &&
+           comm_reduce_scatter(x->column, x->col.send, x->col.receive, share / 4, x->col.scratch,
+                               e) &&
+           exec_end(x, PASS_BACKWARD, CLASS_COLLECTIVE, moved, moved, 0, e) && arrange_sums(x, e);
 }
 
 bool column_return(struct exec *x, struct err *e)

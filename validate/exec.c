@@ -127,6 +127,14 @@ static int64_t piece_groups(const struct exec *x, int i)
     return kern_groups(piece_rows(x, i), x->l.group);
 }
 
+/* Between messages and [head][token][rank]: no phase of the model, and none without messages. */
+static const char arranging[] = "arrange k_lr";
+
+static bool end_arranging(struct exec *x, double bytes, struct err *e)
+{
+    return x->l.seq_groups == 1 || exec_end(x, PASS_FORWARD, CLASS_COPY, 0, 0, 2 * bytes, e);
+}
+
 static bool gather_k_lr(struct exec *x, struct err *e)
 {
     int kv = x->mine->kv_count, n = x->l.seq_groups, rank = x->c.options.predictor_rank;
@@ -139,13 +147,19 @@ static bool gather_k_lr(struct exec *x, struct err *e)
     for (int i = 0; i < kv; i++)
         c[i] = (struct kern_copy){
             x->kv_k_lr[i], (char *)x->col.send + i * x->shard * row, x->shard, row, row, row};
-    if (!x->b->copy(c, kv, e))
+    double share = (double)(kv * x->shard * row);
+    exec_begin(x, arranging);
+    if (!x->b->copy(c, kv, e) || !end_arranging(x, share, e))
         return false;
     if (n > 1 && !exec_meet(x, "k_lr all-gather", x->column, e))
         return false;
     if (!comm_allgatherv(x->column, x->col.send, kv * x->shard * row,
                          (struct comm_parts){x->col.receive, bytes, bytes + n}, e))
         return false;
+    if (n > 1 &&
+        !exec_end(x, PASS_FORWARD, CLASS_COLLECTIVE, share * (n - 1), (double)at - share, 0, e))
+        return false;
+    exec_begin(x, arranging);
     for (int s = 0, m = 0; s < n; s++)
         for (int i = 0; i < kv; i++, m++) {
             int64_t rows = x->l.shard[s + 1] - x->l.shard[s];
@@ -156,11 +170,7 @@ static bool gather_k_lr(struct exec *x, struct err *e)
                                       row,
                                       row};
         }
-    if (!x->b->copy(c, kv * n, e))
-        return false;
-    double share = (double)(kv * x->shard * row);
-    return n == 1 ||
-           exec_end(x, PASS_FORWARD, CLASS_COLLECTIVE, share * (n - 1), (double)at - share, 0, e);
+    return x->b->copy(c, kv * n, e) && end_arranging(x, (double)at, e);
 }
 
 /* The middle query of each group stands for it (DSV's artifact does the same). */
