@@ -105,6 +105,17 @@ char *arena_printf(struct arena *a, const char *format, ...)
     return text;
 }
 
+void *arena_widen(struct arena *a, void *items, int count, int *room, size_t size)
+{
+    if (count < *room)
+        return items;
+    *room = *room ? 2 * *room : 64;
+    void *more = arena_alloc(a, (size_t)*room, size);
+    if (count)
+        memcpy(more, items, (size_t)count * size);
+    return more;
+}
+
 void arena_reset(struct arena *a)
 {
     struct chunk *largest = a->newest;

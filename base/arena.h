@@ -18,6 +18,10 @@ char *arena_strdup(struct arena *a, const char *text);
 char *arena_strndup(struct arena *a, const char *text, size_t length);
 char *arena_printf(struct arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* A growing array: `items` if there is room for one beyond `count`, else a copy with twice the room
+ * (the old one stays until the arena goes). Begin with NULL and *room 0. */
+void *arena_widen(struct arena *a, void *items, int count, int *room, size_t size);
+
 /* Forgets all that was allocated; keeps the largest chunk for the next round. */
 void arena_reset(struct arena *a);
 

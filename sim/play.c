@@ -31,17 +31,6 @@ struct play_graph {
 
 /* ---- building ---- */
 
-static void *widen(struct arena *a, void *items, int count, int *room, size_t size)
-{
-    if (count < *room)
-        return items;
-    *room = *room ? 2 * *room : 256;
-    void *more = arena_alloc(a, (size_t)*room, size);
-    if (count)
-        memcpy(more, items, (size_t)count * size);
-    return more;
-}
-
 struct play_graph *play_graph_new(struct arena *a)
 {
     struct play_graph *g = ARENA_NEW(a, struct play_graph);
@@ -51,7 +40,7 @@ struct play_graph *play_graph_new(struct arena *a)
 
 static int add_task(struct play_graph *g, struct play_task t)
 {
-    g->tasks = widen(g->a, g->tasks, g->task_count, &g->task_room, sizeof *g->tasks);
+    g->tasks = arena_widen(g->a, g->tasks, g->task_count, &g->task_room, sizeof *g->tasks);
     g->tasks[g->task_count] = t;
     if (t.gpu >= g->gpus)
         g->gpus = t.gpu + 1;
@@ -112,7 +101,7 @@ int play_exchange(struct play_graph *g, const struct play_exchange *in)
 {
     assert(in->members > 0 && in->members < 1 << 16);
     g->exchanges =
-        widen(g->a, g->exchanges, g->exchange_count, &g->exchange_room, sizeof *g->exchanges);
+        arena_widen(g->a, g->exchanges, g->exchange_count, &g->exchange_room, sizeof *g->exchanges);
     struct exchange *x = &g->exchanges[g->exchange_count];
     *x = (struct exchange){.x = *in, .first_task = g->task_count};
     x->x.gpus = copy(g->a, in->gpus, in->members, sizeof *in->gpus);
@@ -133,7 +122,7 @@ int play_exchange(struct play_graph *g, const struct play_exchange *in)
 void play_after(struct play_graph *g, int task, int before)
 {
     assert(task < g->task_count && before < g->task_count && task != before);
-    g->edges = widen(g->a, g->edges, g->edge_count, &g->edge_room, sizeof *g->edges);
+    g->edges = arena_widen(g->a, g->edges, g->edge_count, &g->edge_room, sizeof *g->edges);
     g->edges[g->edge_count++] = (struct edge){task, before};
 }
 
@@ -529,8 +518,8 @@ static void sample(struct run *r)
         double load = wire_load(r->wire, r->what->watch[i]);
         if (fabs(load - r->load[i]) < 1e-9)
             continue;
-        r->out->samples = widen(r->a, r->out->samples, r->out->sample_count, &r->sample_room,
-                                sizeof *r->out->samples);
+        r->out->samples = arena_widen(r->a, r->out->samples, r->out->sample_count, &r->sample_room,
+                                      sizeof *r->out->samples);
         r->out->samples[r->out->sample_count++] = (struct play_sample){r->now, i, load};
         r->load[i] = load;
     }

@@ -7,17 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void *widen(struct arena *a, void *items, int count, int *room, size_t size)
-{
-    if (count < *room)
-        return items;
-    *room = *room ? 2 * *room : 64;
-    void *more = arena_alloc(a, (size_t)*room, size);
-    if (count)
-        memcpy(more, items, (size_t)count * size);
-    return more;
-}
-
 struct topo *topo_new(struct arena *a)
 {
     struct topo *t = ARENA_NEW(a, struct topo);
@@ -27,7 +16,7 @@ struct topo *topo_new(struct arena *a)
 
 int topo_add(struct topo *t, enum topo_kind kind, int host, const char *name)
 {
-    t->nodes = widen(t->arena, t->nodes, t->node_count, &t->node_room, sizeof *t->nodes);
+    t->nodes = arena_widen(t->arena, t->nodes, t->node_count, &t->node_room, sizeof *t->nodes);
     t->nodes[t->node_count] = (struct topo_node){arena_strdup(t->arena, name), kind, host};
     t->gpu_count += kind == TOPO_GPU;
     return t->node_count++;
@@ -36,7 +25,7 @@ int topo_add(struct topo *t, enum topo_kind kind, int host, const char *name)
 void topo_edge(struct topo *t, int from, int to, double bytes_per_s, double latency_s)
 {
     assert(from != to && from < t->node_count && to < t->node_count);
-    t->edges = widen(t->arena, t->edges, t->edge_count, &t->edge_room, sizeof *t->edges);
+    t->edges = arena_widen(t->arena, t->edges, t->edge_count, &t->edge_room, sizeof *t->edges);
     t->edges[t->edge_count++] = (struct topo_edge){from, to, bytes_per_s, latency_s};
 }
 

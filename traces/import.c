@@ -48,6 +48,26 @@ static void info_tiling(struct trace_info *info, const struct tiling *t, const s
     info->atoms = atoms->count;
 }
 
+/* For bitmaps of n[1] layers and n[2] heads; makes the atoms. */
+static struct trace_writer *create_masks(const struct import_job *j, const int64_t n[3],
+                                         const struct tiling *t, const char *method, const char *to,
+                                         struct arena *a, struct atoms *atoms, struct err *e)
+{
+    struct trace_info info = info_of(j, n[1], n[2], 2, method);
+    atoms_make(t, a, atoms);
+    info_tiling(&info, t, atoms);
+    return trace_create(to, &info, e);
+}
+
+/* What is whole appears, the rest leaves nothing. */
+static bool close_trace(struct trace_writer *w, bool ok, struct err *e)
+{
+    if (ok)
+        return trace_finish(w, e);
+    trace_drop(w);
+    return false;
+}
+
 static bool size_within(const char *from, const char *what, int64_t n, int64_t most, struct err *e)
 {
     return (n >= 1 && n <= most) ||
@@ -96,10 +116,7 @@ static bool import_keep(const char *from, const struct array *a, bool sparsity,
                 .step = j->step + s * j->stride, .layer = (int32_t)layer, .noise_t = NAN};
             ok = ok && trace_commit(w, &rec, e);
         }
-    if (ok)
-        return trace_finish(w, e);
-    trace_drop(w);
-    return false;
+    return close_trace(w, ok, e);
 }
 
 /* ---- arrays of masks ---- */
@@ -201,16 +218,10 @@ static bool import_mask(const char *from, const struct array *a, const struct im
     bool ok = mask_tiling(from, j, groups, blocks, arena, &t, e);
     if (ok) {
         struct atoms atoms;
-        atoms_make(&t, arena, &atoms);
-        struct trace_info info = info_of(j, n[1], n[2], 2, "mask");
-        info_tiling(&info, &t, &atoms);
-        w = trace_create(to, &info, e);
+        w = create_masks(j, n, &t, "mask", to, arena, &atoms, e);
         ok = w && mask_records(a, n, j, &t, &atoms, w, e);
     }
-    if (ok)
-        ok = trace_finish(w, e);
-    else
-        trace_drop(w);
+    ok = close_trace(w, ok, e);
     arena_free(arena);
     return ok;
 }
@@ -383,8 +394,9 @@ static bool import_windows(const char *from, const struct import_job *j, const c
                            struct err *e)
 {
     if (j->grid.t <= 0)
-        return err_set(e, ERR_INPUT, err_at_name(from),
-                       "windows need the token grid (--grid TxHxW) and the tile (--kv-block TxHxW)");
+        return err_set(
+            e, ERR_INPUT, err_at_name(from),
+            "windows need the token grid (--grid TxHxW) and the tile (--kv-block TxHxW)");
     struct arena *a = arena_new();
     struct window_key *keys = NULL;
     struct tiling t;
@@ -395,16 +407,10 @@ static bool import_windows(const char *from, const struct import_job *j, const c
               tiling_make(j->grid, j->group, j->block, a, &t, e);
     if (ok) {
         struct atoms atoms;
-        atoms_make(&t, a, &atoms);
-        struct trace_info info = info_of(j, n[1], n[2], 2, "windows");
-        info_tiling(&info, &t, &atoms);
-        w = trace_create(to, &info, e);
+        w = create_masks(j, n, &t, "windows", to, a, &atoms, e);
         ok = w && windows_write(keys, n, j, &t, &atoms, w, e);
     }
-    if (ok)
-        ok = trace_finish(w, e);
-    else
-        trace_drop(w);
+    ok = close_trace(w, ok, e);
     arena_free(a);
     return ok;
 }
@@ -488,10 +494,7 @@ static bool import_csv(const char *from, const struct import_job *j, const char 
         w = trace_create(to, &info, e);
         ok = w && csv_write(&c, rows, n, w, e);
     }
-    if (ok)
-        ok = trace_finish(w, e);
-    else
-        trace_drop(w);
+    ok = close_trace(w, ok, e);
     arena_free(a);
     return ok;
 }

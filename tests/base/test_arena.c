@@ -100,8 +100,25 @@ static void a_size_that_overflows_ends_the_program(void)
     gsl_test(!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT, "2^64 - 1 bytes and a header");
 }
 
+static void a_widened_array_keeps_what_it_had(void)
+{
+    struct arena *a = arena_new();
+    int *items = NULL, count = 0, room = 0;
+    for (; count < 1000; count++) {
+        items = arena_widen(a, items, count, &room, sizeof *items);
+        items[count] = 7 * count;
+    }
+    int wrong = 0;
+    for (int i = 0; i < count; i++)
+        wrong += items[i] != 7 * i;
+    gsl_test_int(wrong, 0, "a thousand numbers");
+    gsl_test_int(room, 1024, "64 doubled four times");
+    arena_free(a);
+}
+
 int main(void)
 {
+    a_widened_array_keeps_what_it_had();
     memory_is_zeroed_aligned_and_apart();
     a_reset_arena_is_used_again();
     large_pieces_do_not_waste();

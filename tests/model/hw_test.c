@@ -8,13 +8,9 @@
 #include <string.h>
 
 #include "base/preset.h"
+#include "tests/model/broken.h"
 
 static struct arena *arena;
-
-static bool says(const struct err *e, const char *text)
-{
-    return e->code == ERR_INPUT && strstr(e->text, text) != NULL;
-}
 
 static struct hw_cluster cluster(const char *name)
 {
@@ -189,16 +185,6 @@ static const struct hw_cluster *read_text(const char *text, struct err *e)
     return map ? hw_cluster_read(map, arena, e) : NULL;
 }
 
-/* `right` with its line that begins like `line` replaced. */
-static const char *broken(const char *line)
-{
-    size_t key = strcspn(line, ":") + 1;
-    char *text = arena_strdup(arena, right), *at = text;
-    while (strncmp(at, line, key) != 0)
-        at = strchr(at, '\n') + 1;
-    return arena_printf(arena, "%.*s%s\n%s", (int)(at - text), text, line, strchr(at, '\n') + 1);
-}
-
 static void a_file_of_the_users_own_is_read(void)
 {
     struct err e = {0};
@@ -251,8 +237,9 @@ static void a_wrong_field_is_named_with_its_place(void)
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct err e = {0};
-        gsl_test(read_text(broken(wrong[i].line), &e) != NULL || !says(&e, wrong[i].says), "%s: %s",
-                 wrong[i].line, e.text);
+        gsl_test(read_text(broken(right, wrong[i].line, arena), &e) != NULL ||
+                     !says(&e, wrong[i].says),
+                 "%s: %s", wrong[i].line, e.text);
     }
     struct err e = {0};
     gsl_test(read_text(arena_printf(arena, "%snode: 3\n", right), &e) != NULL || !says(&e, "nodes"),

@@ -7,15 +7,11 @@
 #include <string.h>
 
 #include "base/preset.h"
+#include "tests/model/broken.h"
 
 static struct arena *arena;
 static const struct hw_gpu h100 = {
     .name = "h100", .bf16_flop_per_s = 989e12, .hbm_bytes_per_s = 3.35e12, .source = ""};
-
-static bool says(const struct err *e, const char *text)
-{
-    return e->code == ERR_INPUT && strstr(e->text, text) != NULL;
-}
 
 static const struct kern_profile *profile(const char *name)
 {
@@ -250,16 +246,6 @@ static const struct kern_profile *read_text(const char *text, struct err *e)
     return map ? kern_read(map, arena, e) : NULL;
 }
 
-/* `right` with its line that begins like `line` replaced. */
-static const char *broken(const char *line)
-{
-    size_t key = strcspn(line, ":") + 1;
-    char *text = arena_strdup(arena, right), *at = text;
-    while (strncmp(at, line, key) != 0)
-        at = strchr(at, '\n') + 1;
-    return arena_printf(arena, "%.*s%s\n%s", (int)(at - text), text, line, strchr(at, '\n') + 1);
-}
-
 static void a_wrong_field_is_named_with_its_place(void)
 {
     static const struct {
@@ -286,7 +272,8 @@ static void a_wrong_field_is_named_with_its_place(void)
     gsl_test(read_text(right, &fine) == NULL, "the right file is read: %s", fine.text);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct err e = {0};
-        gsl_test(read_text(broken(wrong[i].line), &e) != NULL || !says(&e, wrong[i].says),
+        gsl_test(read_text(broken(right, wrong[i].line, arena), &e) != NULL ||
+                     !says(&e, wrong[i].says),
                  "%.30s: %s", wrong[i].line, e.text);
     }
     struct err e = {0};
