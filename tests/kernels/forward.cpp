@@ -127,6 +127,18 @@ static void a_negative_scale_is_right(void)
     scale = 0;
 }
 
+/* More keys than all of a kernel's buffers hold (6 of 128 rows, twice), and more tiles than one: a
+ * buffer that is not given back, or too early, shows. */
+static void buffers_that_come_round_again_are_right(void)
+{
+    static const int dims[] = {64, 128};
+    for (int dim : dims)
+        for (int64_t group = 64; group <= 128; group *= 2) {
+            struct problem_shape s = shape(dim, group + 64, 1900, group, 1800, 8);
+            expect_like_reference(&s, "1,800 keys");
+        }
+}
+
 static void misalign_q(struct kern_head *h)
 {
     h->q++;
@@ -144,6 +156,7 @@ static void tests(void)
     groups_of_any_size_are_right();
     any_order_of_large_and_small_logits_is_right();
     a_negative_scale_is_right();
+    buffers_that_come_round_again_are_right();
     wrong_input_is_refused();
 }
 
