@@ -39,7 +39,8 @@
  * registers allow (128 threads of at most 255). M 128: 160 KB, one block of 256 threads. A tile
  * reads and writes 248 KB of shared memory at M 64, D 128 (K, V and K again by each warp: 96; P,
  * dS, Q and dO: 72; sums: 64, half of that for partials) for 2.6 MFLOP: at most 313 TFLOP/s on 132
- * multiprocessors of 128 bytes a clock (359 for partials); tensor cores by mma.sync: 600. */
+ * multiprocessors of 128 bytes a clock (359 for partials). Counted (tests/ptx/counts.cpp): 343
+ * (bulk), 345 (partials); tensor cores by mma.sync: 600. */
 #include "kernels/cuda/backward.cuh"
 
 #include <algorithm>
@@ -310,9 +311,12 @@ DEV void store_partial(unsigned char *stage, const float x[][plan<D, M>::STEP * 
             *(uint32_t *)(at + 8 * L::ROW) = dev_pack(x[r][n][2] * t->scale, x[r][n][3] * t->scale);
         }
     __syncwarp();
+    /* Rows are one chunk more than whole turns of the banks: 4 chunks of row r and 4 of row r + 4
+     * fill the banks once; those of rows r and r + 1 would share some. */
+    int turned = CHUNKS == 4 ? (lane & 3) | (lane & 4) << 2 | (lane >> 1 & 12) : lane;
 #pragma unroll
     for (int i = 0; i < L::ROW_BLOCKS * 16 * CHUNKS / 32; i++) {
-        int at = i * 32 + lane, r = at / CHUNKS, c = at % CHUNKS;
+        int at = i * 32 + turned, r = at / CHUNKS, c = at % CHUNKS;
         if (row + r < t->count && column + 8 * c < t->dim)
             __stcs((uint4 *)(t->partial + (int64_t)(row + r) * 2 * t->dim + column + 8 * c),
                    *(const uint4 *)(stage + r * L::ROW + c * 16));

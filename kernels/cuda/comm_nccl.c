@@ -148,19 +148,25 @@ static bool finished(struct member *m, struct err *e) /* on the GPU */
     return cuda_good(m, status, "messages", e);
 }
 
+/* A communicator that does not block may answer so before a call is through. */
+static bool taken(ncclResult_t result)
+{
+    return result == ncclSuccess || result == ncclInProgress;
+}
+
 static bool post(struct member *m, const struct comm_message *sends, int send_count,
                  const struct comm_message *receives, int receive_count, struct err *e)
 {
     const struct library *l = m->nccl;
     ncclResult_t bad = l->group_start();
-    for (int i = 0; i < send_count && bad == ncclSuccess; i++)
+    for (int i = 0; i < send_count && taken(bad); i++)
         bad = l->send(sends[i].data, (size_t)sends[i].bytes, ncclInt8, sends[i].peer, m->comm,
                       m->stream);
-    for (int i = 0; i < receive_count && bad == ncclSuccess; i++)
+    for (int i = 0; i < receive_count && taken(bad); i++)
         bad = l->recv(receives[i].data, (size_t)receives[i].bytes, ncclInt8, receives[i].peer,
                       m->comm, m->stream);
     ncclResult_t end = l->group_end();
-    return settled(m, m->comm, bad != ncclSuccess ? bad : end, "messages", e) && finished(m, e);
+    return settled(m, m->comm, taken(bad) ? end : bad, "messages", e) && finished(m, e);
 }
 
 static int64_t rounded(int64_t bytes)
