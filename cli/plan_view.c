@@ -306,6 +306,21 @@ static void beyond(const struct view *v)
             RATIO(outside / v->p->blocks_s));
 }
 
+/* A trace of another clip says nothing of how sparsity changes with the clip. */
+static void other_grid(const struct view *v)
+{
+    const struct cp_case *c = &v->p->c;
+    struct grid of = c->sparsity->grid;
+    bool same_shape =
+        c->grid.t == 0 || (of.t == c->grid.t && of.h == c->grid.h && of.w == c->grid.w);
+    if (of.t == 0 || (grid_tokens(of) == c->video_tokens && same_shape))
+        return;
+    fprintf(v->out,
+            "The trace is of %s tokens (%dx%dx%d), this plan of %s: its shares are taken as they "
+            "are.\n",
+            NUMBER((double)grid_tokens(of)), of.t, of.h, of.w, NUMBER((double)c->video_tokens));
+}
+
 static void rests_on(const struct view *v)
 {
     const struct sparsity *s = v->r->c.sparsity;
@@ -323,6 +338,7 @@ static void rests_on(const struct view *v)
         return;
     }
     break_even(v);
+    other_grid(v);
     if (s->model.kind == UNION_MEASURED)
         fputs("Rows that a rank fetches: the measured union of the trace.\n", v->out);
     else

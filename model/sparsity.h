@@ -47,6 +47,7 @@ struct sparsity {
     const char *name; /* "webvid-2.7b-28k", a file, "--keep 0.1" */
     const char *source;
     int blocks, heads;
+    struct grid grid;   /* of tokens, that a trace was taken on; t == 0: not known */
     const double *keep; /* [block][head], 0 < keep <= 1 */
     double shard_skew;  /* work of the busiest sequence shard over the mean; up to 1: all alike */
     struct union_model model;

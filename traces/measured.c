@@ -180,6 +180,7 @@ static bool trace_sparsity(const char *path, int64_t step, int blocks, int heads
                                  .source = arena_strdup(a, path),
                                  .blocks = blocks,
                                  .heads = heads,
+                                 .grid = trace_tiling_of(j.r)->grid,
                                  .keep = j.keep};
         out->model.kind = j.count > 0 ? UNION_MEASURED : UNION_FIELD;
         out->model.length = 5.5;
