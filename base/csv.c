@@ -231,3 +231,18 @@ bool csv_int(const struct csv *c, int row, int column, int64_t least, int64_t mo
     snprintf(what, sizeof what, "%s", c->header[column]);
     return qty_parse_int(csv_cell(c, row, column), least, most, what, at, value, e);
 }
+
+void csv_put(const char *text, FILE *out)
+{
+    if (!strpbrk(text, ",\"\r\n")) {
+        fputs(text, out);
+        return;
+    }
+    fputc('"', out);
+    for (; *text; text++) {
+        if (*text == '"')
+            fputc('"', out);
+        fputc(*text, out);
+    }
+    fputc('"', out);
+}

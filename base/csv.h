@@ -4,6 +4,7 @@
 #define BASE_CSV_H
 
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/arena.h"
 #include "base/err.h"
@@ -34,5 +35,8 @@ const char *csv_cell(const struct csv *c, int row, int column);
 bool csv_num(const struct csv *c, int row, int column, double *value, struct err *e);
 bool csv_int(const struct csv *c, int row, int column, int64_t least, int64_t most, int64_t *value,
              struct err *e);
+
+/* Writes one field, quoted where RFC 4180 asks for it. */
+void csv_put(const char *text, FILE *out);
 
 #endif

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/csv.h"
 #include "base/utf8.h"
 
 enum { BAR_WIDTH = 20 };
@@ -156,24 +157,12 @@ static void print_text(const struct table *t, FILE *out)
 
 /* CSV, RFC 4180 */
 
-static void put_field(const char *text, FILE *out)
-{
-    if (!strpbrk(text, ",\"\r\n")) {
-        fputs(text, out);
-        return;
-    }
-    fputc('"', out);
-    for (; *text; text++)
-        fputs((char[]){*text, *text == '"' ? '"' : '\0', '\0'}, out);
-    fputc('"', out);
-}
-
 static void put_value(const struct table_col *col, const struct cell *c, FILE *out)
 {
     if (c->empty)
         return;
     if (col->kind == TABLE_STR)
-        put_field(c->text, out);
+        csv_put(c->text, out);
     else if (col->kind == TABLE_INT)
         fprintf(out, "%" PRId64, c->whole);
     else
@@ -183,7 +172,7 @@ static void put_value(const struct table_col *col, const struct cell *c, FILE *o
 static void print_csv(const struct table *t, FILE *out)
 {
     for (int col = 0; col < t->width; col++) {
-        put_field(t->cols[col].key, out);
+        csv_put(t->cols[col].key, out);
         fputc(col + 1 < t->width ? ',' : '\n', out);
     }
     for (int row = 0; row < table_rows(t); row++)

@@ -79,23 +79,6 @@ static const struct point *find_point(const struct run *r, uint64_t hash)
 
 /* ---- writing ---- */
 
-static void put_cell(FILE *out, const char *text)
-{
-    if (!text)
-        return;
-    if (!text[strcspn(text, ",\"\r\n")]) {
-        fputs(text, out);
-        return;
-    }
-    fputc('"', out);
-    for (; *text; text++) {
-        if (*text == '"')
-            fputc('"', out);
-        fputc(*text, out);
-    }
-    fputc('"', out);
-}
-
 /* All before the rows. The hash covers parameters and columns. */
 static const char *header(const struct run *r)
 {
@@ -133,11 +116,11 @@ static bool put_row(struct run *r, uint64_t hash, const char *const *param_text,
     fprintf(r->out, "%016" PRIx64, hash);
     for (int i = 0; i < r->s->study->params; i++) {
         fputc(',', r->out);
-        put_cell(r->out, param_text[i]);
+        csv_put(param_text[i] ? param_text[i] : "", r->out);
     }
     for (int i = 0; i < r->columns; i++) {
         fputc(',', r->out);
-        put_cell(r->out, cells[i]);
+        csv_put(cells[i] ? cells[i] : "", r->out);
     }
     fputc('\n', r->out);
     if (fflush(r->out) != 0)

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/csv.h"
 #include "validate/lsq.h"
 
 struct cached { /* profiles by the GPU name of the table */
@@ -45,26 +46,10 @@ static const struct cached *profile_of(struct cache *cache, const struct point *
     return load(c, profile, p->kind == POINT_COLLECTIVE, a, e) ? c : NULL;
 }
 
-static void cell(FILE *out, const char *text)
-{
-    bool quote = strpbrk(text, ",\"\n\r") != NULL;
-    if (!quote) {
-        fputs(text, out);
-        return;
-    }
-    fputc('"', out);
-    for (; *text; text++) {
-        if (*text == '"')
-            fputc('"', out);
-        fputc(*text, out);
-    }
-    fputc('"', out);
-}
-
 static void original(const struct csv *c, int row, FILE *out)
 {
     for (int i = 0; i < c->columns; i++) {
-        cell(out, row < 0 ? c->header[i] : csv_cell(c, row, i));
+        csv_put(row < 0 ? c->header[i] : csv_cell(c, row, i), out);
         fputc(',', out);
     }
 }

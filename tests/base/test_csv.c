@@ -142,6 +142,23 @@ static void memory_is_bounded_by_the_file(void)
     arena_free(a);
 }
 
+/* RFC 4180, section 2: rules 5 to 7. */
+static void a_field_is_quoted_only_where_it_must_be(void)
+{
+    static const char *const fields[][2] = {{"", ""},
+                                            {"a b", "a b"},
+                                            {"a,b", "\"a,b\""},
+                                            {"say \"x\"", "\"say \"\"x\"\"\""},
+                                            {"two\nlines", "\"two\nlines\""}};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        char got[64] = "";
+        FILE *f = fmemopen(got, sizeof got, "w");
+        csv_put(fields[i][0], f);
+        fclose(f);
+        gsl_test(strcmp(got, fields[i][1]) != 0, "'%s' is written %s", fields[i][0], got);
+    }
+}
+
 static void only_regular_files_are_read(struct arena *a)
 {
     const char *folder = folder_new(a), *path = folder_file(folder, "x.csv", "a\n1\n", a);
@@ -167,6 +184,7 @@ int main(void)
     whole_numbers_are_exact_and_in_range();
     columns_are_found_by_name();
     memory_is_bounded_by_the_file();
+    a_field_is_quoted_only_where_it_must_be();
     only_regular_files_are_read(a);
     arena_free(a);
     return gsl_test_summary();
