@@ -72,6 +72,11 @@ static bool trace_points(struct replan *k, double *step, struct err *e)
                        "want a --trace of several steps (without --step), or --schedule");
     if (!trace_steps(name, at, k->c->a, &steps, &count, e))
         return false;
+    if (count == 0)
+        return err_set(e, ERR_INPUT, at,
+                       "'%s' does not say at which steps it was taken; want a CSV with a column "
+                       "'step', or an HDF5 trace, of 2 to %d steps; or --schedule",
+                       name, POINTS_MOST);
     if (count < 2 || count > POINTS_MOST)
         return err_set(e, ERR_INPUT, at, "%d steps in '%s'; want 2 to %d", count, name,
                        POINTS_MOST);

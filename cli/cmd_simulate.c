@@ -399,7 +399,7 @@ static const struct arg_group *const groups[] = {
 
 const struct command cmd_simulate = {
     .name = "simulate",
-    .brief = "plays a plan event by event on a network",
+    .brief = "play a plan event by event on a network",
     .usage = "PLAN [options]",
     .example = "shardwise plan --model dsv-2.7b --cluster 2x8-h100-400g --tokens 64k --keep 0.1 -o "
                "plan.json\n"
