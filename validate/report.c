@@ -10,76 +10,8 @@
 #include "base/outfile.h"
 #include "validate/accuracy.h"
 #include "validate/dsv.h"
-
-/* ---- one text, two markups ---- */
-
-struct page {
-    FILE *md, *html;
-};
-
-static void escaped(FILE *out, const char *text)
-{
-    for (; *text; text++) {
-        if (*text == '<')
-            fputs("&lt;", out);
-        else if (*text == '&')
-            fputs("&amp;", out);
-        else
-            fputc(*text, out);
-    }
-}
-
-static void heading(const struct page *p, const char *text)
-{
-    fprintf(p->md, "\n## %s\n\n", text);
-    fputs("<h2>", p->html);
-    escaped(p->html, text);
-    fputs("</h2>\n", p->html);
-}
-
-static void paragraph(const struct page *p, const char *text)
-{
-    fprintf(p->md, "%s\n\n", text);
-    fputs("<p>", p->html);
-    escaped(p->html, text);
-    fputs("</p>\n", p->html);
-}
-
-static void image(const struct page *p, const char *name, const char *what)
-{
-    fprintf(p->md, "![%s](%s.svg)\n\n", what, name);
-    fprintf(p->html, "<p><img src=\"%s.svg\" alt=\"%s\"></p>\n", name, what);
-}
-
-static void row(const struct page *p, const char *const *cells, int count, bool head)
-{
-    const char *tag = head ? "th" : "td";
-    fputs("<tr>", p->html);
-    for (int i = 0; i < count; i++) {
-        fprintf(p->md, "| %s ", cells[i]);
-        fprintf(p->html, "<%s>", tag);
-        escaped(p->html, cells[i]);
-        fprintf(p->html, "</%s>", tag);
-    }
-    fputs("|\n", p->md);
-    fputs("</tr>\n", p->html);
-    for (int i = 0; head && i < count; i++)
-        fputs("|---", p->md);
-    if (head)
-        fputs("|\n", p->md);
-}
-
-static void table_begin(const struct page *p, const char *const *head, int count)
-{
-    fputs("<table>\n", p->html);
-    row(p, head, count, true);
-}
-
-static void table_end(const struct page *p)
-{
-    fputs("\n", p->md);
-    fputs("</table>\n", p->html);
-}
+#include "validate/page.h"
+#include "validate/published_page.h"
 
 /* ---- protocols ---- */
 
@@ -156,6 +88,7 @@ struct findings {
     struct scatter scatter[FLOORS];
     struct dsv_run *dsv;
     int dsv_count;
+    struct published_set published;
 };
 
 static const char *verdict(const struct promise *q, double mape, const struct scatter *s,
@@ -182,7 +115,7 @@ static int protocols(const struct page *p, const struct findings *f, struct aren
         "by chance", "aim",        ""};
     struct arena *s = arena_new();
     int lines = 0;
-    table_begin(p, head, 10);
+    page_table_begin(p, head, 10);
     for (size_t i = 0; i < sizeof promises / sizeof *promises; i++) {
         const struct promise *q = &promises[i];
         struct accuracy_ask ask = {q->protocol, q->what, q->peers, q->large};
@@ -197,11 +130,11 @@ static int protocols(const struct page *p, const struct findings *f, struct aren
                                chance(&l, a),
                                q->limit > 0 ? percent(q->limit, a) : "",
                                verdict(q, l.mape, f->scatter, a)};
-        row(p, cells, 10, false);
+        page_row(p, cells, 10, false);
         arena_reset(s);
         lines++;
     }
-    table_end(p);
+    page_table_end(p);
     arena_free(s);
     return lines;
 }
@@ -216,7 +149,7 @@ static void floors(const struct page *p, const struct scatter *s, struct arena *
                                        "measured twice",     "two runs differ by",
                                        "neighbouring pairs", "their errors differ by",
                                        "error that stays"};
-    table_begin(p, head, 7);
+    page_table_begin(p, head, 7);
     for (int i = 0; i < FLOORS; i++) {
         const char *cells[] = {floor_names[i],
                                arena_printf(a, "%d", s[i].rows),
@@ -225,16 +158,16 @@ static void floors(const struct page *p, const struct scatter *s, struct arena *
                                arena_printf(a, "%d", s[i].pairs),
                                percent(s[i].neighbour_gap, a),
                                percent(s[i].floor, a)};
-        row(p, cells, 7, false);
+        page_row(p, cells, 7, false);
     }
-    table_end(p);
+    page_table_end(p);
 }
 
 static void runs(const struct page *p, const struct dsv_run *r, int count, struct arena *a)
 {
     static const char *const head[] = {"run",          "part", "predicted, ms", "90% interval, ms",
                                        "measured, ms", "error"};
-    table_begin(p, head, 6);
+    page_table_begin(p, head, 6);
     for (int i = 0; i < count; i++) {
         const struct interval *t = &r[i].predicted;
         bool measured = !isnan(r[i].measured_s);
@@ -246,15 +179,15 @@ static void runs(const struct page *p, const struct dsv_run *r, int count, struc
             measured ? arena_printf(a, "%.2f", r[i].measured_s * 1e3)
                      : "not published in the tables",
             measured ? arena_printf(a, "%+.1f%%", 100 * (t->value_s / r[i].measured_s - 1)) : ""};
-        row(p, cells, 6, false);
+        page_row(p, cells, 6, false);
         for (int k = 0; k < r[i].terms; k++) {
             const char *part[] = {
                 "", r[i].term[k].what, arena_printf(a, "%.3f", r[i].term[k].time_s * 1e3), "", "",
                 ""};
-            row(p, part, 6, false);
+            page_row(p, part, 6, false);
         }
     }
-    table_end(p);
+    page_table_end(p);
 }
 
 /* ---- plots ---- */
@@ -382,7 +315,7 @@ static void write_page(const struct page *p, const struct findings *f, struct re
           "td,th{border:1px solid #ccc;padding:2px "
           "8px;text-align:left}</style></head><body>\n<h1>How far off are we</h1>\n",
           p->html);
-    paragraph(
+    page_paragraph(
         p,
         arena_printf(
             a,
@@ -390,21 +323,23 @@ static void write_page(const struct page *p, const struct findings *f, struct re
             "it again on any "
             "folder with the same tables. Every row below was kept from the fit that predicts it.",
             f->data, f->made_by));
-    heading(p, "Rows left out, by protocol");
+    page_heading(p, "Rows left out, by protocol");
     made->lines = protocols(p, f, a);
-    paragraph(p, interval_text);
-    paragraph(p, count_text);
-    heading(p, "What the tables themselves leave open");
+    page_paragraph(p, interval_text);
+    page_paragraph(p, count_text);
+    page_heading(p, "What the tables themselves leave open");
     floors(p, f->scatter, a);
-    paragraph(p, floor_text);
-    heading(p, "DSV's runs from parts");
+    page_paragraph(p, floor_text);
+    page_heading(p, "DSV's runs from parts");
     runs(p, f->dsv, f->dsv_count, a);
-    paragraph(p, "exp6 shares one list of keys among 200 consecutive groups, which exp1 and exp2 "
-                 "did not; exp7's constant is what `full` "
-                 "leaves over, so `full` is no check and `low rank` is.");
-    heading(p, "Plots");
+    page_paragraph(p,
+                   "exp6 shares one list of keys among 200 consecutive groups, which exp1 and exp2 "
+                   "did not; exp7's constant is what `full` "
+                   "leaves over, so `full` is no check and `low rank` is.");
+    published_page(p, &f->published, a);
+    page_heading(p, "Plots");
     for (int i = 0; i < PLOTS; i++)
-        image(p, plots[i].name, plots[i].title);
+        page_image(p, plots[i].name, plots[i].title);
     fputs("</body></html>\n", p->html);
 }
 
@@ -422,7 +357,8 @@ bool report_write(const char *data, const char *folder, const char *made_by,
         net ? prof_kernels_load("h100", err_at_name("report"), a, e) : NULL;
     if (!k || !accuracy_tables_read(data, &t, a, e) || !accuracy_run(&t, &r, a, e) ||
         !accuracy_floors(&t, f.scatter, a, e) ||
-        !dsv_runs(data, net, k, &f.dsv, &f.dsv_count, a, e) || !plot_all(folder, &r, &made, a, e))
+        !dsv_runs(data, net, k, &f.dsv, &f.dsv_count, a, e) ||
+        !published_all(data, &f.published, a, e) || !plot_all(folder, &r, &made, a, e))
         goto done;
     md = outfile_open(arena_printf(a, "%s/accuracy.md", folder), a, e);
     html = md ? outfile_open(arena_printf(a, "%s/accuracy.html", folder), a, e) : NULL;

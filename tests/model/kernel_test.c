@@ -166,8 +166,9 @@ static void the_presets_break_even_at_96_percent(void)
 /* Just below and above the break-even, by the prices themselves. */
 static void break_even_is_where_the_prices_cross(void)
 {
-    static const char *const names[] = {"dsv-triton", "fa3+dsv", "cudnn+dsv", "fa3+target"};
-    for (int i = 0; i < 8; i++) {
+    static const char *const names[] = {"dsv-triton", "fa3+dsv", "fa2+dsv", "cudnn+dsv",
+                                        "fa3+target"};
+    for (int i = 0; i < 10; i++) {
         const struct kern_profile *k = profile(names[i / 2]);
         bool recompute = i % 2;
         double n = 64000, heads = 1e6,

@@ -1,0 +1,149 @@
+/* Published runs: what their table may hold, and the arithmetic between a step's seconds and what
+ * was published. */
+#include <gsl/gsl_test.h>
+#include <math.h>
+#include <string.h>
+
+#include "tests/base/folder.h"
+#include "validate/published_page.h"
+
+static const char header[] =
+    "id,project,source,kind,model,clip,grid,samples,cluster,gpus,tp,cp,strategy,kernels,sharding,"
+    "checkpointing,passes,unit,published,beyond,assumed\n";
+static const char good[] = "a,p,s,training,wan2.1-14b,,24x52x30,1,8x8-h100,64,2,4,ring,fa3+dsv,"
+                           "zero1,none,1,tokens/s/GPU,1866.47,,\n";
+
+static struct published_run *read_text(const char *text, int *count, struct arena *a, struct err *e)
+{
+    struct published_run *runs = NULL;
+    const char *folder = folder_new(a);
+    const char *path = folder_file(folder, "r.csv", text, a);
+    bool ok = published_read(path, &runs, count, a, e);
+    folder_remove(folder, a);
+    return ok ? runs : NULL;
+}
+
+/* `good` with its first `old` replaced. */
+static const char *changed(const char *old, const char *new, struct arena *a)
+{
+    const char *at = strstr(good, old);
+    return arena_printf(a, "%s%s%.*s%s%s", header, good, (int)(at - good), good, new,
+                        at + strlen(old));
+}
+
+static void a_bad_row_is_refused_with_its_line(struct arena *a)
+{
+    static const struct {
+        const char *old, *new, *says;
+    } bad[] = {
+        {"wan2.1-14b", "wan2.1-41b", "did you mean 'wan2.1-14b'"},
+        {"training", "serving", "kind: 'serving' is none of inference, training"},
+        {"training", "inference", "unit: 'tokens/s/GPU' is for training"},
+        {",24x52x30", "480x832x81,24x52x30", "either a clip or a grid"},
+        {"1866.47", "-1", "published: -1 is not positive"},
+        {"1866.47", "fast", "published: 'fast' is not a finite number"},
+        {"tokens/s/GPU", "tokens", "unit: 'tokens' is none of s, TFLOP/s/GPU"},
+        {"64,2,4", "64,3,4", "tp 3 x cp 4 does not divide the 64 GPUs"},
+        {"64,2,4", "7,1,1", "7 GPUs are neither whole nodes"},
+        {"ring", "rings", "strategy: 'rings' is none of single, ulysses"},
+        {"ring", "ring;ring;ring;ring;ring", "strategy: more than 4 choices"},
+        {"ring,", ",", "strategy: nothing given"},
+        {"fa3+dsv", "fa9", "no kernel 'fa9'"},
+        {"none,1", "some,1", "checkpointing: 'some' is none of none"},
+        {"zero1", "zero9", "sharding: 'zero9' is none of ddp"},
+        {"a,p,s", "a,p,", "id, project and source must be given"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct err e = {0};
+        int count;
+        read_text(changed(bad[i].old, bad[i].new, a), &count, a, &e);
+        gsl_test(e.code != ERR_INPUT || !strstr(e.text, bad[i].says) || !strstr(e.text, "r.csv:3"),
+                 "%s for %s: %s", bad[i].new, bad[i].old, e.text);
+    }
+}
+
+/* AdaSpa (arXiv 2502.21079): HunyuanVideo at 720p, 129 frames and 50 steps takes 600 PFLOP. NeMo
+ * DFM publishes one GB200 run twice, 4747.17 tokens/s and 787.59 TFLOP/s a GPU, that is 165.9 GFLOP
+ * a token in a step of three forwards. */
+static void flops_are_those_that_others_count(struct arena *a)
+{
+    struct err e = {0};
+    const struct dit_model *hunyuan = dit_load("hunyuanvideo-13b", err_at_name("test"), a, &e);
+    const struct dit_model *wan = dit_load("wan2.1-14b", err_at_name("test"), a, &e);
+    gsl_test_rel(50 * published_forward_flop(hunyuan, 33 * 45 * 80), 600e15, 0.01, "AdaSpa");
+    gsl_test_rel(3 * published_forward_flop(wan, 37440) / 37440, 787.59e12 / 4747.17, 0.01,
+                 "FLOP a token in a training step");
+}
+
+static struct published_answer answer_of(const char *text, struct arena *a)
+{
+    struct err e = {0};
+    int count = 0;
+    struct published_answer out = {0};
+    struct published_run *r = read_text(text, &count, a, &e);
+    gsl_test(!r || count < 1 || !published_answer(&r[count - 1], &out, a, &e), "%s", e.text);
+    return out;
+}
+
+/* 64 GPUs of TP 2 x CP 4 are 8 replicas: 8 samples of 37,440 tokens in a step of t seconds are
+ * 8 x 37,440 / 64 / t tokens a second of each GPU. */
+static void rates_and_seconds_are_one_answer(struct arena *a)
+{
+    struct published_answer tokens = answer_of(changed("a,p", "b,p", a), a),
+                            seconds = answer_of(changed("tokens/s/GPU", "s", a), a),
+                            twice = answer_of(changed("1,tokens/s/GPU", "2,s", a), a),
+                            flops = answer_of(changed("tokens/s/GPU", "TFLOP/s/GPU", a), a);
+    gsl_test_rel(tokens.least * seconds.most, 8 * 37440.0 / 64, 1e-12, "tokens/s/GPU");
+    gsl_test_rel(twice.least, 2 * seconds.least, 1e-12, "two steps");
+    struct err e = {0};
+    const struct dit_model *wan = dit_load("wan2.1-14b", err_at_name("test"), a, &e);
+    gsl_test_rel(flops.least * 1e12 / tokens.least, 3 * published_forward_flop(wan, 37440) / 37440,
+                 1e-12, "FLOP of a token");
+    gsl_test(!(tokens.low < tokens.least && tokens.least < tokens.high), "inside its interval");
+    gsl_test_rel(tokens.off, tokens.least / 1866.47 - 1, 1e-12, "off");
+}
+
+static void what_is_open_makes_a_range(struct arena *a)
+{
+    struct published_answer none = answer_of(changed("a,p", "b,p", a), a),
+                            full = answer_of(changed("none,1", "full,1", a), a),
+                            both = answer_of(changed("none,1", "none;full,1", a), a);
+    gsl_test_rel(both.most, none.most, 0, "no recompute is the faster end");
+    gsl_test_rel(both.least, full.least, 0, "full recompute the slower one");
+    gsl_test_rel(both.low, full.low, 0, "the interval is of both");
+    gsl_test_rel(both.high, none.high, 0, "the interval is of both");
+}
+
+/* Whoever reads the page is told how many rows of how many projects there are, and that the middle
+ * one is off by this much: the limit is a promise. */
+static void the_shipped_rows_are_answered(struct arena *a)
+{
+    struct published_set s;
+    struct err e = {0};
+    gsl_test(!published_all("presets/data", &s, a, &e), "%s", e.text);
+    struct published_score all = published_score(&s, PUBLISHED_KINDS, NULL, a);
+    gsl_test(all.rows < 25 || all.projects < 6, "%d rows of %d projects", all.rows, all.projects);
+    gsl_test(!(all.median_off < 0.25), "median error %.0f%%", 100 * all.median_off);
+    for (int i = 0; i < s.count; i++)
+        gsl_test(!(s.answers[i].least > 0 && s.answers[i].most < 1e9), "%s", s.runs[i].id);
+}
+
+static void a_folder_without_the_table_has_no_section(struct arena *a)
+{
+    struct published_set s;
+    struct err e = {0};
+    gsl_test(!published_all("tests", &s, a, &e) || s.count != 0, "no table, no rows");
+}
+
+int main(void)
+{
+    struct arena *a = arena_new();
+    a_bad_row_is_refused_with_its_line(a);
+    flops_are_those_that_others_count(a);
+    rates_and_seconds_are_one_answer(a);
+    what_is_open_makes_a_range(a);
+    the_shipped_rows_are_answered(a);
+    a_folder_without_the_table_has_no_section(a);
+    arena_free(a);
+    return gsl_test_summary();
+}

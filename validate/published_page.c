@@ -1,0 +1,202 @@
+/* Writes the published runs beside the predictions. */
+#include "validate/published_page.h"
+
+#include <gsl/gsl_sort.h>
+#include <gsl/gsl_statistics_double.h>
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const kind_names[PUBLISHED_KINDS] = {
+    [KIND_ONE_GPU] = "inference, one GPU",
+    [KIND_SEVERAL] = "inference, 2 to 8 GPUs",
+    [KIND_TRAINING] = "training",
+    [KIND_MEMORY] = "memory",
+};
+
+bool published_all(const char *folder, struct published_set *out, struct arena *a, struct err *e)
+{
+    const char *path = arena_printf(a, "%s/published_runs.csv", folder);
+    struct published_run *runs;
+    int count;
+    *out = (struct published_set){0};
+    if (access(path, F_OK) != 0)
+        return true;
+    if (!published_read(path, &runs, &count, a, e))
+        return false;
+    struct published_answer *answers = ARENA_ARRAY(a, struct published_answer, count + 1);
+    struct arena *scratch = arena_new();
+    bool ok = true;
+    for (int i = 0; i < count && ok; i++) {
+        arena_reset(scratch);
+        ok = published_answer(&runs[i], &answers[i], scratch, e);
+    }
+    arena_free(scratch);
+    *out = (struct published_set){.count = count, .runs = runs, .answers = answers};
+    return ok;
+}
+
+/* ---- scores ---- */
+
+enum published_kind published_kind(const struct published_run *r)
+{
+    if (r->unit == PUBLISHED_GB)
+        return KIND_MEMORY;
+    if (r->training)
+        return KIND_TRAINING;
+    return hw_gpus(r->cluster) > 1 ? KIND_SEVERAL : KIND_ONE_GPU;
+}
+
+/* Of the time: a rate that is 25% too high is a time that is 20% too short. */
+static double time_off(const struct published_run *r, const struct published_answer *w)
+{
+    bool rate = r->unit == PUBLISHED_TFLOPS || r->unit == PUBLISHED_TOKENS;
+    return rate ? 1 / (1 + w->off) - 1 : w->off;
+}
+
+static bool counts(const struct published_run *r, enum published_kind kind, const char *project)
+{
+    enum published_kind k = published_kind(r);
+    return (kind == PUBLISHED_KINDS ? k != KIND_MEMORY : k == kind) &&
+           (!project || !strcmp(project, r->project));
+}
+
+struct published_score published_score(const struct published_set *s, enum published_kind kind,
+                                       const char *project, struct arena *a)
+{
+    struct published_score out = {0};
+    double *off = ARENA_ARRAY(a, double, s->count + 1),
+           *size = ARENA_ARRAY(a, double, s->count + 1);
+    for (int i = 0; i < s->count; i++) {
+        bool seen = false;
+        if (!counts(&s->runs[i], kind, project))
+            continue;
+        for (int k = 0; k < i && !seen; k++)
+            seen = counts(&s->runs[k], kind, project) &&
+                   !strcmp(s->runs[k].project, s->runs[i].project);
+        out.projects += !seen;
+        out.inside += s->answers[i].inside;
+        off[out.rows] = time_off(&s->runs[i], &s->answers[i]);
+        size[out.rows] = fabs(off[out.rows]);
+        out.rows++;
+    }
+    gsl_sort(off, 1, (size_t)out.rows);
+    gsl_sort(size, 1, (size_t)out.rows);
+    out.bias = out.rows ? gsl_stats_median_from_sorted_data(off, 1, (size_t)out.rows) : NAN;
+    out.median_off = out.rows ? gsl_stats_median_from_sorted_data(size, 1, (size_t)out.rows) : NAN;
+    return out;
+}
+
+/* ---- the section ---- */
+
+static void score_row(const struct page *p, const char *name, const struct published_score *k,
+                      bool memory, struct arena *a)
+{
+    const char *cells[] = {name,
+                           arena_printf(a, "%d", k->rows),
+                           arena_printf(a, "%d", k->projects),
+                           arena_printf(a, "%.0f%%", 100 * k->median_off),
+                           arena_printf(a, "%+.0f%%", 100 * k->bias),
+                           memory ? "" : arena_printf(a, "%d of %d", k->inside, k->rows)};
+    if (k->rows)
+        page_row(p, cells, 6, false);
+}
+
+static void scores(const struct page *p, const struct published_set *s, struct arena *a)
+{
+    static const char *const head[] = {"rows",         "rows",        "projects",
+                                       "median error", "median bias", "in the 90% interval"};
+    page_table_begin(p, head, 6);
+    for (int k = 0; k <= PUBLISHED_KINDS; k++) { /* times of all kinds, then each kind */
+        enum published_kind kind = k ? (enum published_kind)(k - 1) : PUBLISHED_KINDS;
+        struct published_score score = published_score(s, kind, NULL, a);
+        score_row(p, k ? kind_names[kind] : "all times", &score, kind == KIND_MEMORY, a);
+    }
+    for (int i = 0; i < s->count; i++) {
+        bool seen = false;
+        for (int k = 0; k < i && !seen; k++)
+            seen = !strcmp(s->runs[k].project, s->runs[i].project);
+        if (seen)
+            continue;
+        struct published_score score = published_score(s, PUBLISHED_KINDS, s->runs[i].project, a);
+        score_row(p, arena_printf(a, "times of %s", s->runs[i].project), &score, false, a);
+    }
+    page_table_end(p);
+}
+
+static const char *number(double x, struct arena *a)
+{
+    return arena_printf(a, x < 10 ? "%.3g" : "%.0f", x);
+}
+
+static const char *range(double from, double to, struct arena *a)
+{
+    return to - from > 0.005 * from ? arena_printf(a, "%s to %s", number(from, a), number(to, a))
+                                    : number(from, a);
+}
+
+static void run_row(const struct page *p, const struct published_run *r,
+                    const struct published_answer *w, struct arena *a)
+{
+    bool memory = r->unit == PUBLISHED_GB, over = !memory && w->need_gb > w->has_gb;
+    const char *cells[] = {r->id,
+                           arena_printf(a, "%s %s", number(r->value, a), published_units[r->unit]),
+                           range(w->least, w->most, a),
+                           memory ? "" : range(w->low, w->high, a),
+                           arena_printf(a, "%+.0f%%", 100 * w->off),
+                           memory      ? ""
+                           : w->inside ? "yes"
+                                       : "no",
+                           r->beyond,
+                           over ? arena_printf(a, "%s; by our count it needs %.0f of %.0f GB",
+                                               r->assumed, w->need_gb, w->has_gb)
+                                : r->assumed};
+    page_row(p, cells, 8, false);
+}
+
+static void runs(const struct page *p, const struct published_set *s, struct arena *a)
+{
+    static const char *const head[] = {"run",
+                                       "published",
+                                       "predicted",
+                                       "90% interval",
+                                       "error",
+                                       "inside",
+                                       "what else the number holds",
+                                       "assumed"};
+    page_table_begin(p, head, 8);
+    for (int i = 0; i < s->count; i++)
+        run_row(p, &s->runs[i], &s->answers[i], a);
+    page_table_end(p);
+}
+
+static void sources(const struct page *p, const struct published_set *s, struct arena *a)
+{
+    const char *text = "Sources:";
+    for (int i = 0; i < s->count; i++) {
+        bool seen = false;
+        for (int k = 0; k < i && !seen; k++)
+            seen = !strcmp(s->runs[k].source, s->runs[i].source);
+        if (!seen)
+            text = arena_printf(a, "%s%s %s: %s", text, i ? ";" : "", s->runs[i].project,
+                                s->runs[i].source);
+    }
+    page_paragraph(p, arena_printf(a, "%s.", text));
+}
+
+static const char intro_text[] =
+    "Whole inference runs, training steps and peak memory as other projects published them, beside "
+    "what `shardwise plan` says with the options that the publication names. Nothing is fitted to "
+    "these rows. Where kernels, exchange or checkpointing are not said the row names what may be "
+    "meant and the prediction is a range over it; its error is taken from the middle of the range.";
+
+void published_page(const struct page *p, const struct published_set *s, struct arena *a)
+{
+    if (!s->count)
+        return;
+    page_heading(p, "Runs that others published");
+    page_paragraph(p, intro_text);
+    scores(p, s, a);
+    runs(p, s, a);
+    sources(p, s, a);
+}

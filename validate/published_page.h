@@ -1,0 +1,33 @@
+/* The section "Runs that others published" of the accuracy page. */
+#ifndef VALIDATE_PUBLISHED_PAGE_H
+#define VALIDATE_PUBLISHED_PAGE_H
+
+#include "validate/page.h"
+#include "validate/published.h"
+
+struct published_set {
+    int count;
+    const struct published_run *runs;
+    const struct published_answer *answers;
+};
+
+/* Reads `folder`/published_runs.csv and asks the planner; count 0 where there is no such file. */
+bool published_all(const char *folder, struct published_set *out, struct arena *a, struct err *e);
+
+/* Rows of a kind together: errors, and how many lie in their 90% interval. */
+struct published_score {
+    int rows, projects, inside;
+    double median_off; /* median of |answer.off| */
+    double bias;       /* median of answer.off */
+};
+enum published_kind { KIND_ONE_GPU, KIND_SEVERAL, KIND_TRAINING, KIND_MEMORY, PUBLISHED_KINDS };
+enum published_kind published_kind(const struct published_run *r);
+
+/* Of one kind, or of all that are times or rates: PUBLISHED_KINDS. project: NULL for all. Rates err
+ * the other way than times: their off is turned round. */
+struct published_score published_score(const struct published_set *s, enum published_kind kind,
+                                       const char *project, struct arena *a);
+
+void published_page(const struct page *p, const struct published_set *s, struct arena *a);
+
+#endif
