@@ -144,6 +144,12 @@ static bool exchange(struct comm *c, const struct kern_backend *memory, struct c
     return ok;
 }
 
+bool comm_exchange(struct comm *c, const struct comm_message *sends, int send_count,
+                   const struct comm_message *receives, int receive_count, struct err *e)
+{
+    return c->backend->messages(c, c->memory, sends, send_count, receives, receive_count, e);
+}
+
 bool comm_alltoallv(struct comm *c, struct comm_parts send, struct comm_parts receive,
                     struct err *e)
 {

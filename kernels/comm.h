@@ -48,8 +48,9 @@ struct comm_backend {
      * the first failure. The number of ranks that there are must be o->ranks (mpirun -np),
      * otherwise ERR_INPUT. */
     bool (*run)(const struct comm_options *o, comm_main *main, void *arg, struct err *e);
-    /* One group of messages: all sends and receives together; deadlock-free in any order. A
-     * receive's bytes must be those of its send. memory: where the data is; NULL is the host. */
+    /* One group of messages: all sends and receives together; deadlock-free in any order. A list
+     * may have several of one peer, one after the other: the peer's list must have as many, of the
+     * same bytes in the same order. memory: where the data is; NULL is the host. */
     bool (*messages)(struct comm *c, const struct kern_backend *memory,
                      const struct comm_message *sends, int send_count,
                      const struct comm_message *receives, int receive_count, struct err *e);
@@ -90,6 +91,11 @@ void comm_phase(struct comm *c, const char *name);
 /* The rank's number in the error's text and its phase: "rank 3, kv gather: ...". */
 bool comm_fail(const struct comm *c, struct err *e, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* A group of messages with other ranks, as comm_backend.messages has it: from and to where the data
+ * belongs, so that nothing need be packed. */
+bool comm_exchange(struct comm *c, const struct comm_message *sends, int send_count,
+                   const struct comm_message *receives, int receive_count, struct err *e);
 
 /* Byte counts and offsets per peer; a rank's part for itself is copied. */
 struct comm_parts {

@@ -8,11 +8,12 @@
 #include <string.h>
 #include <time.h>
 
-struct slot { /* one message under way from a rank to another */
-    const void *data;
-    int64_t bytes;
+struct slot { /* a group's messages under way from a rank to another */
+    const struct comm_message *list;
+    int count;
     bool full;
-    bool taken; /* the receiver is at work on it: the sender may not leave, even if the run has failed */
+    bool taken; /* the receiver is at work on them: the sender may not leave, even if the run has
+                   failed */
 };
 
 /* A communicator's shared side. */
@@ -89,20 +90,42 @@ static bool wait_slot(struct member *m, const struct slot *s, bool full, int pee
                      : true;
 }
 
-static bool receive_one(struct member *m, const struct kern_backend *memory,
-                        const struct comm_message *in, const struct timespec *deadline,
-                        struct err *e)
+/* How many of the list, from the first on, are its peer's. */
+static int of_one_peer(const struct comm_message *list, int count)
+{
+    int n = 0;
+    while (n < count && list[n].peer == list[0].peer)
+        n++;
+    return n;
+}
+
+static bool sizes_agree(const struct member *m, const struct slot *s, const struct comm_message *in,
+                        int count, struct err *e)
+{
+    if (s->count != count)
+        return comm_fail(&m->c, e, "rank %d sends %d messages, want %d", in->peer, s->count, count);
+    for (int i = 0; i < count; i++)
+        if (s->list[i].bytes != in[i].bytes)
+            return comm_fail(&m->c, e, "rank %d sends %lld bytes, want %lld", in->peer,
+                             (long long)s->list[i].bytes, (long long)in[i].bytes);
+    return true;
+}
+
+/* All `count` messages of one peer. */
+static bool receive_from(struct member *m, const struct kern_backend *memory,
+                         const struct comm_message *in, int count, const struct timespec *deadline,
+                         struct err *e)
 {
     struct world *w = m->room->world;
     struct slot *s = &m->room->slots[in->peer * m->room->size + m->c.rank];
-    if (!wait_slot(m, s, true, in->peer, deadline, e))
+    if (!wait_slot(m, s, true, in->peer, deadline, e) || !sizes_agree(m, s, in, count, e))
         return false;
-    if (s->bytes != in->bytes)
-        return comm_fail(&m->c, e, "rank %d sends %lld bytes, want %lld", in->peer,
-                         (long long)s->bytes, (long long)in->bytes);
+    bool ok = true;
     s->taken = true;
     pthread_mutex_unlock(&w->lock); /* the sender leaves its buffer alone until the slot is empty */
-    bool ok = comm_copy(memory, in->data, s->data, in->bytes, e) && (!memory || memory->wait(e));
+    for (int i = 0; ok && i < count; i++)
+        ok = comm_copy(memory, in[i].data, s->list[i].data, in[i].bytes, e);
+    ok = ok && (!memory || memory->wait(e));
     pthread_mutex_lock(&w->lock);
     s->full = s->taken = false;
     pthread_cond_broadcast(&w->change);
@@ -119,11 +142,15 @@ static bool loopback_messages(struct comm *c, const struct kern_backend *memory,
     struct slot *mine = &m->room->slots[c->rank * m->room->size];
     bool ok = !memory || memory->wait(e); /* what is sent has been computed */
     pthread_mutex_lock(&w->lock);
-    for (int i = 0; ok && i < send_count; i++) /* empty: the last group waited for that */
-        mine[sends[i].peer] = (struct slot){sends[i].data, sends[i].bytes, true, false};
+    for (int i = 0, n; ok && i < send_count; i += n) { /* empty: the last group waited for that */
+        n = of_one_peer(sends + i, send_count - i);
+        mine[sends[i].peer] = (struct slot){sends + i, n, true, false};
+    }
     pthread_cond_broadcast(&w->change);
-    for (int i = 0; ok && i < receive_count; i++)
-        ok = receive_one(m, memory, &receives[i], &deadline, e);
+    for (int i = 0, n; ok && i < receive_count; i += n) {
+        n = of_one_peer(receives + i, receive_count - i);
+        ok = receive_from(m, memory, receives + i, n, &deadline, e);
+    }
     for (int i = 0; ok && i < send_count; i++)
         ok = wait_slot(m, &mine[sends[i].peer], false, sends[i].peer, &deadline, e);
     if (!ok)

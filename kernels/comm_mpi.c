@@ -66,16 +66,17 @@ static bool post(struct member *m, const struct comm_message *list, int count, t
 static int name_late(const struct comm_message *list, int count, const MPI_Request *requests,
                      char *text, size_t size)
 {
-    int at = 0;
+    int at = 0, named = -1;
     size_t used = 0;
     text[0] = 0;
     for (int i = 0; i < count; i++) {
         int late = 0;
         for (int64_t b = 0; b < list[i].bytes; b += PIECE)
             late |= requests[at++] != MPI_REQUEST_NULL;
-        if (late && used + 16 < size)
-            used +=
-                (size_t)snprintf(text + used, size - used, "%s%d", used ? ", " : "", list[i].peer);
+        if (late && list[i].peer != named && used + 16 < size) {
+            named = list[i].peer;
+            used += (size_t)snprintf(text + used, size - used, "%s%d", used ? ", " : "", named);
+        }
     }
     return at;
 }

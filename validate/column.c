@@ -41,59 +41,31 @@ static bool make_masks(struct exec *x, struct err *e)
     return ok || comm_fail(x->world, e, "out of memory");
 }
 
-/* All rows move: the list of every (KV head, rank) is that of all rows of this shard. */
-static bool make_full_lists(struct exec *x, struct err *e)
-{
-    int32_t *host = malloc((size_t)(x->shard + 1) * sizeof *host),
-            *all = exec_take(x, x->shard * 4, e);
-    bool ok = host && all;
-    for (int64_t i = 0; ok && i < x->shard; i++)
-        host[i] = (int32_t)i;
-    ok = ok && x->b->put(all, host, (size_t)x->shard * 4, e);
-    free(host);
-    for (int kv = 0; ok && kv < x->mine->kv_count; kv++)
-        for (int s = 0; s < x->l.seq_groups; s++) {
-            x->col.list[at(x, kv, s)] = all;
-            x->col.give[at(x, kv, s)] = x->shard;
-            x->col.want[at(x, kv, s)] = shard_rows(x, s);
-        }
-    return ok || comm_fail(x->world, e, "out of memory");
-}
-
 static bool make_row_lists(struct exec *x, struct err *e)
 {
     int n = x->mine->kv_count * x->l.seq_groups;
     for (int i = 0; i < n; i++)
         x->col.list[i] = exec_take(x, x->shard * 4, e);
-    x->col.all = exec_take(x, x->mine->kv_count * x->words * 4, e);
+    x->col.all = exec_take(x, x->mine->kv_count * x->words * 8, e);
+    x->col.reach = exec_take(x, x->mine->kv_count * x->words * 4, e);
     x->col.list_room = exec_take(x, rows_most(x) * 4, e);
     x->col.count_room = exec_take(x, 4, e);
     int64_t words = x->mine->kv_count * (x->words + 2 * x->l.seq_groups) * 4;
+    struct kern_copy own = {x->col.mask[x->l.seq_rank],
+                            x->col.all ? x->col.all + x->words : NULL,
+                            1,
+                            x->words * 4,
+                            0,
+                            0};
+    for (int i = 0; i < x->mine->kv_count && x->col.all; i++) {
+        if (!x->b->copy(&own, 1, e))
+            return false;
+        own.dst = (uint32_t *)own.dst + 2 * x->words;
+    }
     x->col.request_out = exec_take(x, words, e);
     x->col.request_in =
         exec_take(x, x->mine->kv_count * (kern_words(x->shard) + 1) * x->l.seq_groups * 4, e);
     return e->code == ERR_NONE;
-}
-
-/* What attention sees: the own shard, or arrays with room for all keys. */
-static void make_seen(struct exec *x, struct err *e)
-{
-    int n = x->mine->kv_count;
-    bool own = x->move == MOVE_NONE || x->move == MOVE_RING, train = !x->c.options.inference;
-    int64_t half = x->c.tokens * x->c.head_dim * 2;
-    x->seen_k = ARENA_ARRAY(x->a, uint16_t *, n + 1),
-    x->seen_v = ARENA_ARRAY(x->a, uint16_t *, n + 1);
-    x->seen_dk = ARENA_ARRAY(x->a, float *, n + 1), x->seen_dv = ARENA_ARRAY(x->a, float *, n + 1);
-    x->seen_rows = ARENA_ARRAY(x->a, int64_t, n + 1);
-    for (int i = 0; i < n; i++) {
-        x->seen_rows[i] = own ? x->shard : x->c.tokens;
-        x->seen_k[i] = own ? x->kv_k[i] : exec_take(x, half, e);
-        x->seen_v[i] = own ? x->kv_v[i] : exec_take(x, half, e);
-        if (train) {
-            x->seen_dk[i] = own ? x->dk[i] : exec_take(x, half * 2, e);
-            x->seen_dv[i] = own ? x->dv[i] : exec_take(x, half * 2, e);
-        }
-    }
 }
 
 bool column_new(struct exec *x, struct err *e)
@@ -108,11 +80,11 @@ bool column_new(struct exec *x, struct err *e)
     int64_t *parts = ARENA_ARRAY(x->a, int64_t, 4 * seq);
     c->out = (struct comm_parts){c->send, parts, parts + seq};
     c->in = (struct comm_parts){c->receive, parts + 2 * seq, parts + 3 * seq};
-    make_seen(x, e);
+    c->touched = ARENA_ARRAY(x->a, int64_t, x->mine->kv_count + 1);
+    c->sends = ARENA_ARRAY(x->a, struct comm_message, 2 * n);
+    c->receives = ARENA_ARRAY(x->a, struct comm_message, 2 * n);
     if (e->code != ERR_NONE || !make_masks(x, e))
         return false;
-    if (x->move == MOVE_ALL_ROWS)
-        return make_full_lists(x, e);
     return x->move != MOVE_ROWS || make_row_lists(x, e);
 }
 
@@ -143,6 +115,12 @@ static int64_t shard_words(const struct exec *x, int s)
     return kern_words(x->l.shard[s + 1]) - first_word(x, s);
 }
 
+static uint32_t *union_of(const struct exec *x, int kv)
+{
+    return x->col.all + 2 * kv * x->words;
+}
+
+/* What the selections touch, and that with the own shard, which is at hand as a whole. */
 static bool unite(struct exec *x, struct err *e)
 {
     struct kern_union *u = ARENA_ARRAY(x->scratch, struct kern_union, x->mine->kv_count);
@@ -152,9 +130,18 @@ static bool unite(struct exec *x, struct err *e)
         struct kern_union *k = &u[p->kv];
         k->bitmap = k->bitmap ? k->bitmap : x->bits[i];
         k->groups += kern_groups(p->end - p->begin, x->l.group);
-        k->keys = x->c.tokens, k->bitmap_words = x->words, k->all = x->col.all + p->kv * x->words;
-        k->row_count = &x->seen_rows[p->kv];
+        k->keys = x->c.tokens, k->bitmap_words = x->words, k->all = union_of(x, p->kv);
+        k->row_count = &x->col.touched[p->kv];
     }
+    if (!x->b->unite(u, x->mine->kv_count, e))
+        return false;
+    for (int kv = 0; kv < x->mine->kv_count; kv++)
+        u[kv] = (struct kern_union){.groups = 2,
+                                    .keys = x->c.tokens,
+                                    .bitmap_words = x->words,
+                                    .bitmap = union_of(x, kv),
+                                    .all = x->col.reach + kv * x->words,
+                                    .row_count = &x->seen_rows[kv]};
     return x->b->unite(u, x->mine->kv_count, e);
 }
 
@@ -177,17 +164,27 @@ static bool list_rows(struct exec *x, int s, const uint32_t *bits, int64_t first
     return ok;
 }
 
+/* Also where attention finds the rows: the own shard stays where it is, wanted rows of earlier
+ * shards end where it begins, those of later ones follow. */
 static bool count_wanted(struct exec *x, struct err *e)
 {
-    for (int kv = 0; kv < x->mine->kv_count; kv++)
+    int me = x->l.seq_rank;
+    for (int kv = 0; kv < x->mine->kv_count; kv++) {
+        int64_t before = 0, first = 0;
         for (int s = 0; s < x->l.seq_groups; s++) {
-            bool own = s == x->l.seq_rank;
-            int32_t *list = own ? x->col.list[at(x, kv, s)] : x->col.list_room;
-            if (!list_rows(x, s, x->col.all + kv * x->words, 0, x->words, list,
-                           &x->col.want[at(x, kv, s)], e))
+            int64_t *want = &x->col.want[at(x, kv, s)];
+            *want = x->shard;
+            if (s != me &&
+                !list_rows(x, s, union_of(x, kv), 0, x->words, x->col.list_room, want, e))
                 return false;
-            x->col.give[at(x, kv, s)] = own ? x->col.want[at(x, kv, s)] : 0;
+            before += s < me ? *want : 0;
         }
+        first = -before * x->c.head_dim;
+        x->seen_k[kv] = (uint16_t *)x->kv_k[kv] + first;
+        x->seen_v[kv] = (uint16_t *)x->kv_v[kv] + first;
+        x->seen_dk[kv] = x->dk[kv] ? x->dk[kv] + first : NULL;
+        x->seen_dv[kv] = x->dv[kv] ? x->dv[kv] + first : NULL;
+    }
     return true;
 }
 
@@ -217,7 +214,7 @@ static bool exchange_requests(struct exec *x, double *sent, double *received,
     for (int s = 0; s < x->l.seq_groups; s++)
         for (int kv = 0; kv < x->mine->kv_count && s != x->l.seq_rank; kv++) {
             int64_t bytes = shard_words(x, s) * 4;
-            c[n++] = (struct kern_copy){x->col.all + kv * x->words + first_word(x, s),
+            c[n++] = (struct kern_copy){union_of(x, kv) + first_word(x, s),
                                         (char *)out.data + out.offset[s] + kv * bytes,
                                         1,
                                         bytes,
@@ -250,7 +247,7 @@ static bool remap_pieces(struct exec *x, struct err *e)
         r[i] = (struct kern_remap){.groups = kern_groups(p->end - p->begin, x->l.group),
                                    .bitmap_words = x->words,
                                    .bitmap = x->bits[i],
-                                   .all = x->col.all + p->kv * x->words,
+                                   .all = x->col.reach + p->kv * x->words,
                                    .list = x->list[i],
                                    .count = x->count[i],
                                    .list_stride = exec_keep(&x->c, p->head)};
@@ -282,22 +279,6 @@ static int64_t row_bytes(const struct exec *x)
     return x->c.head_dim * 2;
 }
 
-static int64_t give_bytes(const struct exec *x, int s)
-{
-    int64_t rows = 0;
-    for (int kv = 0; kv < x->mine->kv_count; kv++)
-        rows += x->col.give[at(x, kv, s)];
-    return rows * 2 * row_bytes(x);
-}
-
-static int64_t want_bytes(const struct exec *x, int s)
-{
-    int64_t rows = 0;
-    for (int kv = 0; kv < x->mine->kv_count; kv++)
-        rows += x->col.want[at(x, kv, s)];
-    return rows * 2 * row_bytes(x);
-}
-
 /* First row of shard s among those that attention of this KV head sees. */
 static int64_t place_of(const struct exec *x, int kv, int s)
 {
@@ -307,73 +288,269 @@ static int64_t place_of(const struct exec *x, int kv, int s)
     return before;
 }
 
-/* K and V of the rows that each rank asked for, one KV head after the other; own rows go straight
- * to their place. */
+/* Messages of the column: for each peer, nearest first, and each KV head one of K and one of V. */
+static void begin_messages(struct exec *x)
+{
+    x->col.send_count = x->col.receive_count = 0;
+}
+
+static void add_message(struct comm_message *list, int *count, int peer, void *data, int64_t bytes)
+{
+    if (bytes > 0)
+        list[(*count)++] = (struct comm_message){peer, data, bytes};
+}
+
+static void send_to(struct exec *x, int peer, void *data, int64_t bytes)
+{
+    add_message(x->col.sends, &x->col.send_count, peer, data, bytes);
+}
+
+static void receive_from(struct exec *x, int peer, void *data, int64_t bytes)
+{
+    add_message(x->col.receives, &x->col.receive_count, peer, data, bytes);
+}
+
+static double bytes_of(const struct comm_message *list, int count)
+{
+    double sum = 0;
+    for (int i = 0; i < count; i++)
+        sum += (double)list[i].bytes;
+    return sum;
+}
+
+/* The messages at hand, as a phase. */
+static bool run_messages(struct exec *x, const char *name, enum cp_pass pass, struct err *e)
+{
+    const struct column *c = &x->col;
+    return exec_meet(x, name, x->column, e) &&
+           comm_exchange(x->column, c->sends, c->send_count, c->receives, c->receive_count, e) &&
+           exec_end(x, pass, CLASS_COLLECTIVE, bytes_of(c->sends, c->send_count),
+                    bytes_of(c->receives, c->receive_count), 0, e);
+}
+
+/* Sequence ranks k places on and k places back. */
+static int rank_on(const struct exec *x, int k)
+{
+    return (x->l.seq_rank + k) % x->l.seq_groups;
+}
+
+static int rank_back(const struct exec *x, int k)
+{
+    return (x->l.seq_rank - k + x->l.seq_groups) % x->l.seq_groups;
+}
+
+/* K and V of the rows that each rank asked for, one KV head after the other. */
 static bool pack_rows(struct exec *x, enum cp_pass pass, struct err *e)
 {
     struct kern_gather *g =
         ARENA_ARRAY(x->scratch, struct kern_gather, 2 * x->mine->kv_count * x->l.seq_groups);
     int n = 0, dim = x->c.head_dim;
     double bytes = 0;
+    uint16_t *to = x->col.send;
     exec_begin(x, "pack kv rows");
-    for (int s = 0; s < x->l.seq_groups; s++) {
-        uint16_t *to = (uint16_t *)x->col.send + x->col.out.offset[s] / 2;
+    for (int k = 1; k < x->l.seq_groups; k++)
         for (int kv = 0; kv < x->mine->kv_count; kv++) {
-            int64_t rows = x->col.give[at(x, kv, s)], place = place_of(x, kv, s) * dim;
-            bool own = s == x->l.seq_rank;
-            const int32_t *list = x->col.list[at(x, kv, s)];
-            g[n++] = (struct kern_gather){x->kv_k[kv], own ? x->seen_k[kv] + place : to, list, rows,
-                                          dim};
-            g[n++] = (struct kern_gather){
-                x->kv_v[kv], own ? x->seen_v[kv] + place : to + rows * dim, list, rows, dim};
+            int peer = rank_on(x, k);
+            int64_t rows = x->col.give[at(x, kv, peer)];
+            const int32_t *list = x->col.list[at(x, kv, peer)];
+            g[n++] = (struct kern_gather){x->kv_k[kv], to, list, rows, dim};
+            g[n++] = (struct kern_gather){x->kv_v[kv], to + rows * dim, list, rows, dim};
+            send_to(x, peer, to, rows * row_bytes(x));
+            send_to(x, peer, to + rows * dim, rows * row_bytes(x));
             to += 2 * rows * dim;
             bytes += 4.0 * (double)(rows * row_bytes(x));
         }
-    }
     return x->b->gather(g, n, e) && exec_end(x, pass, CLASS_COPY, 0, 0, bytes, e);
 }
 
-static bool unpack_rows(struct exec *x, enum cp_pass pass, struct err *e)
+/* Wanted rows come to their places among those that attention sees. */
+static void expect_rows(struct exec *x)
 {
-    struct kern_copy *c =
-        ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count * x->l.seq_groups);
-    int n = 0;
-    int64_t row = row_bytes(x);
-    double bytes = 0;
-    exec_begin(x, "pack kv rows"); /* the model's phase of that name has both ends */
-    for (int s = 0; s < x->l.seq_groups; s++) {
-        char *from = (char *)x->col.receive + x->col.in.offset[s];
-        for (int kv = 0; kv < x->mine->kv_count && s != x->l.seq_rank; kv++) {
-            int64_t size = x->col.want[at(x, kv, s)] * row,
-                    place = place_of(x, kv, s) * x->c.head_dim;
-            c[n++] = (struct kern_copy){from, x->seen_k[kv] + place, 1, size, size, size};
-            c[n++] = (struct kern_copy){from + size, x->seen_v[kv] + place, 1, size, size, size};
-            from += 2 * size;
-            bytes += 4.0 * (double)size;
+    for (int k = 1; k < x->l.seq_groups; k++)
+        for (int kv = 0; kv < x->mine->kv_count; kv++) {
+            int peer = rank_back(x, k);
+            int64_t bytes = x->col.want[at(x, kv, peer)] * row_bytes(x),
+                    place = place_of(x, kv, peer) * x->c.head_dim;
+            receive_from(x, peer, x->seen_k[kv] + place, bytes);
+            receive_from(x, peer, x->seen_v[kv] + place, bytes);
         }
-    }
-    return x->b->copy(c, n, e) && exec_end(x, pass, CLASS_COPY, 0, 0, bytes, e);
 }
 
 static bool gather_rows(struct exec *x, enum cp_pass pass, struct err *e)
 {
-    double sent = (double)set_parts(x, &x->col.out, give_bytes, false);
-    double received = (double)set_parts(x, &x->col.in, want_bytes, false);
-    return pack_rows(x, pass, e) && exec_meet(x, "kv gather", x->column, e) &&
-           comm_alltoallv(x->column, x->col.out, x->col.in, e) &&
-           exec_end(x, pass, CLASS_COLLECTIVE, sent, received, 0, e) && unpack_rows(x, pass, e);
+    begin_messages(x);
+    if (!pack_rows(x, pass, e))
+        return false;
+    expect_rows(x);
+    return run_messages(x, "kv gather", pass, e);
 }
 
-/* ---- all-gather: shards padded to the longest ---- */
+/* ---- whole shards ---- */
 
-static int64_t padded_bytes(const struct exec *x, int s)
+/* From where they are to where they belong. */
+static bool gather_shards(struct exec *x, const char *name, enum cp_pass pass, struct err *e)
 {
-    (void)s;
+    begin_messages(x);
+    for (int k = 1; k < x->l.seq_groups; k++)
+        for (int kv = 0; kv < x->mine->kv_count; kv++) {
+            int from = rank_back(x, k);
+            int64_t place = x->l.shard[from] * x->c.head_dim,
+                    bytes = shard_rows(x, from) * row_bytes(x);
+            send_to(x, rank_on(x, k), x->kv_k[kv], x->shard * row_bytes(x));
+            send_to(x, rank_on(x, k), x->kv_v[kv], x->shard * row_bytes(x));
+            receive_from(x, from, x->seen_k[kv] + place, bytes);
+            receive_from(x, from, x->seen_v[kv] + place, bytes);
+        }
+    return run_messages(x, name, pass, e);
+}
+
+bool column_gather(struct exec *x, enum cp_pass pass, struct err *e)
+{
+    switch (x->move) {
+    case MOVE_ROWS:
+        return gather_rows(x, pass, e);
+    case MOVE_ALL_ROWS:
+        return gather_shards(x, "kv gather", pass, e);
+    case MOVE_ALLGATHER:
+        return gather_shards(x, "kv all-gather", pass, e);
+    default:
+        return true;
+    }
+}
+
+/* ---- gradients back to the owners ---- */
+
+static int64_t grad_width(const struct exec *x)
+{
+    return x->c.options.grad_fp32 ? 4 : 2;
+}
+
+/* Rows of shard s whose gradients this rank has, and where they begin. */
+static int64_t rows_seen(const struct exec *x, int kv, int s)
+{
+    return x->move == MOVE_ROWS ? x->col.want[at(x, kv, s)] : shard_rows(x, s);
+}
+
+static int64_t rows_before(const struct exec *x, int kv, int s)
+{
+    return x->move == MOVE_ROWS ? place_of(x, kv, s) : x->l.shard[s];
+}
+
+static int64_t rows_given(const struct exec *x, int kv, int s)
+{
+    return x->move == MOVE_ROWS ? x->col.give[at(x, kv, s)] : x->shard;
+}
+
+/* `count` numbers for `peer`: as they are, or rounded into `*room`, which moves on. */
+static bool send_gradient(struct exec *x, int peer, float *from, int64_t count, uint16_t **room,
+                          struct err *e)
+{
+    uint16_t *rounded = *room;
+    if (grad_width(x) == 4) {
+        send_to(x, peer, from, count * 4);
+        return true;
+    }
+    *room += count;
+    send_to(x, peer, rounded, count * 2);
+    return x->b->to_bf16(rounded, from, count, e);
+}
+
+/* Bytes read and written for each number on its way: rounded, widened, added. */
+static double rounding_bytes(const struct exec *x)
+{
+    return grad_width(x) == 4 ? 0 : 6;
+}
+
+enum { ADDED_BYTES = 12 };
+
+static bool send_gradients(struct exec *x, const char *rounding, struct err *e)
+{
+    uint16_t *room = x->col.send;
+    int64_t dim = x->c.head_dim, count = 0;
+    exec_begin(x, rounding);
+    for (int k = 1; k < x->l.seq_groups; k++)
+        for (int kv = 0; kv < x->mine->kv_count; kv++) {
+            int peer = rank_on(x, k);
+            int64_t n = rows_seen(x, kv, peer) * dim, first = rows_before(x, kv, peer) * dim;
+            if (!send_gradient(x, peer, x->seen_dk[kv] + first, n, &room, e) ||
+                !send_gradient(x, peer, x->seen_dv[kv] + first, n, &room, e))
+                return false;
+            count += 2 * n;
+        }
+    return grad_width(x) == 4 ||
+           exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0, rounding_bytes(x) * (double)count, e);
+}
+
+/* [peer, nearest first][kv][dK, then dV of its rows]. */
+static void expect_gradients(struct exec *x)
+{
+    char *to = x->col.receive;
+    for (int k = 1; k < x->l.seq_groups; k++)
+        for (int i = 0; i < 2 * x->mine->kv_count; i++) {
+            int peer = rank_back(x, k);
+            int64_t bytes = rows_given(x, i / 2, peer) * x->c.head_dim * grad_width(x);
+            receive_from(x, peer, to, bytes);
+            to += bytes;
+        }
+}
+
+/* What peer sent for (kv, dK or dV), added to the own shard's; `*from` moves on. */
+static bool add_gradient(struct exec *x, int kv, int peer, float *sum, char **from, struct err *e)
+{
+    int64_t dim = x->c.head_dim, rows = rows_given(x, kv, peer);
+    struct kern_scatter add = {.src = (const float *)(const void *)*from,
+                               .dst = sum,
+                               .list = x->move == MOVE_ROWS ? x->col.list[at(x, kv, peer)] : NULL,
+                               .count = rows,
+                               .width = dim};
+    bool ok = true;
+    if (grad_width(x) == 2) {
+        add.src = x->col.scratch;
+        ok = x->b->to_fp32(x->col.scratch, (const uint16_t *)(const void *)*from, rows * dim, e);
+    }
+    *from += rows * dim * grad_width(x);
+    return ok && x->b->scatter_add(&add, 1, e);
+}
+
+/* In the order of the peers, so that sums do not depend on who came first. */
+static bool add_gradients(struct exec *x, const char *name, struct err *e)
+{
+    char *from = x->col.receive;
+    exec_begin(x, name);
+    for (int k = 1; k < x->l.seq_groups; k++)
+        for (int kv = 0; kv < x->mine->kv_count; kv++)
+            if (!add_gradient(x, kv, rank_back(x, k), x->dk[kv], &from, e) ||
+                !add_gradient(x, kv, rank_back(x, k), x->dv[kv], &from, e))
+                return false;
+    double count = (double)(from - (char *)x->col.receive) / (double)grad_width(x);
+    return exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0, (ADDED_BYTES + rounding_bytes(x)) * count,
+                    e);
+}
+
+bool column_return(struct exec *x, struct err *e)
+{
+    bool rows = x->move == MOVE_ROWS;
+    const char *sums = rows ? "scatter dkv rows" : "sum dkv";
+    if (!rows && x->move != MOVE_ALL_ROWS && x->move != MOVE_ALLGATHER)
+        return true;
+    begin_messages(x);
+    if (!send_gradients(x, sums, e))
+        return false;
+    expect_gradients(x);
+    return run_messages(x, x->move == MOVE_ALLGATHER ? "dkv reduce-scatter" : "dkv return",
+                        PASS_BACKWARD, e) &&
+           add_gradients(x, sums, e);
+}
+
+/* ---- ring: KV of rank - k at step k ----
+ * Blocks are [kv][K or V][longest shard][dim]; two buffers take turns. */
+
+static int64_t block_bytes(const struct exec *x)
+{
     return x->mine->kv_count * 2 * rows_most(x) * row_bytes(x);
 }
 
-/* Copies between [kv][K or V][longest shard][dim] at `message` and arrays per KV head, from row
- * `first`, `rows` rows. */
+/* Copies between such a block and arrays per KV head, `rows` rows of them from row `first` on. */
 static int block_copies(const struct exec *x, char *message, void *const *k, void *const *v,
                         int64_t first, int64_t rows, int64_t row, bool into, struct kern_copy *c)
 {
@@ -387,194 +564,6 @@ static int block_copies(const struct exec *x, char *message, void *const *k, voi
         }
     return n;
 }
-
-/* Copies between the layout of messages and that of kernels, [head][token][dim]. Kernels that take
- * [token][head][dim], as those of GPUs do, need none: the model has no phase for them, and they are
- * no part of the collective. */
-static bool end_arranging(struct exec *x, enum cp_pass pass, double bytes, struct err *e)
-{
-    return exec_end(x, pass, CLASS_COPY, 0, 0, 2 * bytes, e);
-}
-
-static const char arranging[] = "arrange kv";
-
-static bool arrange_own(struct exec *x, enum cp_pass pass, struct err *e)
-{
-    struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count);
-    int n = block_copies(x, x->col.send, x->kv_k, x->kv_v, 0, x->shard, row_bytes(x), true, c);
-    exec_begin(x, arranging);
-    return x->b->copy(c, n, e) && end_arranging(x, pass, (double)(n * x->shard * row_bytes(x)), e);
-}
-
-static bool arrange_gathered(struct exec *x, enum cp_pass pass, struct err *e)
-{
-    struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count);
-    int n = 0;
-    exec_begin(x, arranging);
-    for (int s = 0; s < x->l.seq_groups; s++) {
-        n = block_copies(x, (char *)x->col.receive + x->col.in.offset[s], (void **)x->seen_k,
-                         (void **)x->seen_v, x->l.shard[s], shard_rows(x, s), row_bytes(x), false,
-                         c);
-        if (!x->b->copy(c, n, e))
-            return false;
-    }
-    return end_arranging(x, pass, (double)(n * x->c.tokens * row_bytes(x)), e);
-}
-
-static bool gather_all(struct exec *x, enum cp_pass pass, struct err *e)
-{
-    int64_t share = padded_bytes(x, 0);
-    double moved = (double)(share * (x->l.seq_groups - 1));
-    set_parts(x, &x->col.in, padded_bytes, true);
-    return arrange_own(x, pass, e) && exec_meet(x, "kv all-gather", x->column, e) &&
-           comm_allgatherv(x->column, x->col.send, share, x->col.in, e) &&
-           exec_end(x, pass, CLASS_COLLECTIVE, moved, moved, 0, e) && arrange_gathered(x, pass, e);
-}
-
-bool column_gather(struct exec *x, enum cp_pass pass, struct err *e)
-{
-    if (x->move == MOVE_ROWS || x->move == MOVE_ALL_ROWS)
-        return gather_rows(x, pass, e);
-    return x->move != MOVE_ALLGATHER || gather_all(x, pass, e);
-}
-
-/* ---- gradients back to the owners ---- */
-
-static int64_t grad_width(const struct exec *x)
-{
-    return x->c.options.grad_fp32 ? 4 : 2;
-}
-
-static int64_t want_grad_bytes(const struct exec *x, int s)
-{
-    return want_bytes(x, s) / 2 * grad_width(x);
-}
-
-static int64_t give_grad_bytes(const struct exec *x, int s)
-{
-    return give_bytes(x, s) / 2 * grad_width(x);
-}
-
-static bool put_gradient(struct exec *x, char *to, const float *from, int64_t count, struct err *e)
-{
-    if (grad_width(x) == 2)
-        return x->b->to_bf16((uint16_t *)(void *)to, from, count, e);
-    struct kern_copy c = {from, to, 1, count * 4, count * 4, count * 4};
-    return x->b->copy(&c, 1, e);
-}
-
-static bool pack_gradients(struct exec *x, struct err *e)
-{
-    int64_t dim = x->c.head_dim;
-    for (int s = 0; s < x->l.seq_groups; s++) {
-        char *to = (char *)x->col.send + x->col.out.offset[s];
-        for (int kv = 0; kv < x->mine->kv_count && s != x->l.seq_rank; kv++) {
-            int64_t count = x->col.want[at(x, kv, s)] * dim, place = place_of(x, kv, s) * dim;
-            if (!put_gradient(x, to, x->seen_dk[kv] + place, count, e) ||
-                !put_gradient(x, to + count * grad_width(x), x->seen_dv[kv] + place, count, e))
-                return false;
-            to += 2 * count * grad_width(x);
-        }
-    }
-    return true;
-}
-
-static bool scatter_from(struct exec *x, int s, const float *from, struct err *e)
-{
-    int64_t dim = x->c.head_dim;
-    for (int kv = 0; kv < x->mine->kv_count; kv++) {
-        int64_t rows = x->col.give[at(x, kv, s)], place = place_of(x, kv, s) * dim;
-        bool own = s == x->l.seq_rank;
-        struct kern_scatter two[2] = {
-            {own ? x->seen_dk[kv] + place : from, x->dk[kv], x->col.list[at(x, kv, s)], rows, dim},
-            {own ? x->seen_dv[kv] + place : from + rows * dim, x->dv[kv], x->col.list[at(x, kv, s)],
-             rows, dim}};
-        if (!x->b->scatter_add(two, 2, e))
-            return false;
-        from += own ? 0 : 2 * rows * dim;
-    }
-    return true;
-}
-
-/* In the order of the sequence ranks, so that sums do not depend on who came first. */
-static bool scatter_gradients(struct exec *x, struct err *e)
-{
-    double bytes = 0;
-    exec_begin(x, "scatter dkv rows");
-    for (int s = 0; s < x->l.seq_groups; s++) {
-        const char *from = (const char *)x->col.receive + x->col.in.offset[s];
-        const float *wide = (const float *)(const void *)from;
-        if (grad_width(x) == 2 && s != x->l.seq_rank) {
-            if (!x->b->to_fp32(x->col.scratch, (const uint16_t *)(const void *)from,
-                               x->col.in.bytes[s] / 2, e))
-                return false;
-            wide = x->col.scratch;
-        }
-        if (!scatter_from(x, s, wide, e))
-            return false;
-        bytes += 3.0 * (double)(give_bytes(x, s) * 2);
-    }
-    return exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0, bytes, e);
-}
-
-static bool return_rows(struct exec *x, struct err *e)
-{
-    double sent = (double)set_parts(x, &x->col.out, want_grad_bytes, false);
-    double received = (double)set_parts(x, &x->col.in, give_grad_bytes, false);
-    return pack_gradients(x, e) && exec_meet(x, "dkv return", x->column, e) &&
-           comm_alltoallv(x->column, x->col.out, x->col.in, e) &&
-           exec_end(x, PASS_BACKWARD, CLASS_COLLECTIVE, sent, received, 0, e) &&
-           scatter_gradients(x, e);
-}
-
-/* As fp32 into messages whose shards are padded to the longest with zeros. */
-static bool arrange_gradients(struct exec *x, int64_t share, struct err *e)
-{
-    struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count);
-    int64_t row = x->c.head_dim * 4;
-    int n = 0;
-    exec_begin(x, arranging);
-    if (!x->b->clear(x->col.send, (size_t)(share * x->l.seq_groups), e))
-        return false;
-    for (int s = 0; s < x->l.seq_groups; s++) {
-        n = block_copies(x, (char *)x->col.send + s * share, (void **)x->seen_dk,
-                         (void **)x->seen_dv, x->l.shard[s], shard_rows(x, s), row, true, c);
-        if (!x->b->copy(c, n, e))
-            return false;
-    }
-    return end_arranging(x, PASS_BACKWARD, (double)(n * x->c.tokens * row), e);
-}
-
-static bool arrange_sums(struct exec *x, struct err *e)
-{
-    struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, 2 * x->mine->kv_count);
-    int64_t row = x->c.head_dim * 4;
-    int n =
-        block_copies(x, x->col.receive, (void **)x->dk, (void **)x->dv, 0, x->shard, row, false, c);
-    exec_begin(x, arranging);
-    return x->b->copy(c, n, e) && end_arranging(x, PASS_BACKWARD, (double)(n * x->shard * row), e);
-}
-
-/* Sums in fp32, whatever grad_fp32 says: adding bf16 in a chain would lose digits at every rank. */
-static bool reduce_gradients(struct exec *x, struct err *e)
-{
-    int64_t share = padded_bytes(x, 0) * 2;
-    double moved = (double)(share * (x->l.seq_groups - 1));
-    return arrange_gradients(x, share, e) && exec_meet(x, "dkv reduce-scatter", x->column, e) &&
-           comm_reduce_scatter(x->column, x->col.send, x->col.receive, share / 4, x->col.scratch,
-                               e) &&
-           exec_end(x, PASS_BACKWARD, CLASS_COLLECTIVE, moved, moved, 0, e) && arrange_sums(x, e);
-}
-
-bool column_return(struct exec *x, struct err *e)
-{
-    if (x->move == MOVE_ROWS || x->move == MOVE_ALL_ROWS)
-        return return_rows(x, e);
-    return x->move != MOVE_ALLGATHER || reduce_gradients(x, e);
-}
-
-/* ---- ring: KV of rank - k at step k ----
- * Blocks are [kv][K or V][longest shard][dim]; two buffers take turns. */
 
 static uint16_t *half_block(const struct exec *x, void *block, int kv, int v)
 {
@@ -647,8 +636,7 @@ static bool ring_forward_step(struct exec *x, int k, char *here, char *next, str
     int n = x->l.seq_groups;
     bool last = k + 1 == n;
     struct kern_attention a;
-    struct comm_hop *hop =
-        last ? NULL : comm_shift_begin(x->column, here, next, padded_bytes(x, 0), e);
+    struct comm_hop *hop = last ? NULL : comm_shift_begin(x->column, here, next, block_bytes(x), e);
     bool ok = (last || hop) && ring_heads(x, (x->l.seq_rank - k + n) % n, here, &a, e) &&
               ring_step(x, &a, k == 0, e);
     return comm_shift_end(hop, e) && ok;
@@ -669,7 +657,7 @@ bool ring_forward(struct exec *x, enum cp_pass pass, struct err *e)
     for (int i = 0; i < x->mine->piece_count; i++)
         if (!x->b->to_bf16(x->piece_o[i], x->o32[i], x->heads[i].q_rows * x->c.head_dim, e))
             return false;
-    double moved = (double)(padded_bytes(x, 0) * (n - 1));
+    double moved = (double)(block_bytes(x) * (n - 1));
     return exec_end(x, pass, ring_class(x), moved, moved, exec_pairs(x), e);
 }
 
@@ -687,7 +675,7 @@ static float *own_part(struct exec *x)
 /* Own part + what arrived at `sum` -> `sum`, in the form in which gradients travel. */
 static bool add_own_part(struct exec *x, char *sum, bool arrived, struct err *e)
 {
-    int64_t count = padded_bytes(x, 0) / 2;
+    int64_t count = block_bytes(x) / 2;
     float *wide = grad_width(x) == 4 ? (float *)(void *)sum : own_part(x) + count;
     struct kern_scatter add = {
         .src = own_part(x), .dst = wide, .count = count / x->c.head_dim, .width = x->c.head_dim};
@@ -705,7 +693,7 @@ static bool compute_own_part(struct exec *x, int k, char *here, struct err *e)
 {
     int n = x->l.seq_groups;
     struct kern_attention a;
-    if (!x->b->clear(own_part(x), (size_t)padded_bytes(x, 0) * 2, e) ||
+    if (!x->b->clear(own_part(x), (size_t)block_bytes(x) * 2, e) ||
         !ring_heads(x, (x->l.seq_rank - k + n) % n, here, &a, e))
         return false;
     for (int i = 0; i < x->mine->piece_count; i++) {
@@ -717,7 +705,7 @@ static bool compute_own_part(struct exec *x, int k, char *here, struct err *e)
 
 static bool ring_backward_step(struct exec *x, int k, char *here, char *next, struct err *e)
 {
-    int64_t kv = padded_bytes(x, 0), grads = kv / 2 * grad_width(x);
+    int64_t kv = block_bytes(x), grads = kv / 2 * grad_width(x);
     bool first = k == 0, last = k + 1 == x->l.seq_groups;
     int64_t begin = last ? kv : 0, end = first ? kv : kv + grads;
     struct comm_hop *hop = comm_shift_begin(x->column, here + begin, next + begin, end - begin, e);
@@ -731,14 +719,13 @@ static float *ring_sum(struct exec *x, char *message, struct err *e)
     float *wide = own_part(x);
     if (grad_width(x) == 4)
         return (float *)(void *)message;
-    return x->b->to_fp32(wide, (uint16_t *)(void *)message, padded_bytes(x, 0) / 2, e) ? wide
-                                                                                       : NULL;
+    return x->b->to_fp32(wide, (uint16_t *)(void *)message, block_bytes(x) / 2, e) ? wide : NULL;
 }
 
 bool ring_backward(struct exec *x, struct err *e)
 {
     int n = x->l.seq_groups;
-    int64_t kv = padded_bytes(x, 0), grads = kv / 2 * grad_width(x);
+    int64_t kv = block_bytes(x), grads = kv / 2 * grad_width(x);
     char *here = x->col.send, *next = x->col.receive;
     if (!exec_meet(x, "attention backward", x->column, e) || !ring_start(x, here, e))
         return false;

@@ -127,50 +127,27 @@ static int64_t piece_groups(const struct exec *x, int i)
     return kern_groups(piece_rows(x, i), x->l.group);
 }
 
-/* Between messages and [head][token][rank]: no phase of the model, and none without messages. */
-static const char arranging[] = "arrange k_lr";
-
-static bool end_arranging(struct exec *x, double bytes, struct err *e)
-{
-    return x->l.seq_groups == 1 || exec_end(x, PASS_FORWARD, CLASS_COPY, 0, 0, 2 * bytes, e);
-}
-
+/* Each shard's K_lr goes to its place in the others' arrays. */
 static bool gather_k_lr(struct exec *x, struct err *e)
 {
-    int kv = x->mine->kv_count, n = x->l.seq_groups, rank = x->c.options.predictor_rank;
-    int64_t row = rank * 2, *bytes = ARENA_ARRAY(x->scratch, int64_t, 2 * n), at = 0;
-    for (int s = 0; s < n; s++) {
-        bytes[s] = kv * (x->l.shard[s + 1] - x->l.shard[s]) * row, bytes[n + s] = at;
-        at += bytes[s];
-    }
-    struct kern_copy *c = ARENA_ARRAY(x->scratch, struct kern_copy, kv * (n + 1));
-    for (int i = 0; i < kv; i++)
-        c[i] = (struct kern_copy){
-            x->kv_k_lr[i], (char *)x->col.send + i * x->shard * row, x->shard, row, row, row};
-    double share = (double)(kv * x->shard * row);
-    exec_begin(x, arranging);
-    if (!x->b->copy(c, kv, e) || !end_arranging(x, share, e))
-        return false;
-    if (n > 1 && !exec_meet(x, "k_lr all-gather", x->column, e))
-        return false;
-    if (!comm_allgatherv(x->column, x->col.send, kv * x->shard * row,
-                         (struct comm_parts){x->col.receive, bytes, bytes + n}, e))
-        return false;
-    if (n > 1 &&
-        !exec_end(x, PASS_FORWARD, CLASS_COLLECTIVE, share * (n - 1), (double)at - share, 0, e))
-        return false;
-    exec_begin(x, arranging);
-    for (int s = 0, m = 0; s < n; s++)
-        for (int i = 0; i < kv; i++, m++) {
-            int64_t rows = x->l.shard[s + 1] - x->l.shard[s];
-            c[m] = (struct kern_copy){(char *)x->col.receive + bytes[n + s] + i * rows * row,
-                                      x->k_lr_all[i] + x->l.shard[s] * rank,
-                                      rows,
-                                      row,
-                                      row,
-                                      row};
+    int kv = x->mine->kv_count, n = x->l.seq_groups, me = x->l.seq_rank, count = 0;
+    int64_t row = x->c.options.predictor_rank * 2, rows = 0;
+    struct comm_message *out = x->col.sends, *in = x->col.receives;
+    if (n == 1)
+        return true;
+    for (int k = 1; k < n; k++)
+        for (int i = 0; i < kv; i++, count++) {
+            int to = (me + k) % n, from = (me - k + n) % n;
+            int64_t begin = x->l.shard[from], size = x->l.shard[from + 1] - begin;
+            out[count] = (struct comm_message){to, x->kv_k_lr[i], x->shard * row};
+            in[count] = (struct comm_message){
+                from, x->k_lr_all[i] + begin * x->c.options.predictor_rank, size * row};
+            rows += size;
         }
-    return x->b->copy(c, kv * n, e) && end_arranging(x, (double)at, e);
+    return exec_meet(x, "k_lr all-gather", x->column, e) &&
+           comm_exchange(x->column, out, count, in, count, e) &&
+           exec_end(x, PASS_FORWARD, CLASS_COLLECTIVE, (double)(count * x->shard * row),
+                    (double)(rows * row), 0, e);
 }
 
 /* The middle query of each group stands for it (DSV's artifact does the same). */
@@ -288,13 +265,9 @@ static bool clear_gradients(struct exec *x, struct err *e)
     bool ok = true;
     for (int i = 0; ok && i < x->mine->piece_count; i++)
         ok = x->b->clear(x->dq[i], (size_t)piece_rows(x, i) * row, e);
-    for (int i = 0; ok && i < x->mine->kv_count; i++) {
+    for (int i = 0; ok && i < x->mine->kv_count; i++)
         ok = x->b->clear(x->seen_dk[i], (size_t)x->seen_rows[i] * row, e) &&
              x->b->clear(x->seen_dv[i], (size_t)x->seen_rows[i] * row, e);
-        if (ok && x->seen_dk[i] != x->dk[i])
-            ok = x->b->clear(x->dk[i], (size_t)x->shard * row, e) &&
-                 x->b->clear(x->dv[i], (size_t)x->shard * row, e);
-    }
     return ok;
 }
 
@@ -446,7 +419,7 @@ double exec_union(const struct exec *x)
     if (x->move != MOVE_ROWS || !x->c.conf.sparse)
         return 1;
     for (int i = 0; i < x->mine->kv_count; i++)
-        seen += x->seen_rows[i], all += x->c.tokens;
+        seen += x->col.touched[i], all += x->c.tokens;
     return all ? (double)seen / (double)all : 1;
 }
 

@@ -10,16 +10,19 @@ enum { EXEC_ROWS_MOST = 64, EXEC_BUFFERS_MOST = 4096 };
 
 /* Which rows of K and V go where in a column, per (KV head of the holder, sequence rank). */
 struct column {
-    int64_t *want; /* [kv][seq] rows that this rank needs of the shard of seq */
-    int64_t *give; /* [kv][seq] rows of this rank's shard that seq needs */
-    int32_t *
-        *list; /* [kv][seq] the rows that are given, relative to this shard; this rank's own too */
-    uint32_t *all;      /* [kv][words] union of the selections; NULL if all rows move */
-    uint32_t **mask;    /* [seq] bits of each shard's keys */
+    int64_t *want;    /* [kv][seq] rows that this rank needs of the shard of seq; its own: all */
+    int64_t *give;    /* [kv][seq] rows of this rank's shard that seq needs */
+    int32_t **list;   /* [kv][seq] the rows that are given, relative to this shard */
+    uint32_t *all;    /* [kv][2][words] union of the selections, own shard; NULL if all rows move */
+    uint32_t *reach;  /* [kv][words] both: the rows that attention has at hand */
+    int64_t *touched; /* [kv] rows of the union */
+    uint32_t **mask;  /* [seq] bits of each shard's keys */
     int32_t *list_room; /* one list, for counting */
     int32_t *count_room;
-    uint32_t *request_out, *request_in; /* bitmaps of wanted rows */
-    struct comm_parts out, in;          /* counts and offsets of the messages at hand */
+    uint32_t *request_out, *request_in;    /* bitmaps of wanted rows */
+    struct comm_parts out, in;             /* counts and offsets of the messages at hand */
+    struct comm_message *sends, *receives; /* a message for K and for V of each (KV head, peer) */
+    int send_count, receive_count;
     void *send, *receive;
     float *scratch;
 };
@@ -50,11 +53,12 @@ struct exec {
     uint32_t **bits;  /* [groups][words]; pieces of a KV head follow each other */
     int32_t **list, **count;
     float **o32, **lse, **dq, **o32_part, **lse_part;
-    /* by KV head: own shard */
+    uint16_t **k_lr_all; /* by KV head: [tokens][rank] */
+    /* by KV head: the own shard, which lies in `seen` where the keys of all shards come together */
     void **kv_k, **kv_v, **kv_k_lr, **kv_dk16, **kv_dv16;
     float **dk, **dv;
-    uint16_t **k_lr_all; /* [tokens][rank] */
-    /* by KV head: what attention sees (own shard, union, or all keys) and its gradients */
+    /* by KV head: what attention sees (own shard, what it has at hand, or all keys) and its
+     * gradients */
     uint16_t **seen_k, **seen_v;
     float **seen_dk, **seen_dv;
     int64_t *seen_rows;

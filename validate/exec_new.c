@@ -104,8 +104,10 @@ static void take_selection(struct exec *x, struct err *e)
     int64_t row = x->c.options.predictor_rank * 2, groups = 0;
     x->piece_q_lr = take_each(x, n, rows_of_piece, row, e);
     x->proxy = (uint16_t **)take_each(x, n, groups_of_piece, row, e);
-    x->kv_k_lr = take_each(x, kv, rows_of_shard, row, e);
     x->k_lr_all = (uint16_t **)take_each(x, kv, rows_of_sequence, row, e);
+    x->kv_k_lr = ARENA_ARRAY(x->a, void *, kv + 1);
+    for (int i = 0; i < kv && x->k_lr_all[i]; i++)
+        x->kv_k_lr[i] = x->k_lr_all[i] + x->l.shard[x->l.seq_rank] * x->c.options.predictor_rank;
     x->bits = ARENA_ARRAY(x->a, uint32_t *, n + 1);
     x->list = ARENA_ARRAY(x->a, int32_t *, n + 1);
     x->count = (int32_t **)take_each(x, n, groups_of_piece, 4, e);
@@ -119,6 +121,34 @@ static void take_selection(struct exec *x, struct err *e)
         if (x->move == MOVE_ROWS || x->move == MOVE_RING)
             x->list[i] = exec_take(
                 x, groups_of_piece(x, i) * exec_keep(&x->c, x->mine->pieces[i].head) * 4, e);
+    }
+}
+
+/* K, V and their gradients, by KV head: the own shard alone, or in its place among all keys, so
+ * that it is where attention wants it and what comes from other ranks goes to its place beside it.
+ */
+static void take_keys(struct exec *x, struct err *e)
+{
+    int kv = x->mine->kv_count;
+    bool alone = x->move == MOVE_NONE || x->move == MOVE_RING;
+    int64_t half = x->c.head_dim * 2, first = alone ? 0 : x->l.shard[x->l.seq_rank] * x->c.head_dim;
+    int64_t (*rows)(const struct exec *, int) = alone ? rows_of_shard : rows_of_sequence;
+    x->seen_k = (uint16_t **)take_each(x, kv, rows, half, e);
+    x->seen_v = (uint16_t **)take_each(x, kv, rows, half, e);
+    x->seen_dk = ARENA_ARRAY(x->a, float *, kv + 1);
+    x->seen_dv = ARENA_ARRAY(x->a, float *, kv + 1);
+    x->seen_rows = ARENA_ARRAY(x->a, int64_t, kv + 1);
+    x->kv_k = ARENA_ARRAY(x->a, void *, kv + 1), x->kv_v = ARENA_ARRAY(x->a, void *, kv + 1);
+    x->dk = ARENA_ARRAY(x->a, float *, kv + 1), x->dv = ARENA_ARRAY(x->a, float *, kv + 1);
+    for (int i = 0; i < kv && e->code == ERR_NONE; i++) {
+        x->seen_rows[i] = rows(x, i);
+        x->kv_k[i] = x->seen_k[i] + first, x->kv_v[i] = x->seen_v[i] + first;
+        if (x->c.options.inference)
+            continue;
+        x->seen_dk[i] = exec_take(x, rows(x, i) * half * 2, e);
+        x->seen_dv[i] = exec_take(x, rows(x, i) * half * 2, e);
+        if (e->code == ERR_NONE)
+            x->dk[i] = x->seen_dk[i] + first, x->dv[i] = x->seen_dv[i] + first;
     }
 }
 
@@ -136,12 +166,9 @@ static void take_heads(struct exec *x, struct err *e)
     x->dq = (float **)take_each(x, train ? n : 0, rows_of_piece, full, e);
     x->o32_part = (float **)take_each(x, ring ? n : 0, rows_of_piece, full, e);
     x->lse_part = (float **)take_each(x, ring ? n : 0, rows_of_piece, 4, e);
-    x->kv_k = take_each(x, kv, rows_of_shard, half, e),
-    x->kv_v = take_each(x, kv, rows_of_shard, half, e);
+    take_keys(x, e);
     x->kv_dk16 = take_each(x, train ? kv : 0, rows_of_shard, half, e);
     x->kv_dv16 = take_each(x, train ? kv : 0, rows_of_shard, half, e);
-    x->dk = (float **)take_each(x, train ? kv : 0, rows_of_shard, full, e);
-    x->dv = (float **)take_each(x, train ? kv : 0, rows_of_shard, full, e);
     x->heads = ARENA_ARRAY(x->a, struct kern_head, n + 1);
 }
 

@@ -63,6 +63,36 @@ static bool uneven_all_gather(struct comm *c, struct err *e)
     return true;
 }
 
+/* Two messages to each peer, of 1 + from + 2 to words and of one word, from and to places of their
+ * own. */
+static int32_t pair_words(int from, int to, int i)
+{
+    return i ? 1 : 1 + from + 2 * to;
+}
+
+static bool several_messages_of_a_peer_keep_their_order(struct comm *c, struct err *e)
+{
+    int32_t out[2][MOST][3 * MOST], in[2][MOST][3 * MOST];
+    struct comm_message sends[2 * MOST], receives[2 * MOST];
+    int n = 0;
+    for (int p = 0; p < c->size; p++)
+        for (int i = 0; i < 2 && p != c->rank; i++, n++) {
+            for (int32_t k = 0; k < pair_words(c->rank, p, i); k++)
+                out[i][p][k] = code(c->rank, p, k + 100 * i);
+            sends[n] = (struct comm_message){p, out[i][p], pair_words(c->rank, p, i) * 4};
+            receives[n] = (struct comm_message){p, in[i][p], pair_words(p, c->rank, i) * 4};
+        }
+    comm_phase(c, "messages");
+    if (!comm_exchange(c, sends, n, receives, n, e))
+        return false;
+    for (int p = 0; p < c->size; p++)
+        for (int i = 0; i < 2 && p != c->rank; i++)
+            for (int32_t k = 0; k < pair_words(p, c->rank, i); k++)
+                if (in[i][p][k] != code(p, c->rank, k + 100 * i))
+                    return comm_fail(c, e, "message %d of rank %d, word %d is wrong", i, p, k);
+    return true;
+}
+
 /* Whole numbers: the sum is exact. sum over r of (r + 1) (100 me + i) = N (N + 1) / 2 (100 me + i).
  */
 static bool sums_are_scattered(struct comm *c, struct err *e)
@@ -136,7 +166,8 @@ static bool everything(struct comm *c, void *arg, struct err *e)
 {
     (void)arg;
     for (int again = 0; again < 3; again++)
-        if (!uneven_all_to_all(c, e) || !uneven_all_gather(c, e) || !sums_are_scattered(c, e) ||
+        if (!uneven_all_to_all(c, e) || !uneven_all_gather(c, e) ||
+            !several_messages_of_a_peer_keep_their_order(c, e) || !sums_are_scattered(c, e) ||
             !a_ring_of_hops_brings_it_home(c, e) || !a_hop_goes_on_while_the_rank_works(c, e) ||
             !split_ranks_talk_among_themselves(c, e) || !comm_barrier(c, e))
             return false;
@@ -180,6 +211,16 @@ static bool sizes_differ(struct comm *c, void *arg, struct err *e)
     return comm_shift(c, out, in, c->rank == 0 ? 4 : 8, e);
 }
 
+static bool numbers_differ(struct comm *c, void *arg, struct err *e)
+{
+    (void)arg;
+    int32_t word[2] = {0}, in[2];
+    int peer = 1 - c->rank, sent = c->rank == 0 ? 1 : 2;
+    struct comm_message out[2] = {{peer, word, 4}, {peer, word + 1, 4}},
+                        back[2] = {{peer, in, 4}, {peer, in + 1, 4}};
+    return comm_exchange(c, out, sent, back, 2, e);
+}
+
 static void a_failed_rank_ends_all_and_is_named(const struct comm_backend *b)
 {
     struct err e = {0};
@@ -210,6 +251,10 @@ static void messages_of_unequal_sizes_are_refused(const struct comm_backend *b)
     struct comm_options o = {.ranks = 2, .timeout_s = 5};
     gsl_test(b->run(&o, sizes_differ, NULL, &e) || !strstr(e.text, "bytes, want"),
              "unequal sizes: %s", e.text);
+    struct err number = {0};
+    gsl_test(b->run(&o, numbers_differ, NULL, &number) ||
+                 !strstr(number.text, "rank 0 sends 1 messages, want 2"),
+             "unequal numbers: %s", number.text);
 }
 
 static void refuses_where_it_cannot_run(const struct comm_backend *b, struct err *e)

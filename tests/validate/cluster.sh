@@ -5,7 +5,8 @@ shardwise=$1 run=$2 source=$3 mpiexec=$4
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 mkdir "$dir/bin" && cp "$source"/tests/validate/small-*.yaml "$dir" && cd "$dir" || exit 1
-sed -i "s/memory: 4 GiB/memory: 16 GiB/" small-cluster.yaml
+# No machine is faster than these roofs: compare has nothing to call impossible.
+sed -i "s/memory: 4 GiB/memory: 16 GiB/; s/100 GFLOP/100 TFLOP/; s/hbm: 20 GB/hbm: 2000 GB/; s/rate: 5 GB/rate: 500 GB/" small-cluster.yaml
 ln -s "$shardwise" bin/shardwise && ln -s "$run" bin/shardwise-run
 
 cat >bin/scontrol <<'END'
