@@ -89,8 +89,7 @@ static void ring_bytes(struct group g, double bytes_on, int per_node, struct cp_
     }
 }
 
-/* Bytes that a ring phase moves over all its hops: n-1 hops of KV; the backward's carry KV, then KV
- * and gradients, then gradients alone (KA12). */
+/* Bytes that a ring phase moves over all its hops (KA12). */
 static double ring_total(const struct cp_phase *p, int rank, int n)
 {
     if (p->pass != PASS_BACKWARD)
@@ -187,22 +186,31 @@ double cost_exchange_s(const struct hw_cluster *c, struct cp_bytes b, int calls)
     return s + calls * latency;
 }
 
-double cost_ring_s(const double *compute, int n, double hop_s, double *end, struct arena *scratch)
+/* A hop of all ranks that begins at s[]: when each one's own and its neighbours' are over. */
+static void ring_hop(const double *s, int n, double hop_s, double *out)
 {
-    double *s = ARENA_ARRAY(scratch, double, 2 * n), *next = s + n;
-    for (int k = 0; k + 1 < n; k++) {
-        for (int r = 0; r < n; r++) {
-            double free = fmax(s[r], fmax(s[(r + n - 1) % n], s[(r + 1) % n]));
-            next[r] = fmax(s[r] + compute[r * n + k], free + hop_s);
-        }
-        memcpy(s, next, (size_t)n * sizeof *s);
+    for (int r = 0; r < n; r++)
+        out[r] = fmax(s[r], fmax(s[(r + n - 1) % n], s[(r + 1) % n])) + hop_s;
+}
+
+double cost_ring_s(const double *compute, int n, const double *hop_s, double *end,
+                   struct arena *scratch)
+{
+    double *s = ARENA_ARRAY(scratch, double, 2 * n), *hop = s + n, last = 0;
+    for (int k = 0; k < n; k++) {
+        bool hops = k + 1 < n || hop_s[k] > 0;
+        ring_hop(s, n, hop_s[k], hop);
+        for (int r = 0; r < n; r++)
+            s[r] = fmax(s[r] + compute[r * n + k], hops ? hop[r] : 0);
     }
-    double last = 0;
+    if (hop_s[n] > 0) {
+        ring_hop(s, n, hop_s[n], hop);
+        memcpy(s, hop, (size_t)n * sizeof *s);
+    }
     for (int r = 0; r < n; r++) {
-        double t = s[r] + compute[r * n + n - 1];
-        last = fmax(last, t);
+        last = fmax(last, s[r]);
         if (end)
-            end[r] = t;
+            end[r] = s[r];
     }
     return last;
 }
@@ -294,9 +302,19 @@ static bool members_alike(const double *v, struct group g)
     return true;
 }
 
+/* Seconds of each hop of a ring phase: [n + 1]. */
+static double *hops_s(struct walk *w, const struct cp_phase *p, struct group g)
+{
+    double *hop = ARENA_ARRAY(w->scratch, double, g.count + 1);
+    cp_ring_hops(p, g.start, g.count, hop);
+    for (int k = 0; k <= g.count; k++)
+        hop[k] = hop[k] > 0 ? hop_s(w, p, g, hop[k]) : 0;
+    return hop;
+}
+
 /* Ranks of unequal work: the recurrence itself. */
-static void walk_uneven_ring(struct walk *w, const struct cp_phase *p, struct group g, double start,
-                             double hop)
+static void walk_uneven_ring(struct walk *w, const struct cp_phase *p, struct group g,
+                             const double *hop)
 {
     int n = g.count;
     double *compute = ARENA_ARRAY(w->scratch, double, n *n),
@@ -304,28 +322,25 @@ static void walk_uneven_ring(struct walk *w, const struct cp_phase *p, struct gr
     for (int i = 0; i < n * n; i++)
         compute[i] = p->seconds[g.start + i / n * g.stride];
     cost_ring_s(compute, n, hop, end, w->scratch);
-    for (int i = 0; i < n; i++) {
-        int r = g.start + i * g.stride;
-        w->wait[r] = start - w->clock[r];
-        w->busy[r] = end[i];
-    }
+    for (int i = 0; i < n; i++)
+        w->busy[g.start + i * g.stride] = end[i];
 }
 
-/* Where all ranks of a column are alike the recurrence collapses to (n-1) max(step, hop) + step
- * once they start together (KA09b). The backward carries gradients: its hops weigh `to`. */
+/* Where all ranks of a column are alike the recurrence collapses to the sum of max(step, hop) once
+ * they start together (KA09b), and the hop behind the last step. */
 static void walk_ring(struct walk *w, const struct cp_phase *p, struct group g, double start)
 {
-    double hop = hop_s(w, p, g, p->pass == PASS_BACKWARD ? p->to[g.start] : p->from[g.start]);
-    if (!members_alike(p->seconds, g)) {
-        walk_uneven_ring(w, p, g, start, hop);
-        return;
-    }
+    const double *hop = hops_s(w, p, g);
+    double alike = hop[g.count];
+    for (int k = 0; k < g.count; k++)
+        alike += fmax(p->seconds[g.start], hop[k]);
     for (int i = 0; i < g.count; i++) {
         int r = g.start + i * g.stride;
-        double busy = (g.count - 1) * fmax(p->seconds[r], hop) + p->seconds[r];
         w->wait[r] = start - w->clock[r];
-        w->busy[r] = busy;
+        w->busy[r] = alike;
     }
+    if (!members_alike(p->seconds, g))
+        walk_uneven_ring(w, p, g, hop);
 }
 
 static void walk_collective(struct walk *w, const struct cp_phase *p)
@@ -423,6 +438,27 @@ static double clock_max(const struct walk *w)
     return m;
 }
 
+/* A phase's share of the slowest rank's path, by class: what a ring's hops do not hide is not
+ * attention. */
+static void count_share(const struct walk *w, const struct cp_phase *p, double share,
+                        struct program_time *t)
+{
+    double hops = 0;
+    for (int r = 0, slowest = -1; r < w->p->ranks && p->kind == PHASE_RING; r++)
+        if (slowest < 0 || w->clock[r] > w->clock[slowest]) {
+            slowest = r;
+            hops = fmin(share, w->busy[r] - phase_compute_s(p, w->conf, r));
+        }
+    hops = fmax(hops, 0);
+    t->pass_s[p->pass] += share;
+    t->class_s[p->cost] += share - hops;
+    t->doubt_s[p->cost] += (share - hops) * p->half;
+    t->class_s[CLASS_P2P] += hops;
+    t->doubt_s[CLASS_P2P] += hops * w->p->half[CLASS_P2P];
+    t->outside_s += p->outside ? share - hops : 0;
+    t->total_s += share;
+}
+
 struct program_time cost_program_time(const struct cp_program *p, const struct cp_conf *conf,
                                       const struct hw_cluster *cluster, struct arena *a,
                                       struct arena *scratch)
@@ -446,11 +482,7 @@ struct program_time cost_program_time(const struct cp_program *p, const struct c
         walk_phase(&w, ph, &t.phase[i], &t);
         double share = clock_max(&w) - before; /* how far this phase pushed the slowest rank */
         t.phase[i].critical_s = share;
-        t.pass_s[ph->pass] += share;
-        t.class_s[ph->cost] += share;
-        t.doubt_s[ph->cost] += share * ph->half;
-        t.outside_s += ph->outside ? share : 0;
-        t.total_s += share;
+        count_share(&w, ph, share, &t);
     }
     expose_host(p, &t);
     return t;

@@ -31,11 +31,14 @@ void cost_program_bytes(const struct cp_program *p, const struct cp_conf *conf, 
 double cost_exchange_s(const struct hw_cluster *c, struct cp_bytes b, int calls);
 
 /* Ring attention with a two-slot buffer, exactly: rank r computes step k for compute[r*n + k]
- * seconds on the KV of rank (r - k) mod n and passes it on; a hop takes hop_s and step k+1 may
- * start when the step is done, the hop has arrived and the neighbours have freed their slots:
- *   s_r(k+1) = max(s_r(k) + b_r(k), max(s_{r-1}, s_r, s_{r+1})(k) + hop_s).
+ * seconds on the KV of rank (r - k) mod n and passes it on; the hop beneath it takes hop_s[k] and
+ * step k+1 may start when the step is done, the hop has arrived and the neighbours have freed their
+ * slots:
+ *   s_r(k+1) = max(s_r(k) + b_r(k), max(s_{r-1}, s_r, s_{r+1})(k) + hop_s[k]).
+ * A hop of 0 s waits for nobody beneath the last step (k = n-1) and behind it (hop_s[n]).
  * Returns the last rank's end; end[r] is filled if not NULL. (KA09) */
-double cost_ring_s(const double *compute, int n, double hop_s, double *end, struct arena *scratch);
+double cost_ring_s(const double *compute, int n, const double *hop_s, double *end,
+                   struct arena *scratch);
 
 /* When each rank finishes the program, and per phase what the ranks did; times in seconds. */
 struct phase_time {

@@ -561,6 +561,15 @@ static void add_hops(struct build *b, struct cp_phase *p, double *s)
     p->from = hop;
     p->to = hop_back;
     p->hop_home = backward && b->c->options.grad_fp32;
+    p->hop_sms = b->c->kernels->overlap_share > 0;
+}
+
+void cp_ring_hops(const struct cp_phase *p, int rank, int n, double *hop)
+{
+    bool back = p->pass == PASS_BACKWARD;
+    double kv = p->from[rank], gradients = back ? p->to[rank] - kv : 0;
+    for (int k = 0; k <= n; k++)
+        hop[k] = (k + 1 < n ? kv : 0) + (k > 0 && (k < n || p->hop_home) ? gradients : 0);
 }
 
 static void add_attention(struct build *b, enum cp_pass pass)

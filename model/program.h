@@ -79,6 +79,7 @@ struct cp_phase {
     const double *server;
     bool host;     /* PHASE_COMPUTE: on the host, the GPU waits */
     bool hop_home; /* PHASE_RING, backward: gradients take one more hop, of to - from bytes */
+    bool hop_sms;  /* PHASE_RING: `seconds` hold what a hop takes of the SMs */
     int calls;     /* collective calls it stands for: each pays the latency */
     double half;   /* 90% half-width of its time (natural log): its curve's, else its class's */
     bool outside;  /* beyond what its curve was measured at */
@@ -123,6 +124,12 @@ struct cp_case { /* one block on one replica */
     bool server_unions; /* programs say what whole servers want (cp_phase.server) */
     bool linear;        /* the block's linear layers are phases too */
 };
+
+/* Bytes of `rank`'s hops in a PHASE_RING of n ranks: hop[k] beneath step k, hop[n] behind the last
+ * one, n + 1 in all (KA12). Forward: KV, but beneath the last step. Backward: KV; KV and the
+ * gradients of the step before; beneath the last step gradients alone; with hop_home the gradients
+ * of the last step go home behind it, with nothing to hide beneath (yunchang, shardwise-run). */
+void cp_ring_hops(const struct cp_phase *p, int rank, int n, double *hop);
 
 enum { CP_PHASES_MOST = 96 };
 

@@ -287,15 +287,17 @@ static void lane_append(struct run *r, int task)
 }
 
 /* A GPU joins (+1) or leaves (-1) an exchange: its running kernel slows down or speeds up. */
-static void talk(struct run *r, int gpu, int change)
+static void talk(struct run *r, const struct play_task *t, int change)
 {
-    bool before = r->talking[gpu] > 0;
-    r->talking[gpu] += change;
-    struct lane *l = lane_of(r, gpu, PLAY_SM);
-    if (r->what->sm_share == 0 || before == (r->talking[gpu] > 0) || l->running < 0)
+    if (r->g->exchanges[t->exchange].x.no_sms)
+        return;
+    bool before = r->talking[t->gpu] > 0;
+    r->talking[t->gpu] += change;
+    struct lane *l = lane_of(r, t->gpu, PLAY_SM);
+    if (r->what->sm_share == 0 || before == (r->talking[t->gpu] > 0) || l->running < 0)
         return;
     l->left = fmax(0, l->left - (double)(r->now - l->since) * l->speed);
-    lane_schedule(r, l, gpu, PLAY_SM);
+    lane_schedule(r, l, t->gpu, PLAY_SM);
 }
 
 static void end_task(struct run *r, int task)
@@ -303,7 +305,7 @@ static void end_task(struct run *r, int task)
     r->out->end_at[task] = r->now;
     r->ended++;
     if (r->g->tasks[task].kind == PLAY_MEMBER)
-        talk(r, r->g->tasks[task].gpu, -1);
+        talk(r, &r->g->tasks[task], -1);
     r->stack[r->stack_count++] = task;
 }
 
@@ -380,7 +382,7 @@ static void arrive(struct run *r, int task)
     me->order = ++r->arrived[t->exchange];
     r->out->begin_at[task] = r->now;
     r->out->gate[task] = task;
-    talk(r, t->gpu, 1);
+    talk(r, t, 1);
     if (!x->x.together) {
         release(r, x, t->member, r->now, -1);
     } else if (me->order == x->x.members) {

@@ -55,6 +55,7 @@ struct play_exchange {
     bool together;  /* nothing moves before all have arrived */
     double calls;   /* times the latency of the route: collective calls or steps of a chain */
     double extra_s; /* software latency on top */
+    bool no_sms;    /* what it takes of the SMs is in the work beside it already */
     const double *product_from, *product_to; /* from[i] * to[j] bytes between all i != j ... */
     const double *matrix;                    /* ... or members x members bytes ... */
     const struct play_message *messages;     /* ... or a list */

@@ -31,7 +31,8 @@ static int add_hop(struct build *b, int k, int stride, double bytes, const int *
                               .calls = r->calls,
                               .extra_s = r->extra_s,
                               .messages = b->messages,
-                              .message_count = r->n};
+                              .message_count = r->n,
+                              .no_sms = r->no_sms};
     int first = play_exchange(b->g, &x);
     for (int i = 0; i < r->n; i++)
         play_after(b->g, first + i, after[i * r->n + k]);
@@ -63,6 +64,18 @@ static void after_hop(struct build *b, int hop, int k)
         play_after(b->g, b->begin[i * b->r->n + k], hop + i);
 }
 
+/* The last step is done when the hop beneath it is, too. */
+static void join_last(struct build *b, int hop)
+{
+    for (int i = 0; i < b->r->n && hop >= 0; i++) {
+        int *done = &b->done[i * b->r->n + b->r->n - 1];
+        int mark = play_mark(b->g, b->r->gpus[i], b->r->compute_phase);
+        play_after(b->g, mark, *done);
+        play_after(b->g, mark, hop + i);
+        *done = mark;
+    }
+}
+
 void ring_add(struct play_graph *g, const struct ring *r, int *begin, int *end,
               struct arena *scratch)
 {
@@ -84,13 +97,16 @@ void ring_add(struct play_graph *g, const struct ring *r, int *begin, int *end,
         bool turn = k % b.w == b.w - 1;
         if (k % b.w == 0 && b.w < r->n)
             outer = k + b.w < r->n ? add_hop(&b, k, b.w, r->outer_bytes, b.begin) : -1;
-        hop = !turn && r->hop_bytes[k] > 0 ? add_hop(&b, k, 1, r->hop_bytes[k], b.begin) : -1;
+        hop = (!turn || k == r->n - 1) && r->hop_bytes[k] > 0
+                  ? add_hop(&b, k, 1, r->hop_bytes[k], b.begin)
+                  : -1;
     }
-    int last = r->n > 1 && r->hop_bytes[r->n - 1] > 0
-                   ? add_hop(&b, r->n - 1, 1, r->hop_bytes[r->n - 1], b.done)
+    join_last(&b, hop);
+    int home = r->n > 1 && r->hop_bytes[r->n] > 0
+                   ? add_hop(&b, r->n - 1, 1, r->hop_bytes[r->n], b.done)
                    : -1;
     for (int i = 0; i < r->n; i++) {
         begin[i] = b.begin[i * r->n];
-        end[i] = last >= 0 ? last + i : b.done[i * r->n + r->n - 1];
+        end[i] = home >= 0 ? home + i : b.done[i * r->n + r->n - 1];
     }
 }

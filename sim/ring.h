@@ -13,8 +13,9 @@ struct ring {
     const int *gpus;
     const double *compute_s; /* [r * n + k]; 0 is a skipped block: no kernel, the hop stays */
     const double *merge_s;   /* [r] on the HBM lane after each step but the first; NULL: none */
-    const double *hop_bytes; /* [k]: what each rank sends under step k, n entries; one at n - 1
-                                follows the last step (the last gradients of a backward); 0: none */
+    const double *hop_bytes; /* [k]: what each rank sends under step k, and [n] behind the last step
+                                (the last gradients of a backward); 0: none */
+    bool no_sms;             /* compute_s holds what hops take of the SMs */
     int inner; /* 0, or w: a ring of w members inside n / w outer places; the KV of the next outer
                   place travels (outer_bytes) under all w inner steps (LoongTrain's and MTraining's
                   double ring) */

@@ -300,44 +300,48 @@ static struct coll_tasks add_gather(struct build *b, const struct cp_phase *p,
     return coll_add(b->g, &c, m->gpus, label, r.calls, r.extra_s, r.scale);
 }
 
+/* A hop of `bytes` to the next of `n` members. */
+static struct regime hop_regime(const struct build *b, const struct members *m, int n, double bytes,
+                                int calls)
+{
+    struct coll shape = {
+        .members = n, .stage_count = 1, .stage = {{.near_steps = m->hosts[0] == m->hosts[n - 1]}}};
+    shape.stage[0].far_steps = !shape.stage[0].near_steps;
+    return regime(b, COLL_SEND_RECV, &shape, m->hosts, bytes, calls);
+}
+
 static void add_ring(struct build *b, int place, const struct members *m, struct labels l)
 {
     const struct cp_phase *p = &b->p->phases[place];
     int n = m->n, *begin = ARENA_ARRAY(b->scratch, int, n), *end = ARENA_ARRAY(b->scratch, int, n);
     double *compute = ARENA_ARRAY(b->scratch, double, n *n),
-           *hops = ARENA_ARRAY(b->scratch, double, n);
+           *hops = ARENA_ARRAY(b->scratch, double, n + 1);
     bool back = p->pass == PASS_BACKWARD;
     for (int i = 0; i < n * n; i++)
         compute[i] = p->seconds[m->ranks[i / n]];
-    for (int k = 0; k < n;
-         k++) { /* backward: KV first, KV and gradients between, the last gradients home */
-        double kv = p->from[m->ranks[0]], both = back ? p->to[m->ranks[0]] : kv;
-        hops[k] = k == 0 && n > 1 ? kv : k < n - 1 ? both : back ? both - kv : 0;
-    }
-    struct coll shape = coll_shift(n, hops, m->hosts, b->scratch);
-    struct regime w = regime(b, COLL_SEND_RECV, &shape, m->hosts, hops[0], p->calls);
-    int inner = level_of(b, m);
+    cp_ring_hops(p, m->ranks[0], n, hops);
     double outer = back ? p->to[m->ranks[0]] : p->from[m->ranks[0]];
-    outer *= w.scale;
-    if (inner) { /* hops stay inside the server, but for one that has the time of a whole inner ring
-                  */
-        struct coll near = coll_shift(inner, hops, m->hosts, b->scratch);
-        w = regime(b, COLL_SEND_RECV, &near, m->hosts, hops[0], p->calls);
-    }
-    scaled(hops, n, w.scale);
+    outer *= hop_regime(b, m, n, outer, p->calls).scale;
+    /* In two levels hops stay inside the server, but for one that has the time of an inner ring. */
+    int inner = level_of(b, m), near = inner ? inner : n;
+    struct regime w = hop_regime(b, m, near, hops[0], p->calls);
+    for (int k = 0; k <= n; k++)
+        hops[k] *= hop_regime(b, m, near, hops[k], p->calls).scale;
     struct ring r = {.n = n,
                      .inner = inner,
                      .outer_bytes = outer,
                      .gpus = m->gpus,
                      .compute_s = compute,
                      .hop_bytes = hops,
+                     .no_sms = p->hop_sms,
                      .calls = w.calls,
                      .extra_s = w.extra_s,
                      .compute_phase = l.own,
                      .hop_phase = l.hops};
     ring_add(b->g, &r, begin, end, b->scratch);
+    int launches = 2 * n - 1 + back + p->hop_home; /* steps and hops */
     for (int i = 0; i < n; i++) {
-        launched(b, m->gpus[i], begin[i], 2 * n - 1); /* steps and hops */
+        launched(b, m->gpus[i], begin[i], launches);
         chain(b, m->gpus[i], begin[i], end[i]);
         span(b, place, m->ranks[i], begin[i], end[i]);
     }

@@ -360,7 +360,10 @@ static void fetching_rows_pays_below_a_union(void)
 /* KA09: rows are ranks, columns are steps. */
 static double ring_of(const double *work, int n, double hop)
 {
-    return cost_ring_s(work, n, hop, NULL, arena);
+    double hops[5] = {0};
+    for (int k = 0; k + 1 < n; k++)
+        hops[k] = hop;
+    return cost_ring_s(work, n, hops, NULL, arena);
 }
 
 static void the_ring_recurrence_is_exact(void)

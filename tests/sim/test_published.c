@@ -159,7 +159,7 @@ static double ring_share(bool zigzag)
     struct arena *a = arena_new();
     struct err e = {0};
     const struct hw_cluster *c = hw_cluster_load("1x8-h800-200g", err_at_name("t"), a, &e);
-    double whole_s = 1 / 73.9 / 4, compute[N * N], hops[N] = {0},
+    double whole_s = 1 / 73.9 / 4, compute[N * N], hops[N + 1] = {0},
            merge[N]; /* 4 whole blocks of 8192 x 8192 a GPU */
     int gpus[N], begin[N], end[N];
     for (int r = 0; r < N; r++) {

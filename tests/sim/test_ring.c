@@ -25,7 +25,7 @@ static double ring_ms(int n, int per, const double *compute_ms, double near_ms, 
                            .nvlink = {0, near_ms > 0 ? 1e9 / near_ms : off, 1},
                            .nic = {0, far_ms > 0 ? 1e9 / far_ms : off, 1},
                            .pcie_bytes_per_s = off};
-    double compute_s[MOST * MOST], hops[MOST] = {0};
+    double compute_s[MOST * MOST], hops[MOST + 1] = {0};
     int gpus[MOST], begin[MOST], end[MOST];
     for (int i = 0; i < n * n; i++)
         compute_s[i] = compute_ms[i] * 1e-3;

@@ -26,7 +26,7 @@ static struct step ring_step(struct arena *a, struct err *e)
                      .gpus = 4,
                      .folded = 1};
     int gpus[] = {0, 1, 2, 3}, begin[4], end[4];
-    double compute[16], hops[] = {1e6, 1e6, 1e6, 0};
+    double compute[16], hops[] = {1e6, 1e6, 1e6, 0, 0};
     for (int i = 0; i < 16; i++)
         compute[i] = 1e-6 * (5 + i % 7);
     struct ring r = {
