@@ -237,6 +237,10 @@ static bool kernel_facts(struct cli *c, const char *name, struct table *t, struc
     fact(t, "tile", arena_printf(c->a, "%d keys", s->tile));
     fact(t, "GEMM", arena_printf(c->a, "%s of bf16 peak", QTY(k->gemm_share, QTY_RATIO)));
     fact(t, "copies", arena_printf(c->a, "%s of HBM", QTY(k->hbm_share, QTY_RATIO)));
+    if (k->pointwise_most > 0)
+        fact(t, "norms, activations",
+             arena_printf(c->a, "%g to %g times the least traffic", k->pointwise_least,
+                          k->pointwise_most));
     fact(t, "gathered row", QTY(k->gathered_row_s, QTY_SECONDS));
     fact(t, "launch", QTY(k->launch_s, QTY_SECONDS));
     fact(t, "source", k->source);

@@ -69,6 +69,10 @@ const struct arg_group workload_training = {
     (const struct arg_option[]){
         OPTION_TEXT("kernels", "NAME", "kernels",
                     "kernel profile, a preset or a YAML file (fa3+dsv)"),
+        OPTION_QTY(
+            "pointwise", QTY_NUMBER, "X",
+            "norms, rotary embedding, activations, residuals move X times the least bytes: 1 "
+            "all fused, 8 plain torch, 0 leaves them out (the profile's range)"),
         OPTION_CHOICE("phase", plan_phase_names, "PART", "what the times cover (step)"),
         OPTION_CHOICE("checkpointing", checkpointing_names, "KIND",
                       "activation checkpointing (full)"),
@@ -292,15 +296,29 @@ static bool curve_inputs(struct cli *c, const struct kern_profile *k, const stru
     return true;
 }
 
+static bool read_pointwise(struct cli *c, struct kern_profile *k, struct err *e)
+{
+    double x = args_qty_or(c->args, "pointwise", 0);
+    if (!args_given(c->args, "pointwise"))
+        return true;
+    k->pointwise_least = k->pointwise_most = x;
+    return x == 0 || (x >= 1 && x <= POINTWISE_MOST) ||
+           err_set(e, ERR_INPUT, args_at(c->args, "pointwise"),
+                   "'%s' is out of range; want 0, or 1 to %d", args_text(c->args, "pointwise"),
+                   POINTWISE_MOST);
+}
+
 static const struct kern_profile *read_kernels(struct cli *c, const struct hw_cluster *cluster,
                                                struct err *e)
 {
     struct err_at at = args_at(c->args, "kernels");
     const char *name = args_given(c->args, "kernels") ? args_text(c->args, "kernels") : "fa3+dsv";
     const struct kern_profile *k = kern_load(name, at, c->a, e);
+    struct kern_profile *own = ARENA_NEW(c->a, struct kern_profile);
     if (!k || !cli_input(c, "kernel", name, e) || !(k = calib_kernels(k, cluster, at, c->a, e)))
         return NULL;
-    return curve_inputs(c, k, cluster, e) ? k : NULL;
+    *own = *k;
+    return read_pointwise(c, own, e) && curve_inputs(c, own, cluster, e) ? own : NULL;
 }
 
 static bool read_case(struct cli *c, struct cp_case *out, struct err *e)

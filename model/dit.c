@@ -81,6 +81,20 @@ int dit_layers(const struct dit_model *m, int block, struct dit_layer out[DIT_LA
     return n;
 }
 
+/* Backward: a norm reads its input, its output's gradient and the residual's and writes their sum;
+ * a gate reads the gradient and what it scaled and writes one; cross-attention's residual passes
+ * its gradient on as it is. */
+struct dit_pointwise dit_pointwise(const struct dit_model *m, int block, bool backward)
+{
+    double norm = backward ? 4 : 2, gate = 3, residual = backward ? 0 : 3, each = backward ? 3 : 2;
+    double q = (double)m->heads * m->head_dim / m->width,
+           k = (double)m->kv_heads * m->head_dim / m->width, f = (double)m->ffn / m->width;
+    bool gated = m->ffn_mats > 2, cross = dit_is_cross(m, block);
+    double hidden = gated ? (backward ? 5 : 3) : each;
+    return (struct dit_pointwise){.whole = 2 * (norm + gate) + (cross ? norm + residual : 0),
+                                  .shared = each * (q + k + (cross ? q : 0)) + hidden * f};
+}
+
 double dit_block_params(const struct dit_model *m)
 {
     return m->params / dit_blocks(m);

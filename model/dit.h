@@ -105,6 +105,15 @@ enum { DIT_LAYERS_MOST = 8 };
  * file gives params_per_token. */
 int dit_layers(const struct dit_model *m, int block, struct dit_layer out[DIT_LAYERS_MOST]);
 
+/* What norms, modulation, rotary embedding, activation, gates and residuals read and write in one
+ * block, in tensors of tokens x width: the least there is, everything between two matrix products
+ * one kernel. `whole`: norms, gates and residuals; `shared`: Q, K and the FFN's hidden units, which
+ * tensor parallelism shares out with the heads. docs/model.md, "Time", lists the terms. */
+struct dit_pointwise {
+    double whole, shared;
+};
+struct dit_pointwise dit_pointwise(const struct dit_model *m, int block, bool backward);
+
 /* Weights that multiply each video token, from the shape: per block 2 d H D + 2 d H_kv D + mats d
  * ffn, and 2 d H D more with cross-attention. params_per_token is this unless the file gives
  * another number. */

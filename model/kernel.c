@@ -6,8 +6,10 @@
 #include "model/read.h"
 
 static const char *const profile_keys[] = {
-    "name",         "source",  "dense",  "best",        "sparse",     "gemm", "copy",
-    "gathered_row", "overlap", "launch", "measured_on", "gemm_curve", NULL};
+    "name",         "source",  "dense",  "best",        "sparse",     "gemm",      "copy",
+    "gathered_row", "overlap", "launch", "measured_on", "gemm_curve", "pointwise", NULL};
+static const char *const pointwise_keys[] = {"least", "most", NULL};
+
 static const char *const dense_keys[] = {"name", "forward", "backward", "curve", NULL};
 static const char *const sparse_keys[] = {"name", "forward", "backward", "select",
                                           "tile", "group",   "curve",    NULL};
@@ -56,6 +58,19 @@ double kern_gemm_s(const struct kern_profile *k, const struct hw_gpu *g, double 
 double kern_copy_s(const struct kern_profile *k, const struct hw_gpu *g, double bytes)
 {
     return bytes > 0 ? k->launch_s + bytes / (g->hbm_bytes_per_s * k->hbm_share) : 0;
+}
+
+/* Known to the range, and no better than the bandwidth is. */
+struct kern_time kern_pointwise_time(const struct kern_profile *k, const struct hw_gpu *g,
+                                     double least_bytes)
+{
+    static const double bandwidth = 0.1;
+    if (!(k->pointwise_most > 0))
+        return (struct kern_time){0};
+    double times = sqrt(k->pointwise_least * k->pointwise_most);
+    return (struct kern_time){
+        .s = kern_copy_s(k, g, times * least_bytes),
+        .half = hypot(bandwidth, log(k->pointwise_most / k->pointwise_least) / 2)};
 }
 
 /* ---- curve or numbers ---- */
@@ -207,6 +222,20 @@ static bool sparse_read(const struct cfg *map, struct kern_sparse *s, struct err
            read_int(m, "group", 1, 65536, &s->group, e) && curve_read(m, "curve", &s->curve, e);
 }
 
+static bool pointwise_read(const struct cfg *map, struct kern_profile *k, struct err *e)
+{
+    if (!cfg_get(map, "pointwise"))
+        return true;
+    const struct cfg *m = read_map(map, "pointwise", pointwise_keys, e);
+    if (!m || !cfg_qty(m, "least", QTY_NUMBER, &k->pointwise_least, e) ||
+        !cfg_qty(m, "most", QTY_NUMBER, &k->pointwise_most, e))
+        return false;
+    return (k->pointwise_least >= 1 && k->pointwise_least <= k->pointwise_most &&
+            k->pointwise_most <= POINTWISE_MOST) ||
+           err_set(e, ERR_INPUT, m->at, "pointwise: %g to %g, want 1 <= least <= most <= %d",
+                   k->pointwise_least, k->pointwise_most, POINTWISE_MOST);
+}
+
 static const struct kern_profile *profile_read(const struct cfg *map, struct arena *a,
                                                struct err *e)
 {
@@ -217,7 +246,7 @@ static const struct kern_profile *profile_read(const struct cfg *map, struct are
               dense_read(map, "best", &k->best, e) && sparse_read(map, &k->sparse, e) &&
               read_share(map, "gemm", &k->gemm_share, e) &&
               curve_read(map, "gemm_curve", &k->gemm_curve, e) &&
-              read_share(map, "copy", &k->hbm_share, e) &&
+              read_share(map, "copy", &k->hbm_share, e) && pointwise_read(map, k, e) &&
               cfg_qty(map, "gathered_row", QTY_SECONDS, &k->gathered_row_s, e) &&
               cfg_qty_or(map, "overlap", QTY_RATIO, 0, &k->overlap_share, e) &&
               cfg_qty(map, "launch", QTY_SECONDS, &k->launch_s, e);
@@ -308,6 +337,12 @@ void kern_json(const struct kern_profile *k, struct json *j, const char *key)
     json_num(j, "gemm", k->gemm_share);
     json_curve(j, "gemm_curve", &k->gemm_curve);
     json_num(j, "copy", k->hbm_share);
+    if (k->pointwise_most > 0) {
+        json_object(j, "pointwise");
+        json_num(j, "least", k->pointwise_least);
+        json_num(j, "most", k->pointwise_most);
+        json_end(j);
+    }
     write_qty(j, "gathered_row", k->gathered_row_s, "s");
     json_num(j, "overlap", k->overlap_share);
     write_qty(j, "launch", k->launch_s, "s");

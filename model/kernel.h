@@ -47,6 +47,8 @@ struct kern_sparse {
     double sm_ratio, hbm_ratio, least_pair_s[2];
 };
 
+enum { POINTWISE_MOST = 1000 };
+
 struct kern_profile {
     const char *name;
     const char *source;
@@ -56,7 +58,11 @@ struct kern_profile {
     struct kern_sparse sparse;
     double gemm_share; /* of bf16 peak, large GEMMs */
     struct kern_curve gemm_curve;
-    double hbm_share;      /* of HBM bandwidth, copies */
+    double hbm_share; /* of HBM bandwidth, copies */
+    /* Norms, rotary embedding, activations, residuals: how often over the least traffic there is
+     * (dit_pointwise) a framework reads and writes it. Between all of it fused, 1, and torch's one
+     * kernel an operation, about 8; the time is for the geometric middle. 0: not priced. */
+    double pointwise_least, pointwise_most;
     double gathered_row_s; /* packing and unpacking a gathered K+V row of 512 B, beyond the wire */
     double overlap_share;  /* of the SMs, taken by a hop that runs under attention */
     double launch_s;       /* one kernel */
@@ -77,6 +83,8 @@ struct kern_time kern_dense_time(const struct kern_profile *k, const struct kern
 struct kern_time kern_sparse_time(const struct kern_profile *k, bool backward, double rows,
                                   double pairs, double keys_held, int head_dim);
 struct kern_time kern_select_time(const struct kern_profile *k, double scores);
+struct kern_time kern_pointwise_time(const struct kern_profile *k, const struct hw_gpu *g,
+                                     double least_bytes);
 struct kern_time kern_gemm_time(const struct kern_profile *k, const struct hw_gpu *g, double m,
                                 double n, double kk);
 

@@ -8,7 +8,7 @@
 #include "base/cfg.h"
 #include "base/outfile.h"
 
-#define PLAN_SCHEMA "shardwise-plan/1"
+#define PLAN_SCHEMA "shardwise-plan/2"
 
 const char *const plan_phase_names[] = {"attention", "block", "step", NULL};
 

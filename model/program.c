@@ -648,6 +648,19 @@ static void add_linear(struct build *b, const char *name, enum cp_pass pass)
                                                 : flops_time(b, backward));
 }
 
+/* Norms, rotary embedding, activations, residuals: video and text tokens where both are in the
+ * block. Without sequence parallelism norms and residuals are on every tensor rank whole. */
+static void add_pointwise(struct build *b, const char *name, enum cp_pass pass)
+{
+    struct dit_pointwise p = dit_pointwise(b->m, b->block, pass == PASS_BACKWARD);
+    double tensor = cp_tensor(b->conf), whole = b->c->options.tensor_allreduce ? tensor : 1;
+    double bytes =
+        (p.whole * whole + p.shared) * b->local / tensor * b->m->width * BF16 * b->samples;
+    struct kern_time t = kern_pointwise_time(b->c->kernels, &b->c->cluster->gpu, bytes);
+    if (b->c->linear && t.s > 0)
+        add_kernel(b, name, pass, CLASS_POINTWISE, t);
+}
+
 /* ---- tensor parallelism ---- */
 
 /* `times` tensors of hidden states, shared out over the tensor group. */
@@ -706,6 +719,7 @@ static void forward(struct build *b)
     add_tensor_out(b, "attention reduce-scatter", "attention all-reduce", PASS_FORWARD, 1);
     add_tensor_in(b, "ffn all-gather", PASS_FORWARD, after_attention(b));
     add_linear(b, "linear", PASS_FORWARD);
+    add_pointwise(b, "pointwise", PASS_FORWARD);
     add_tensor_out(b, "ffn reduce-scatter", "ffn all-reduce", PASS_FORWARD, after_attention(b));
 }
 
@@ -720,6 +734,7 @@ static void recompute(struct build *b)
     add_tensor_in(b, "hidden all-gather again", PASS_RECOMPUTE, 1);
     add_tensor_in(b, "ffn all-gather again", PASS_RECOMPUTE, after_attention(b));
     add_linear(b, "linear again", PASS_RECOMPUTE);
+    add_pointwise(b, "pointwise again", PASS_RECOMPUTE);
     add_tensor_out(b, "attention reduce-scatter again", "attention all-reduce again",
                    PASS_RECOMPUTE, 1);
     add_tensor_out(b, "ffn reduce-scatter again", "ffn all-reduce again", PASS_RECOMPUTE,
@@ -742,6 +757,7 @@ static void backward(struct build *b)
 {
     add_tensor_in(b, "ffn gradient all-gather", PASS_BACKWARD, 2 * after_attention(b));
     add_linear(b, "linear backward", PASS_BACKWARD);
+    add_pointwise(b, "pointwise backward", PASS_BACKWARD);
     add_tensor_out(b, "ffn gradient reduce-scatter", "ffn gradient all-reduce", PASS_BACKWARD,
                    after_attention(b));
     add_tensor_in(b, "attention gradient all-gather", PASS_BACKWARD, 2);

@@ -53,6 +53,7 @@ enum cost_class {
     CLASS_COLLECTIVE, /* all-to-all, gathers */
     CLASS_P2P,        /* ring hops */
     CLASS_FSDP,
+    CLASS_POINTWISE, /* norms, rotary embedding, activations, residuals: HBM */
     COST_CLASSES
 };
 

@@ -27,6 +27,7 @@ const char *const plan_class_names[COST_CLASSES] = {
     [CLASS_COLLECTIVE] = "exchanges",
     [CLASS_P2P] = "ring hops",
     [CLASS_FSDP] = "weights",
+    [CLASS_POINTWISE] = "norms, activations",
 };
 
 /* Less than this is rounding. */

@@ -377,6 +377,12 @@ static void add_group(struct build *b, int place, int rank, struct labels l)
     }
 }
 
+/* Bound by memory: what runs beside it on the SMs does not slow it. */
+static bool by_hbm(enum cost_class cost)
+{
+    return cost == CLASS_COPY || cost == CLASS_POINTWISE;
+}
+
 /* To the host behind the block's work; from there one block ahead, as soon as the backward of the
  * last block begins, and the block waits for it. */
 static void add_copies(struct build *b, const struct cp_phase *p, int label)
@@ -413,7 +419,7 @@ static void add_phase(struct build *b, int place)
             add_group(b, place, r, l);
         } else if (p->seconds[r] > 0) {
             int gpu = b->base + r;
-            enum play_lane lane = p->host ? PLAY_HOST : p->cost == CLASS_COPY ? PLAY_HBM : PLAY_SM;
+            enum play_lane lane = p->host ? PLAY_HOST : by_hbm(p->cost) ? PLAY_HBM : PLAY_SM;
             add_work(b, gpu, lane, p->seconds[r], l.own);
             span(b, place, r, b->tail[gpu], b->tail[gpu]);
         }

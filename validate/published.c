@@ -29,6 +29,7 @@ enum column {
     KERNELS,
     SHARDING,
     CHECKPOINTING,
+    POINTWISE,
     PASS_COUNT,
     UNIT,
     PUBLISHED,
@@ -37,9 +38,10 @@ enum column {
     COLUMNS
 };
 static const char *const columns[COLUMNS] = {
-    "id",       "project",       "source", "kind", "model",     "clip",     "grid",
-    "samples",  "cluster",       "gpus",   "tp",   "cp",        "strategy", "kernels",
-    "sharding", "checkpointing", "passes", "unit", "published", "beyond",   "assumed"};
+    "id",       "project",   "source",   "kind",          "model",     "clip",
+    "grid",     "samples",   "cluster",  "gpus",          "tp",        "cp",
+    "strategy", "kernels",   "sharding", "checkpointing", "pointwise", "passes",
+    "unit",     "published", "beyond",   "assumed"};
 
 struct reader {
     const struct csv *csv;
@@ -167,6 +169,16 @@ static bool read_kernels(const struct reader *r, struct published_run *p)
     return true;
 }
 
+static bool read_pointwise(const struct reader *r, struct published_run *p)
+{
+    if (!*cell(r, POINTWISE))
+        return true;
+    return positive(r, POINTWISE, &p->pointwise) &&
+           ((p->pointwise >= 1 && p->pointwise <= POINTWISE_MOST) ||
+            err_set(r->e, ERR_INPUT, place(r), "pointwise: %g is not from 1 to %d", p->pointwise,
+                    POINTWISE_MOST));
+}
+
 static bool read_number(const struct reader *r, struct published_run *p)
 {
     int unit;
@@ -198,7 +210,7 @@ static bool read_row(const struct reader *r, struct published_run *p)
         return false;
     p->training = kind == 1;
     p->sharding = (enum sharding)sharding;
-    return read_tokens(r, p) && read_cluster(r, p) && read_kernels(r, p) &&
+    return read_tokens(r, p) && read_cluster(r, p) && read_kernels(r, p) && read_pointwise(r, p) &&
            whole(r, SAMPLES, SAMPLES_MOST, &p->samples) &&
            choices(r, STRATEGY, cp_strategy_names, p->strategies, &p->strategy_count) &&
            choices(r, CHECKPOINTING, checkpointing_names, p->checkpoints, &p->checkpoint_count) &&
@@ -251,6 +263,15 @@ static const struct hw_cluster *roomy(const struct hw_cluster *c, struct arena *
     return out;
 }
 
+static const struct kern_profile *with_pointwise(const struct kern_profile *k, double times,
+                                                 struct arena *a)
+{
+    struct kern_profile *out = ARENA_NEW(a, struct kern_profile);
+    *out = *k;
+    out->pointwise_least = out->pointwise_most = times;
+    return out;
+}
+
 static bool request(const struct published_run *r, const struct pick *k, struct plan_request *out,
                     struct arena *a, struct err *e)
 {
@@ -261,6 +282,8 @@ static bool request(const struct published_run *r, const struct pick *k, struct 
     if (!kernels || !(kernels = calib_kernels(kernels, r->cluster, at, a, e)) ||
         !sparsity_uniform(1, dit_blocks(r->model), r->model->heads, a, dense, e))
         return false;
+    if (r->pointwise > 0)
+        kernels = with_pointwise(kernels, r->pointwise, a);
     memset(strategies, 0, CP_STRATEGIES * sizeof *strategies);
     strategies[k->strategy] = true;
     *out = (struct plan_request){.c = {.cluster = roomy(r->cluster, a),

@@ -23,6 +23,7 @@ struct published_run {
     const char *assumed; /* what the publication does not say */
     enum published_unit unit;
     double value;      /* in the unit */
+    double pointwise;  /* as --pointwise; 0: the profile's range */
     double passes;     /* forward passes, or training steps, in the number */
     const char *place; /* "published_runs.csv:12", for messages */
     /* What is asked of the planner, for each choice. */

@@ -190,6 +190,28 @@ static const char intro_text[] =
     "these rows. Where kernels, exchange or checkpointing are not said the row names what may be "
     "meant and the prediction is a range over it; its error is taken from the middle of the range.";
 
+/* What the errors are made of, as far as the publications tell. */
+static const char *const reading[] = {
+    "Nearly every time is predicted too short: a plan is what good kernels allow, and a published "
+    "run holds more. Of one model on the same H100, frameworks publish 5.2 to 9.8 s a step on one "
+    "GPU and 0.75 to 2.9 s on eight (LightX2V's table).",
+    "Not modelled, and seen here: the VAE and the text encoders, which run on one GPU (on 8 GPUs "
+    "HunyuanVideo's latency falls 5.6 times only); encoding each clip and loading data in training "
+    "steps, a fixed time that weighs most where the step is short (Cosmos-Predict2 on B200); "
+    "modulation of every token in fp32 (Wan2.2); gradients that do not travel under the backward "
+    "(NeMo DFM switches that overlap off); offloading (CogVideoX; HunyuanVideo on one GPU, where "
+    "two take less than half the time); what holds NeMo Automodel up is not published.",
+    "Norms, modulation, rotary embedding, activations and residuals are priced by their bytes; how "
+    "often a framework moves them is known only to a range, 1 to 8 times the least, counted in "
+    "source code, not fitted to these rows. Before they were priced the median row was 18% too "
+    "short and 27 of 67 lay inside.",
+    "On the H20 rates are assumed to be the H100's share of the peak; a benchmark of its kernels "
+    "(flash-attention issue 1310) has FlashAttention-3 at 85% of it, not 65%, and FlashAttention-2 "
+    "at 57%.",
+    "Memory is what the planner counts with 6 GB resident; pipelines that keep encoders on the GPU "
+    "need those on top (--resident).",
+};
+
 void published_page(const struct page *p, const struct published_set *s, struct arena *a)
 {
     if (!s->count)
@@ -197,6 +219,8 @@ void published_page(const struct page *p, const struct published_set *s, struct 
     page_heading(p, "Runs that others published");
     page_paragraph(p, intro_text);
     scores(p, s, a);
+    for (size_t i = 0; i < sizeof reading / sizeof *reading; i++)
+        page_paragraph(p, reading[i]);
     runs(p, s, a);
     sources(p, s, a);
 }

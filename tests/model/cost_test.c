@@ -86,6 +86,43 @@ static void tensor_parallelism_moves_what_megatron_says(void)
                  "cross-attention: a third pair");
 }
 
+static double pointwise_s(const struct fixture *f, const struct cp_conf *conf, const char *name)
+{
+    struct cp_program p = cp_program_of(&f->c, 0, conf, arena);
+    const struct cp_phase *phase = fixture_phase(&p, name);
+    gsl_test(phase && phase->cost != CLASS_POINTWISE, "%s has its class", name);
+    return phase ? phase->seconds[0] : 0;
+}
+
+/* One cross-attention block of width 2048 and FFN 8192: 15 tensors of norms and residuals, 14 of Q,
+ * K and hidden units, 2 bytes; twice over at 80% of 3 TB/s. */
+static void norms_and_activations_take_their_traffic(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 8, 1, 1, arena);
+    struct cp_conf c = fixture_conf(CP_ULYSSES, 4, 1, false, 16, arena);
+    double tensor = 16000.0 * 2048 * 2, rate = 0.8 * 3e12;
+    gsl_test(fixture_phase(&(struct cp_program){0}, "pointwise") != NULL, "nothing is in nothing");
+    f.c.linear = true;
+    struct cp_program none = cp_program_of(&f.c, 0, &c, arena);
+    gsl_test(fixture_phase(&none, "pointwise") != NULL, "a profile without it does not price it");
+    f.kernels.pointwise_least = 1, f.kernels.pointwise_most = 4;
+    gsl_test_rel(pointwise_s(&f, &c, "pointwise"), 2 * 29 * tensor / rate, 1e-12, "forward");
+    gsl_test_rel(pointwise_s(&f, &c, "pointwise backward"), 2 * (18 + 21) * tensor / rate, 1e-12,
+                 "backward");
+    c = fixture_conf(CP_SINGLE, 1, 1, false, 16, arena);
+    c.tensor = 4;
+    c.pieces = cp_pieces_even(16, 4, arena);
+    gsl_test_rel(pointwise_s(&f, &c, "pointwise"), 2 * 29 * tensor / rate, 1e-12,
+                 "tensor ranks share all of it with sequence parallelism");
+    f.c.options.tensor_allreduce = true;
+    gsl_test_rel(pointwise_s(&f, &c, "pointwise"), 2 * (4 * 15 + 14) * tensor / rate, 1e-12,
+                 "without it norms and residuals are on all of them");
+    f.c.linear = false;
+    struct cp_program attention = cp_program_of(&f.c, 0, &c, arena);
+    gsl_test(fixture_phase(&attention, "pointwise") != NULL, "attention alone has none");
+}
+
 /* 2 tensor ranks x 2 head groups x 2 sequence groups, both placements: each rank has one place, and
  * what a row or column sends it receives. */
 static void tensor_ranks_keep_their_own_rows_and_columns(void)
@@ -777,6 +814,7 @@ int main(void)
     even_ulysses_moves_what_enumeration_says();
     grouped_queries_move_fewer_keys();
     tensor_parallelism_moves_what_megatron_says();
+    norms_and_activations_take_their_traffic();
     tensor_ranks_keep_their_own_rows_and_columns();
     uneven_heads_send_and_receive_differently();
     the_fullest_rank_of_an_uneven_alltoall_sets_the_pace();

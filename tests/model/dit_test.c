@@ -381,9 +381,40 @@ static void a_written_model_reads_back_the_same(void)
     }
 }
 
+/* By hand, in tensors of tokens x width. Forward: two norms (read, write), two gates with their
+ * residual (two read, one written), rotary embedding of Q and K (2 each), the activation (2 x
+ * 13,824 / 5,120 in Wan-14B), and with cross-attention one more norm, Q (2) and a residual (3).
+ * Backward: norms 4, gates 3, Q and K 3 each, the activation 3 times its width (gated: 5). */
+static void what_lies_between_products_moves_at_least_this(void)
+{
+    static const struct {
+        const char *name;
+        double whole[2], shared[2];
+    } known[] = {
+        {"wan2.1-14b", {10 + 5, 14 + 4}, {4 + 2 + 2 * 2.7, 6 + 3 + 3 * 2.7}},
+        {"hunyuanvideo-13b", {10, 14}, {4 + 8, 6 + 12}},
+        {"dsv-2.7b", {15, 18}, {6 + 3 * 4, 9 + 5 * 4}}, /* gated */
+        {"magi-1-24b", {15, 18}, {0, 0}},               /* whole alone is compared */
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        for (int backward = 0; backward < 2; backward++) {
+            struct dit_pointwise p = dit_pointwise(model(known[i].name), 0, backward);
+            gsl_test_rel(p.whole, known[i].whole[backward], 1e-12, "%s: norms and residuals",
+                         known[i].name);
+            if (known[i].shared[backward] > 0)
+                gsl_test_rel(p.shared, known[i].shared[backward], 1e-12, "%s: Q, K, hidden units",
+                             known[i].name);
+        }
+    struct dit_model grouped = *model("magi-1-24b"), even = grouped; /* 48 heads, 8 of K and V */
+    even.kv_heads = grouped.heads;
+    gsl_test_rel(dit_pointwise(&even, 0, false).shared - dit_pointwise(&grouped, 0, false).shared,
+                 2.0 * 40 * 128 / 6144, 1e-12, "40 heads of K fewer");
+}
+
 int main(void)
 {
     arena = arena_new();
+    what_lies_between_products_moves_at_least_this();
     every_published_clip_has_its_published_tokens();
     every_published_clip_has_its_flops_to_the_printed_digit();
     weights_follow_from_the_shape_within_one_percent();

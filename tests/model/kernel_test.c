@@ -3,6 +3,7 @@
 #include "model/kernel.h"
 
 #include <gsl/gsl_test.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -257,6 +258,10 @@ static void a_wrong_field_is_named_with_its_place(void)
         {"launch: 5", "t.yaml:8:9: "},
         {"launch: 5 GB", "t.yaml:8:9: launch: '5 GB' is a size, want a time"},
         {"gathered_row: -2 ns", "t.yaml:7:15: "},
+        {"gathered_row: 1 ns\npointwise: {least: 3, most: 2}",
+         "pointwise: 3 to 2, want 1 <= least <= most"},
+        {"gathered_row: 1 ns\npointwise: {least: 0.5, most: 2}", "pointwise: 0.5 to 2"},
+        {"gathered_row: 1 ns\npointwise: {least: 1}", "most"},
         {"dense: {name: d, forward: 60%}", "backward"},
         {"dense: {name: d, foward: 60%, backward: 50%}", "forward"},
         {"best: fa3", "t.yaml:3:7: best: want a map"},
@@ -300,7 +305,24 @@ static bool profiles_equal(const struct kern_profile *a, const struct kern_profi
            s->tile == t->tile && s->group == t->group && a->gemm_share == b->gemm_share &&
            a->hbm_share == b->hbm_share && a->gathered_row_s == b->gathered_row_s &&
            strcmp(a->measured_on, b->measured_on) == 0 && a->overlap_share == b->overlap_share &&
+           a->pointwise_least == b->pointwise_least && a->pointwise_most == b->pointwise_most &&
            a->launch_s == b->launch_s;
+}
+
+/* Between once and nine times over 3 GB at 80% of 3 TB/s: three times in the middle, 3.75 ms, known
+ * to a factor 3. */
+static void what_a_framework_moves_is_known_to_its_range(void)
+{
+    struct hw_gpu g = {.name = "gpu", .hbm_bytes_per_s = 3e12};
+    struct kern_profile k = {.hbm_share = 0.8, .pointwise_least = 1, .pointwise_most = 9};
+    struct kern_time t = kern_pointwise_time(&k, &g, 3e9);
+    gsl_test_rel(t.s, 3.75e-3, 1e-12, "the geometric middle");
+    gsl_test(!(t.half > log(3) && t.half < log(3) + 0.01), "the bandwidth adds %g",
+             t.half - log(3));
+    k.pointwise_least = k.pointwise_most = 1;
+    gsl_test_rel(kern_pointwise_time(&k, &g, 3e9).s, 1.25e-3, 1e-12, "all fused");
+    k.pointwise_least = k.pointwise_most = 0;
+    gsl_test_rel(kern_pointwise_time(&k, &g, 3e9).s, 0, 0, "not priced");
 }
 
 static void a_written_profile_reads_back_the_same(void)
@@ -336,6 +358,7 @@ int main(void)
     other_head_sizes_scale_the_sparse_kernels();
     nothing_to_do_takes_no_time();
     a_wrong_field_is_named_with_its_place();
+    what_a_framework_moves_is_known_to_its_range();
     a_written_profile_reads_back_the_same();
     arena_free(arena);
     return gsl_test_summary();
