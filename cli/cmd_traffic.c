@@ -28,11 +28,11 @@ struct exchange {
 };
 
 static struct exchange exchange_of(const struct cp_program *p, int phase,
-                                   const struct cp_conf *conf, struct arena *a)
+                                   const struct cp_conf *conf, int per_node, struct arena *a)
 {
     size_t n = (size_t)p->ranks;
     struct exchange x = {&p->phases[phase], p->ranks, ARENA_ARRAY(a, double, n *n), 0, 0, 0, 0};
-    cost_phase_matrix(x.phase, conf, x.bytes);
+    cost_phase_matrix(x.phase, conf, per_node, x.bytes);
     for (size_t r = 0; r < n; r++) {
         double out = 0, in = 0, room_out = 0, room_in = 0;
         for (size_t k = 0; k < n; k++) {
@@ -115,7 +115,7 @@ static bool run(struct cli *c, struct err *e)
     const struct cp_conf *conf = &plan->blocks[block].conf;
     char text[512] = "";
     for (int i = 0; i < p.phase_count; i++) {
-        struct exchange x = exchange_of(&p, i, conf, c->a);
+        struct exchange x = exchange_of(&p, i, conf, plan->c.cluster->gpus_per_node, c->a);
         if (!(x.all > 0))
             continue;
         add_row(t, &x);

@@ -41,6 +41,27 @@ static void add_pair(struct cp_bytes *bytes, int from, int to, int per_node, dou
     }
 }
 
+/* Nodes that a group spans; 0 when they hold unequal numbers of it, which a profile cannot say. */
+static int group_nodes(struct group g, int per_node)
+{
+    int nodes = 0, held = 0, first = 0, last = -1;
+    for (int i = 0; i <= g.count; i++) {
+        int node = i < g.count ? (g.start + i * g.stride) / per_node : -2;
+        if (node == last) {
+            held++;
+            continue;
+        }
+        if (nodes == 1)
+            first = held;
+        if (nodes > 0 && held != first)
+            return 0;
+        nodes += i < g.count;
+        held = 1;
+        last = node;
+    }
+    return nodes;
+}
+
 /* from[i] * to[j] over all pairs of a group, by sums per node: O(members). Members of a node are
  * neighbours in the group. */
 static void product_bytes(const struct cp_phase *p, struct group g, int per_node,
@@ -80,12 +101,37 @@ static void matrix_bytes(const struct cp_phase *p, struct group g, int ranks, in
         }
 }
 
-/* Each member passes `bytes_on` to its successor. */
-static void ring_bytes(struct group g, double bytes_on, int per_node, struct cp_bytes *bytes)
+/* What member i of a group passes on: `near` to its successor (inside its node if there are several
+ * rings) and `far` to its place in the next node. */
+struct passes {
+    int near_to, far_to; /* members */
+    double near, far;
+};
+
+/* The ring schedule. A collective over nodes of w members each runs w rings, one leaving a node by
+ * each member's own NIC (NCCL's channels), so every NIC carries 1/w; ring attention and groups with
+ * other shapes have one ring in the order of members. */
+static struct passes passes_of(struct group g, int per_node, enum phase_kind kind, int i,
+                               double bytes)
+{
+    int nodes = kind == PHASE_RING ? 0 : group_nodes(g, per_node), w = nodes ? g.count / nodes : 0;
+    if (nodes < 2 || w < 2)
+        return (struct passes){.near_to = (i + 1) % g.count, .near = bytes};
+    return (struct passes){.near_to = i / w * w + (i + 1) % w,
+                           .far_to = (i + w) % g.count,
+                           .near = bytes * (w - 1) / w,
+                           .far = bytes / w};
+}
+
+static void ring_bytes(struct group g, double bytes_on, enum phase_kind kind, int per_node,
+                       struct cp_bytes *bytes)
 {
     for (int i = 0; i < g.count; i++) {
-        int from = g.start + i * g.stride, to = g.start + (i + 1) % g.count * g.stride;
-        add_pair(bytes, from, to, per_node, bytes_on);
+        struct passes p = passes_of(g, per_node, kind, i, bytes_on);
+        int from = g.start + i * g.stride;
+        add_pair(bytes, from, g.start + p.near_to * g.stride, per_node, p.near);
+        if (p.far > 0)
+            add_pair(bytes, from, g.start + p.far_to * g.stride, per_node, p.far);
     }
 }
 
@@ -111,22 +157,31 @@ static double pair_bytes(const struct cp_phase *p, int ranks, int from, int to)
                      : p->from[from] * p->to[to];
 }
 
-void cost_phase_matrix(const struct cp_phase *p, const struct cp_conf *conf, double *m)
+/* What rank r sends in its group, added to its row of the matrix. */
+static void matrix_row(const struct cp_phase *p, struct group g, int gpus_per_node, int ranks,
+                       int r, double *row)
+{
+    int at = (r - g.start) / g.stride;
+    for (int j = 0; j < g.count && p->kind == PHASE_ALLTOALL; j++)
+        if (j != at)
+            row[g.start + j * g.stride] = pair_bytes(p, ranks, r, g.start + j * g.stride);
+    if (p->kind == PHASE_ALLTOALL || g.count < 2)
+        return;
+    struct passes on = passes_of(g, gpus_per_node, p->kind, at, passed_on(p, g.start, g.count));
+    row[g.start + on.near_to * g.stride] += on.near;
+    row[g.start + on.far_to * g.stride] += on.far;
+}
+
+void cost_phase_matrix(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node,
+                       double *m)
 {
     int ranks = cp_ranks(conf);
     memset(m, 0, (size_t)ranks * (size_t)ranks * sizeof *m);
     if (p->kind == PHASE_COMPUTE || p->scope == SCOPE_NONE)
         return;
-    for (int r = 0; r < ranks; r++) {
-        struct group g = group_of(conf, p->scope, r);
-        double *row = m + (size_t)r * (size_t)ranks;
-        int at = (r - g.start) / g.stride;
-        if (p->kind != PHASE_ALLTOALL && g.count > 1)
-            row[g.start + (at + 1) % g.count * g.stride] = passed_on(p, g.start, g.count);
-        for (int j = 0; j < g.count && p->kind == PHASE_ALLTOALL; j++)
-            if (j != at)
-                row[g.start + j * g.stride] = pair_bytes(p, ranks, r, g.start + j * g.stride);
-    }
+    for (int r = 0; r < ranks; r++)
+        matrix_row(p, group_of(conf, p->scope, r), gpus_per_node, ranks, r,
+                   m + (size_t)r * (size_t)ranks);
 }
 
 void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node,
@@ -143,7 +198,7 @@ void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int 
         if (g.count < 2)
             continue;
         if (p->kind != PHASE_ALLTOALL)
-            ring_bytes(g, passed_on(p, r, g.count), gpus_per_node, bytes);
+            ring_bytes(g, passed_on(p, r, g.count), p->kind, gpus_per_node, bytes);
         else if (p->matrix)
             matrix_bytes(p, g, ranks, gpus_per_node, bytes);
         else
@@ -171,19 +226,16 @@ void cost_program_bytes(const struct cp_program *p, const struct cp_conf *conf, 
 
 /* ---- seconds ---- */
 
+static double link_s(const struct hw_link *l, double bytes_per_s, double bytes, int calls)
+{
+    return bytes > 0 ? calls * l->latency_s + bytes / bytes_per_s : 0;
+}
+
 double cost_exchange_s(const struct hw_cluster *c, struct cp_bytes b, int calls)
 {
-    double near = fmax(b.send_near, b.recv_near), far = fmax(b.send_far, b.recv_far), s = 0,
-           latency = 0;
-    if (near > 0) {
-        s = near / hw_nvlink_bytes_per_s(c);
-        latency = c->nvlink.latency_s;
-    }
-    if (far > 0) {
-        s = fmax(s, far / hw_nic_bytes_per_s(c));
-        latency = fmax(latency, c->nic.latency_s);
-    }
-    return s + calls * latency;
+    double near = fmax(b.send_near, b.recv_near), far = fmax(b.send_far, b.recv_far);
+    return fmax(link_s(&c->nvlink, hw_nvlink_bytes_per_s(c), near, calls),
+                link_s(&c->nic, hw_nic_bytes_per_s(c), far, calls));
 }
 
 /* A hop of all ranks that begins at s[]: when each one's own and its neighbours' are over. */
@@ -224,30 +276,11 @@ struct walk {
     double *clock, *busy, *wait; /* [ranks]; busy and wait of the phase at hand */
     struct cp_bytes *bytes;
     struct arena *scratch;
+    double nic_use; /* of the phase at hand: GPUs that send through the fullest NIC over those that
+                       share it */
 };
 
 /* ---- calibrated exchanges ---- */
-
-/* Nodes that a group spans; 0 when they hold unequal numbers of it, which a profile cannot say. */
-static int group_nodes(struct group g, int per_node)
-{
-    int nodes = 0, held = 0, first = 0, last = -1;
-    for (int i = 0; i <= g.count; i++) {
-        int node = i < g.count ? (g.start + i * g.stride) / per_node : -2;
-        if (node == last) {
-            held++;
-            continue;
-        }
-        if (nodes == 1)
-            first = held;
-        if (nodes > 0 && held != first)
-            return 0;
-        nodes += i < g.count;
-        held = 1;
-        last = node;
-    }
-    return nodes;
-}
 
 static double calibrated_s(const struct hw_cluster *c, struct coll_query q, int calls)
 {
@@ -277,21 +310,24 @@ static double collective_s(const struct walk *w, const struct cp_phase *p, struc
     return calibrated_s(w->cluster, q, p->calls);
 }
 
-static double hop_s(const struct walk *w, const struct cp_phase *p, struct group g,
-                    double hop_bytes)
+/* A hop between nodes has as much of the NIC as those leave it that cross with it. */
+static double hop_s(const struct walk *w, const struct cp_phase *p, struct group g, double bytes)
 {
-    struct cp_bytes near = {.send_near = hop_bytes, .recv_near = hop_bytes};
-    struct cp_bytes far = {.send_far = hop_bytes, .recv_far = hop_bytes};
-    int node = g.start / w->cluster->gpus_per_node;
-    int end_node = (g.start + (g.count - 1) * g.stride) / w->cluster->gpus_per_node;
-    if (w->cluster->net)
-        return calibrated_s(w->cluster,
-                            (struct coll_query){.op = COLL_SEND_RECV,
-                                                .bytes = hop_bytes,
-                                                .gpus = 2,
-                                                .nodes = node == end_node ? 1 : 2},
-                            p->calls);
-    return cost_exchange_s(w->cluster, node == end_node ? near : far, p->calls);
+    int node = g.start / w->cluster->gpus_per_node,
+        end_node = (g.start + (g.count - 1) * g.stride) / w->cluster->gpus_per_node;
+    bool far = node != end_node;
+    double use = far ? w->nic_use : 1;
+    if (!w->cluster->net) {
+        struct cp_bytes b = {0};
+        *(far ? &b.send_far : &b.send_near) = bytes * use;
+        return cost_exchange_s(w->cluster, b, p->calls);
+    }
+    struct coll_query q = {.op = COLL_SEND_RECV, .bytes = bytes, .gpus = 2, .nodes = far ? 2 : 1};
+    double whole = calibrated_s(w->cluster, q, p->calls), least = whole;
+    q.bytes = p->calls;
+    if (use < 1)
+        least = fmin(whole, calibrated_s(w->cluster, q, p->calls));
+    return least + use * (whole - least);
 }
 
 static bool members_alike(const double *v, struct group g)
@@ -343,9 +379,32 @@ static void walk_ring(struct walk *w, const struct cp_phase *p, struct group g, 
         walk_uneven_ring(w, p, g, hop);
 }
 
+/* GPUs that share a NIC get the rate of one (hw_nic_bytes_per_s) when all of them send: what their
+ * NIC carries, in equal parts. */
+static void share_nics(struct walk *w)
+{
+    int k = w->cluster->gpus_per_nic;
+    w->nic_use = 0;
+    for (int first = 0; first < w->p->ranks; first += k) {
+        int end = first + k < w->p->ranks ? first + k : w->p->ranks, users = 0;
+        double sent = 0, received = 0;
+        for (int r = first; r < end; r++) {
+            sent += w->bytes[r].send_far;
+            received += w->bytes[r].recv_far;
+            users += w->bytes[r].send_far > 0;
+        }
+        for (int r = first; r < end; r++) {
+            w->bytes[r].send_far = w->bytes[r].send_far > 0 ? sent / k : 0;
+            w->bytes[r].recv_far = w->bytes[r].recv_far > 0 ? received / k : 0;
+        }
+        w->nic_use = fmax(w->nic_use, (double)users / k);
+    }
+}
+
 static void walk_collective(struct walk *w, const struct cp_phase *p)
 {
     cost_phase_bytes(p, w->conf, w->cluster->gpus_per_node, w->bytes);
+    share_nics(w);
     for (int r = 0; r < w->p->ranks; r++) {
         if (!group_first(w->conf, p->scope, r))
             continue;
@@ -475,7 +534,8 @@ struct program_time cost_program_time(const struct cp_program *p, const struct c
                      ARENA_ARRAY(scratch, double, p->ranks),
                      ARENA_ARRAY(scratch, double, p->ranks),
                      ARENA_ARRAY(scratch, struct cp_bytes, p->ranks),
-                     scratch};
+                     scratch,
+                     0};
     for (int i = 0; i < p->phase_count; i++) {
         const struct cp_phase *ph = &p->phases[i];
         double before = clock_max(&w);

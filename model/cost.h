@@ -12,22 +12,24 @@ struct cp_bytes {
 };
 
 /* bytes[r] for all ranks of a phase: an all-to-all, an all-gather, reduce-scatter or all-reduce
- * on the ring schedule, all hops of a ring. Rank 0 sits at the start of a node. The sum of sends
- * equals the sum of receives. */
+ * on the ring schedule (several rings where the group has as many members on each of its nodes, so
+ * that all their NICs are used), all hops of a ring. Rank 0 sits at the start of a node. The sum of
+ * sends equals the sum of receives. */
 void cost_phase_bytes(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node,
                       struct cp_bytes *bytes);
 
 /* Bytes that each rank sends each other in a phase, m[from * ranks + to]: its rows and columns add
  * up to cost_phase_bytes. */
-void cost_phase_matrix(const struct cp_phase *p, const struct cp_conf *conf, double *m);
+void cost_phase_matrix(const struct cp_phase *p, const struct cp_conf *conf, int gpus_per_node,
+                       double *m);
 
 /* Bytes of a whole program, per rank, phases of `pass` that use the network (all passes if PASSES).
  */
 void cost_program_bytes(const struct cp_program *p, const struct cp_conf *conf, int gpus_per_node,
                         enum cp_pass pass, struct cp_bytes *bytes, struct arena *scratch);
 
-/* Full-duplex ports: NVLink and NIC work at the same time, each as long as its fuller direction;
- * `calls` latencies of the slower link that is used. */
+/* Full-duplex ports: NVLink and NIC work at the same time, each as long as `calls` of its latencies
+ * and its fuller direction. */
 double cost_exchange_s(const struct hw_cluster *c, struct cp_bytes b, int calls);
 
 /* Ring attention with a two-slot buffer, exactly: rank r computes step k for compute[r*n + k]

@@ -574,12 +574,12 @@ static void needs_of_a_trace_equal_enumerated_messages(void)
 
 /* ---- properties ---- */
 
-static void check_matrix(const struct cp_phase *p, const struct cp_conf *c,
+static void check_matrix(const struct cp_phase *p, const struct cp_conf *c, int per_node,
                          const struct cp_bytes *b)
 {
     int n = cp_ranks(c);
     double *m = ARENA_ARRAY(arena, double, n *n);
-    cost_phase_matrix(p, c, m);
+    cost_phase_matrix(p, c, per_node, m);
     for (int r = 0; r < n; r++) {
         double out = 0, in = 0;
         for (int k = 0; k < n; k++) {
@@ -609,7 +609,7 @@ static void check_conservation(const struct fixture *f, const struct cp_conf *c)
                      fabs(sent_far - got_far) > 1e-9 * (1 + sent_far),
                  "%s of %s %dx%d: what is sent is received", p.phases[i].name,
                  cp_strategies[c->strategy].name, c->head_groups, c->seq_groups);
-        check_matrix(&p.phases[i], c, b);
+        check_matrix(&p.phases[i], c, f->cluster.gpus_per_node, b);
     }
 }
 

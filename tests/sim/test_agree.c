@@ -1,7 +1,15 @@
-/* The two evaluators of a plan beside each other: closed forms (model/cost.h) and simulation. */
+/* The two evaluators of a plan beside each other: closed forms (model/cost.h) and simulation, on
+ * cases worked out by hand and on drawn ones. With arguments CASES [GPUS [SEED]] it draws that many
+ * cases of up to so many GPUs (100, 32, 1) and prints a line for each configuration: simulated over
+ * closed form, configuration, case, and the phase in which they differ most. */
 #include <gsl/gsl_test.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 
+#include "base/rng.h"
+#include "model/calib.h"
+#include "planner/search.h"
 #include "sim/eval.h"
 #include "tests/model/fixture.h"
 
@@ -48,8 +56,275 @@ static void the_backward_of_a_ring_of_two_takes_what_its_hops_say(void)
     }
 }
 
-int main(void)
+/* By hand: KV shards of 64,000 / 16 tokens, 16 heads of 128: 32,768,000 bytes. A GPU of 2 x 8
+ * passes 15 of them on, in 8 rings that leave the server by a NIC each: 15/8 of a shard at 25 GB/s.
+ */
+static void an_all_gather_between_servers_uses_every_nic(void)
+{
+    struct sim_options o = {0};
+    struct plan_eval sim = sim_eval(&o);
+    struct arena *a = arena_new();
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 2, 8, 1, 1, a);
+    struct cp_conf c = fixture_conf(CP_ALLGATHER, 1, 16, false, 16, a);
+    f.cluster.pcie_bytes_per_s = 1e15;
+    gsl_test_rel(eval(&eval_cost, &f.c, &c, a).phase[0].critical_s, 2.4576e-3, 1e-9, "closed form");
+    gsl_test_rel(eval(&sim, &f.c, &c, a).phase[0].critical_s, 2.4576e-3, 1e-8, "simulation");
+    arena_free(a);
+}
+
+/* By hand: a ring of 4 on 2 servers whose 2 GPUs share a NIC crosses each NIC once: a hop of 2 x 16
+ * x 16,000 x 128 bf16 at all of its 2.5 GB/s, 52.4288 ms, three times; then a step of 4 x 16,000^2
+ * x 128 x 16 FLOP at 0.6 PFLOP/s and its merge, 3 x 16 x 16,000 x 128 floats at 2.4 TB/s. */
+static void a_ring_has_a_shared_nic_for_itself(void)
+{
+    struct sim_options o = {0};
+    struct plan_eval sim = sim_eval(&o);
+    struct arena *a = arena_new();
+    struct fixture f;
+    double want = 3 * 52.4288e-3 + 3.4952533333e-3 + 0.16384e-3;
+    fixture_init(&f, 16, 16, 64000, 2, 2, 1, 1, a);
+    struct cp_conf c = fixture_conf(CP_RING, 1, 4, false, 16, a);
+    f.cluster.nic.bytes_per_s = 2.5e9;
+    f.cluster.gpus_per_nic = 2;
+    f.cluster.pcie_bytes_per_s = 1e15;
+    gsl_test_rel(eval(&eval_cost, &f.c, &c, a).pass_s[PASS_FORWARD], want, 1e-9, "closed form");
+    gsl_test_rel(eval(&sim, &f.c, &c, a).pass_s[PASS_FORWARD], want, 1e-8, "simulation");
+    arena_free(a);
+}
+
+/* ---- drawn cases ---- */
+
+static const char *const models[] = {"wan2.1-1.3b",
+                                     "wan2.1-14b",
+                                     "hunyuanvideo-13b",
+                                     "dsv-2.7b",
+                                     "dsv-30b",
+                                     "cogvideox-5b",
+                                     "mochi-1-10b",
+                                     "moviegen-30b",
+                                     "ltx-video-13b",
+                                     "allegro-2.8b",
+                                     "step-video-t2v-30b",
+                                     "open-sora-2.0-11b",
+                                     "cosmos-predict2-14b",
+                                     "magi-1-24b",
+                                     "latte-1"};
+static const char *const clusters[] = {"h100-400g", "h200-400g", "a100-200g",
+                                       "b200-400g", "h20-400g",  "h800-400g"};
+static const char *const profiles[] = {"fa3+dsv", "fa3+target", "dsv-triton"};
+
+struct drawn {
+    struct rng rng;
+    struct arena *a;
+    struct err e;
+    struct sparsity sparsity;
+    struct hw_cluster cluster;
+    struct plan_request r;
+    struct plan_compared found;
+    bool alike; /* all heads and shards have the same work */
+    bool calibrated;
+    const char *text;
+};
+
+static int below(struct drawn *d, int limit)
+{
+    return (int)rng_below(&d->rng, (uint64_t)limit);
+}
+
+#define PICK(d, list) (list)[below((d), (int)(sizeof(list) / sizeof *(list)))]
+
+/* One to eight servers of 8 GPUs; one in four has a NIC for two GPUs. Memory is no limit here. */
+static bool draw_cluster(struct drawn *d, int gpus_most)
+{
+    int nodes = 1 << below(d, 4);
+    while (nodes > 1 && 8 * nodes > gpus_most)
+        nodes /= 2;
+    const char *name = arena_printf(d->a, "%dx8-%s", nodes, PICK(d, clusters));
+    const struct hw_cluster *c = hw_cluster_load(name, err_at_name("test"), d->a, &d->e);
+    if (!c)
+        return false;
+    d->cluster = *c;
+    d->cluster.gpu.memory_bytes = 1e15;
+    d->cluster.gpus_per_nic = below(d, 4) ? 1 : 2;
+    d->calibrated = below(d, 2);
+    return !d->calibrated || calib_cluster(&d->cluster, d->a, &d->e);
+}
+
+/* Keeps from 3% to all, the same or log-normal over the heads; unions up to five times as much. */
+static void draw_sparsity(struct drawn *d, const struct dit_model *m)
+{
+    double base = pow(10, -1.5 * rng_uniform(&d->rng)),
+           skew = below(d, 2) ? 2 * rng_uniform(&d->rng) : 0,
+           fixed = fmin(1, base * (1 + 4 * rng_uniform(&d->rng)));
+    int heads = m->heads, all = dit_blocks(m) * heads;
+    double *keep = ARENA_ARRAY(d->a, double, all);
+    sparsity_uniform(base, dit_blocks(m), heads, d->a, &d->sparsity, &d->e);
+    for (int i = 0; i < all; i++)
+        keep[i] = i < heads ? fmin(1, fmax(0.005, base * exp(skew * rng_normal(&d->rng))))
+                            : keep[i - heads];
+    d->sparsity.keep = keep;
+    d->sparsity.model = (struct union_model){.kind = UNION_FIXED, .fixed = fixed};
+    d->sparsity.shard_skew = below(d, 3) == 0 ? 1 + rng_uniform(&d->rng) / 2 : 1;
+    d->alike = !(skew > 0) && !(d->sparsity.shard_skew > 1);
+}
+
+static struct cp_options draw_options(struct drawn *d)
+{
+    struct cp_options o = cp_options_default();
+    o.checkpointing = (enum checkpointing)below(d, 3);
+    o.keep_kv = below(d, 2);
+    o.grad_fp32 = below(d, 2);
+    o.offload = OFFLOAD_NONE;
+    o.tensor_allreduce = below(d, 2);
+    o.inference = below(d, 4) == 0;
+    return o;
+}
+
+static void draw_degrees(struct drawn *d, const struct dit_model *m)
+{
+    int gpus = hw_gpus(&d->cluster), tensor = below(d, 4) == 0 ? 1 << below(d, 3) : 1;
+    if (m->heads % tensor || (m->kv_heads % tensor && tensor % m->kv_heads))
+        tensor = 1;
+    int cp = gpus / tensor;
+    while (cp > 1 && below(d, 4) == 0)
+        cp /= 2;
+    d->r.tensor = tensor;
+    d->r.cp = cp;
+    d->r.memory = mem_options_default(gpus / tensor);
+}
+
+static void describe(struct drawn *d, uint64_t k)
+{
+    const struct cp_options *o = &d->r.c.options;
+    d->text =
+        arena_printf(d->a, "%d: %s %s%s%s, %lld tokens, %d samples, cp %d tp %d, %s%s%s", (int)k,
+                     d->r.c.model->name, d->cluster.name, d->calibrated ? " calibrated" : "",
+                     d->cluster.gpus_per_nic > 1 ? " shared NICs" : "",
+                     (long long)d->r.c.video_tokens, d->r.c.samples, d->r.cp, d->r.tensor,
+                     o->inference ? "inference" : checkpointing_names[o->checkpointing],
+                     o->grad_fp32 ? " fp32" : "", d->alike ? "" : " uneven");
+}
+
+/* All configurations of the first block, by closed form. */
+static bool draw_case(struct drawn *d, uint64_t seed, uint64_t k, int gpus_most)
+{
+    *d = (struct drawn){.rng = rng_stream(seed, "agree", k, 0, 0), .a = arena_new()};
+    struct err_at at = err_at_name("test");
+    const struct dit_model *m = dit_load(PICK(d, models), at, d->a, &d->e);
+    if (!m || !draw_cluster(d, gpus_most))
+        return false;
+    const struct kern_profile *kernels = kern_load(PICK(d, profiles), at, d->a, &d->e);
+    if (kernels && d->calibrated)
+        kernels = calib_kernels(kernels, &d->cluster, at, d->a, &d->e);
+    draw_sparsity(d, m);
+    d->r =
+        (struct plan_request){.c = {.cluster = &d->cluster,
+                                    .model = m,
+                                    .kernels = kernels,
+                                    .sparsity = &d->sparsity,
+                                    .options = draw_options(d),
+                                    .video_tokens = (int64_t)(3000 * pow(60, rng_uniform(&d->rng))),
+                                    .samples = 1 + below(d, 2),
+                                    .linear = true},
+                              .phase = PLAN_BLOCK,
+                              .query_group = 32,
+                              .assign_nodes = 1000,
+                              .eval = &eval_cost,
+                              .keep_candidates = 400};
+    draw_degrees(d, m);
+    describe(d, k);
+    return kernels && plan_compare_block(&d->r, d->r.cp, 0, &d->found, d->a, &d->e);
+}
+
+/* What both must hold to, without what only the simulation has (host syncs, SMs of collectives).
+ *
+ * Where ranks are alike and each has its NIC nothing is shared and nobody waits: equal.
+ *
+ * Else the closed form starts an exchange when its last member is there, the simulation each
+ * message when its two ends are, so that the simulation is below. It may be above by what max-min
+ * shares lose against a full port: a message is held up by its sender's port or by its receiver's,
+ * so an all-to-all ends within the sum of the two, twice the closed form's fuller one.
+ * No rank is faster than its own work and its own exchanges at full ports; calibrated profiles are
+ * not linear in bytes and rings wait for neighbours: work alone. */
+static void check_bounds(const struct drawn *d, const struct plan_candidate *x,
+                         const struct program_time *ours)
+{
+    const struct program_time *t = &x->time;
+    struct cp_program p = cp_program_of(&d->r.c, 0, &x->conf, d->a);
+    double least = 0, exchanges = 0;
+    bool linear = !d->calibrated && d->cluster.gpus_per_nic == 1;
+    char conf[96];
+    cp_conf_text(&x->conf, conf, sizeof conf);
+    for (int k = 0; k < p.phase_count; k++) {
+        exchanges += p.phases[k].kind == PHASE_ALLTOALL ? t->phase[k].busy_max_s : 0;
+        linear &= p.phases[k].kind != PHASE_RING;
+    }
+    for (int r = 0; r < p.ranks; r++)
+        least = fmax(least, t->compute_s[r] + (linear ? t->comm_s[r] : 0));
+    if (d->alike && d->cluster.gpus_per_nic == 1)
+        gsl_test_rel(ours->total_s, t->total_s, 1e-4, "%s: %s, alike", d->text, conf);
+    gsl_test(!(ours->total_s > least * (1 - 1e-4)), "%s: %s: %g s, busiest rank %g s", d->text,
+             conf, ours->total_s, least);
+    gsl_test(!(ours->total_s < (t->total_s + exchanges) * (1 + 1e-4)),
+             "%s: %s: %g s, closed form %g s, of it exchanges %g s", d->text, conf, ours->total_s,
+             t->total_s, exchanges);
+}
+
+static void print_line(const struct drawn *d, const struct plan_candidate *x,
+                       const struct program_time *ours)
+{
+    struct cp_program p = cp_program_of(&d->r.c, 0, &x->conf, d->a);
+    char conf[96];
+    int worst = 0;
+    for (int k = 1; k < p.phase_count; k++)
+        if (fabs(ours->phase[k].critical_s - x->time.phase[k].critical_s) >
+            fabs(ours->phase[worst].critical_s - x->time.phase[worst].critical_s))
+            worst = k;
+    printf("%.5f\t%s\t%s\t%s\t%g\t%g\n", ours->total_s / x->time.total_s,
+           cp_conf_text(&x->conf, conf, sizeof conf), d->text, p.phases[worst].name,
+           x->time.phase[worst].critical_s, ours->phase[worst].critical_s);
+}
+
+/* Up to four configurations of a case, by simulation too. */
+static void compare_case(struct drawn *d, bool print)
+{
+    struct sim_options o = {0};
+    struct plan_eval sim = sim_eval(&o);
+    struct arena *scratch = arena_new();
+    for (int i = 0; i < 4 && d->found.count > 0; i++) {
+        const struct plan_candidate *x = &d->found.best[below(d, d->found.count)];
+        struct program_time ours = {0};
+        arena_reset(scratch);
+        bool ok = sim.block(&sim, &d->r.c, 0, &x->conf, &ours, d->a, scratch, &d->e);
+        gsl_test(!ok, "%s: simulated %s", d->text, d->e.text);
+        if (ok)
+            check_bounds(d, x, &ours);
+        if (ok && print)
+            print_line(d, x, &ours);
+    }
+    arena_free(scratch);
+}
+
+static void drawn_blocks_keep_to_what_both_must_hold(int cases, int gpus, uint64_t seed, bool print)
+{
+    for (int k = 0; k < cases; k++) {
+        struct drawn d;
+        if (draw_case(&d, seed, (uint64_t)k, gpus))
+            compare_case(&d, print);
+        else
+            gsl_test(1, "case %d: %s", k, d.e.text);
+        arena_free(d.a);
+    }
+}
+
+int main(int argc, char **argv)
 {
     the_backward_of_a_ring_of_two_takes_what_its_hops_say();
+    an_all_gather_between_servers_uses_every_nic();
+    a_ring_has_a_shared_nic_for_itself();
+    drawn_blocks_keep_to_what_both_must_hold(argc > 1 ? atoi(argv[1]) : 100,
+                                             argc > 2 ? atoi(argv[2]) : 32,
+                                             argc > 3 ? (uint64_t)atoi(argv[3]) : 1, argc > 1);
     return gsl_test_summary();
 }
