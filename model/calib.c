@@ -168,11 +168,22 @@ static bool other_chip(struct kern_profile *k, const struct hw_gpu *g, struct ar
     return true;
 }
 
+static void take_shares(struct kern_dense *d, const struct hw_gpu *g)
+{
+    for (int i = 0; i < d->on_count; i++)
+        if (!strcmp(d->on[i].gpu, g->name)) {
+            d->forward_share = d->on[i].forward_share;
+            d->backward_share = d->on[i].backward_share;
+        }
+}
+
 const struct kern_profile *calib_kernels(const struct kern_profile *k, const struct hw_cluster *c,
                                          struct err_at at, struct arena *a, struct err *e)
 {
     struct kern_profile *own = ARENA_NEW(a, struct kern_profile);
     *own = *k;
+    take_shares(&own->dense, &c->gpu);
+    take_shares(&own->best, &c->gpu);
     if (!find_curve(&own->dense.curve, c, at, a, e) || !find_curve(&own->best.curve, c, at, a, e) ||
         !find_curve(&own->sparse.curve, c, at, a, e) || !find_curve(&own->gemm_curve, c, at, a, e))
         return NULL;

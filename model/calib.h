@@ -20,9 +20,10 @@ bool calib_cluster(struct hw_cluster *c, struct arena *a, struct err *e);
  * as in prof_collective. q->nic_bytes_per_s is set here. */
 struct prediction calib_collective(const struct hw_cluster *c, const struct coll_query *q);
 
-/* The profile with the fitted curves that its parts name for this GPU (struct kern_curve); a part
- * whose name holds GPU keeps its own numbers where no preset bears that name, any other name must
- * be there: NULL with ERR_INPUT at `at` if not. Lives in `a`. */
+/* The profile with what its dense kernels were measured at on this GPU (kern_dense.on) and the
+ * fitted curves that its parts name for this GPU (struct kern_curve); a part whose name holds GPU
+ * keeps its own numbers where no preset bears that name, any other name must be there: NULL with
+ * ERR_INPUT at `at` if not. Lives in `a`. */
 const struct kern_profile *calib_kernels(const struct kern_profile *k, const struct hw_cluster *c,
                                          struct err_at at, struct arena *a, struct err *e);
 

@@ -10,7 +10,8 @@ static const char *const profile_keys[] = {
     "gathered_row", "overlap", "launch", "measured_on", "gemm_curve", "pointwise", NULL};
 static const char *const pointwise_keys[] = {"least", "most", NULL};
 
-static const char *const dense_keys[] = {"name", "forward", "backward", "curve", NULL};
+static const char *const dense_keys[] = {"name", "forward", "backward", "curve", "on", NULL};
+static const char *const on_keys[] = {"forward", "backward", NULL};
 static const char *const sparse_keys[] = {"name", "forward", "backward", "select",
                                           "tile", "group",   "curve",    NULL};
 static const char *const line_keys[] = {"row", "pair", NULL};
@@ -195,12 +196,35 @@ static bool curve_read(const struct cfg *map, const char *key, struct kern_curve
     return !cfg_get(map, key) || cfg_text(map, key, &c->name, e);
 }
 
-static bool dense_read(const struct cfg *map, const char *key, struct kern_dense *d, struct err *e)
+/* on: {h20: {forward: 85%, backward: 74%}} */
+static bool on_read(const struct cfg *dense, struct kern_dense *d, struct arena *a, struct err *e)
+{
+    const struct cfg *on = cfg_get(dense, "on");
+    if (!on)
+        return true;
+    if (on->kind != CFG_MAP)
+        return err_set(e, ERR_INPUT, on->at, "on: want a map of GPUs");
+    struct kern_dense_on *list = ARENA_ARRAY(a, struct kern_dense_on, on->count + 1);
+    for (int i = 0; i < on->count; i++) {
+        const struct cfg *gpu = read_map(on, on->keys[i], on_keys, e);
+        list[i].gpu = on->keys[i];
+        if (!gpu || !read_share(gpu, "forward", &list[i].forward_share, e) ||
+            !read_share(gpu, "backward", &list[i].backward_share, e))
+            return false;
+    }
+    d->on = list;
+    d->on_count = on->count;
+    return true;
+}
+
+static bool dense_read(const struct cfg *map, const char *key, struct kern_dense *d,
+                       struct arena *a, struct err *e)
 {
     const struct cfg *m = read_map(map, key, dense_keys, e);
     return m && cfg_text(m, "name", &d->name, e) &&
            read_share(m, "forward", &d->forward_share, e) &&
-           read_share(m, "backward", &d->backward_share, e) && curve_read(m, "curve", &d->curve, e);
+           read_share(m, "backward", &d->backward_share, e) &&
+           curve_read(m, "curve", &d->curve, e) && on_read(m, d, a, e);
 }
 
 static bool line_read(const struct cfg *map, const char *key, double *row_s, double *pair_s,
@@ -242,8 +266,8 @@ static const struct kern_profile *profile_read(const struct cfg *map, struct are
     struct kern_profile *k = ARENA_NEW(a, struct kern_profile);
     k->measured_on = cfg_text_or(map, "measured_on", "");
     k->name = cfg_text_or(map, "name", read_stem(map->at.file, a));
-    bool ok = cfg_text(map, "source", &k->source, e) && dense_read(map, "dense", &k->dense, e) &&
-              dense_read(map, "best", &k->best, e) && sparse_read(map, &k->sparse, e) &&
+    bool ok = cfg_text(map, "source", &k->source, e) && dense_read(map, "dense", &k->dense, a, e) &&
+              dense_read(map, "best", &k->best, a, e) && sparse_read(map, &k->sparse, e) &&
               read_share(map, "gemm", &k->gemm_share, e) &&
               curve_read(map, "gemm_curve", &k->gemm_curve, e) &&
               read_share(map, "copy", &k->hbm_share, e) && pointwise_read(map, k, e) &&
@@ -301,6 +325,16 @@ static void json_dense(struct json *j, const char *key, const struct kern_dense 
     json_num(j, "forward", d->forward_share);
     json_num(j, "backward", d->backward_share);
     json_curve(j, "curve", &d->curve);
+    if (d->on_count > 0)
+        json_object(j, "on");
+    for (int i = 0; i < d->on_count; i++) {
+        json_object(j, d->on[i].gpu);
+        json_num(j, "forward", d->on[i].forward_share);
+        json_num(j, "backward", d->on[i].backward_share);
+        json_end(j);
+    }
+    if (d->on_count > 0)
+        json_end(j);
     json_end(j);
 }
 

@@ -21,12 +21,20 @@ struct kern_curve {
     const struct prof_kernels *of; /* set by calib_kernels (model/calib.h); NULL: the shares rule */
 };
 
+/* Shares measured on another GPU, which calib_kernels puts in place there. */
+struct kern_dense_on {
+    const char *gpu;
+    double forward_share, backward_share;
+};
+
 /* Dense attention: launch + FLOP / (share of the GPU's bf16 peak). FLOP: 4 s_q s_k D forward, 10
  * backward per head. */
 struct kern_dense {
     const char *name; /* "fa3" */
     double forward_share, backward_share;
     struct kern_curve curve;
+    int on_count;
+    const struct kern_dense_on *on;
 };
 
 /* Query-grouped sparse attention: row_s per (query, head) + pair_s per kept (query, key, head) at

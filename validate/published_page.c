@@ -205,9 +205,6 @@ static const char *const reading[] = {
     "often a framework moves them is known only to a range, 1 to 8 times the least, counted in "
     "source code, not fitted to these rows. Before they were priced the median row was 18% too "
     "short and 27 of 67 lay inside.",
-    "On the H20 rates are assumed to be the H100's share of the peak; a benchmark of its kernels "
-    "(flash-attention issue 1310) has FlashAttention-3 at 85% of it, not 65%, and FlashAttention-2 "
-    "at 57%.",
     "Memory is what the planner counts with 6 GB resident; pipelines that keep encoders on the GPU "
     "need those on top (--resident).",
 };

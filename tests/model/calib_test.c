@@ -159,6 +159,29 @@ static void sparse_kernels_of_another_chip_keep_to_this_ones_limits(void)
     arena_free(a);
 }
 
+/* The H20 does 148 TFLOP/s; flash-attention issue 1310 has 0.545 ms for FlashAttention-3 and 0.821
+ * ms for FlashAttention-2, 2 x 16 heads of 2,048 tokens, D 128: 68.7 GFLOP. */
+static void dense_kernels_take_the_shares_measured_on_the_gpu(void)
+{
+    static const struct {
+        const char *kernels;
+        double forward_s;
+    } known[] = {{"fa3+dsv", 0.545e-3}, {"fa2+dsv", 0.821e-3}};
+    struct arena *a = arena_new();
+    struct err e = {0};
+    struct err_at at = err_at_name("test");
+    struct hw_cluster h20 = calibrated("1x8-h20", 0, a), a100 = calibrated("1x8-a100", 0, a);
+    for (int i = 0; i < 2; i++) {
+        const struct kern_profile *k = kern_load(known[i].kernels, at, a, &e),
+                                  *on = calib_kernels(k, &h20, at, a, &e);
+        gsl_test_rel(kern_dense_s(on, &h20.gpu, false, 32 * 2048, 2048, 128) - on->launch_s,
+                     known[i].forward_s, 0.005, "%s on an H20 %s", known[i].kernels, e.text);
+        gsl_test_rel(calib_kernels(k, &a100, at, a, &e)->dense.forward_share,
+                     k->dense.forward_share, 0, "no other GPU");
+    }
+    arena_free(a);
+}
+
 /* ---- a plan's kernels are the curves' ---- */
 
 struct kernel_case {
@@ -320,6 +343,7 @@ int main(void)
     a_profile_follows_the_clusters_own_links();
     an_h800_is_an_h100_behind_a_slower_nvlink();
     sparse_kernels_of_another_chip_keep_to_this_ones_limits();
+    dense_kernels_take_the_shares_measured_on_the_gpu();
     a_plan_and_predict_price_attention_alike();
     a_plan_and_predict_price_linear_layers_alike();
     without_a_curve_the_profiles_own_numbers_stand();

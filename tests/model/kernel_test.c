@@ -112,9 +112,9 @@ static struct kern_profile published_lines(void)
 static void published_break_evens_follow_from_the_published_lines(void)
 {
     struct kern_profile k = published_lines();
-    struct kern_dense fa2 = {"fa2", 370 / 989.0, 322 / 989.0, {0}},
-                      fa3 = {"fa3", 648 / 989.0, 561 / 989.0, {0}};
-    struct kern_dense cudnn = {"cudnn", 693 / 989.0, 572 / 989.0, {0}};
+    struct kern_dense fa2 = {"fa2", 370 / 989.0, 322 / 989.0, {0}, 0, NULL},
+                      fa3 = {"fa3", 648 / 989.0, 561 / 989.0, {0}, 0, NULL};
+    struct kern_dense cudnn = {"cudnn", 693 / 989.0, 572 / 989.0, {0}, 0, NULL};
     gsl_test_abs(kern_breakeven(&k, &fa2, &h100, 64000, 128, 32, false), 0.924, 0.0006,
                  "against FA2");
     gsl_test_abs(kern_breakeven(&k, &fa3, &h100, 64000, 128, 32, false), 0.963, 0.0006,
@@ -192,13 +192,14 @@ static void break_even_is_where_the_prices_cross(void)
 static void break_even_has_ends(void)
 {
     struct kern_profile k = published_lines();
-    struct kern_dense slow = {"slow", 1e-6, 1e-6, {0}}, fast = {"fast", 1e6, 1e6, {0}};
+    struct kern_dense slow = {"slow", 1e-6, 1e-6, {0}, 0, NULL},
+                      fast = {"fast", 1e6, 1e6, {0}, 0, NULL};
     gsl_test(kern_breakeven(&k, &slow, &h100, 64000, 128, 32, false) != 0,
              "always better than a slow kernel");
     gsl_test(!(kern_breakeven(&k, &fast, &h100, 64000, 128, 32, false) > 1),
              "never better than a fast one");
     k.sparse.tile = 256;
-    struct kern_dense fa3 = {"fa3", 0.65, 0.57, {0}};
+    struct kern_dense fa3 = {"fa3", 0.65, 0.57, {0}, 0, NULL};
     gsl_test(!(kern_breakeven(&k, &fa3, &h100, 1024, 128, 32, false) > 1),
              "nor where a tile costs more than all");
 }
@@ -264,6 +265,8 @@ static void a_wrong_field_is_named_with_its_place(void)
         {"gathered_row: 1 ns\npointwise: {least: 1}", "most"},
         {"dense: {name: d, forward: 60%}", "backward"},
         {"dense: {name: d, foward: 60%, backward: 50%}", "forward"},
+        {"dense: {name: d, forward: 60%, backward: 50%, on: h20}", "on: want a map of GPUs"},
+        {"dense: {name: d, forward: 60%, backward: 50%, on: {h20: {forward: 60%}}}", "backward"},
         {"best: fa3", "t.yaml:3:7: best: want a map"},
         {"sparse: {name: s, forward: {row: 1 ns, pair: 0 ps}, backward: {row: 1 ns, pair: 9 ps}, "
          "select: 1 ps, tile: 64, group:"
@@ -290,7 +293,12 @@ static void a_wrong_field_is_named_with_its_place(void)
 
 static bool dense_equal(struct kern_dense a, struct kern_dense b)
 {
-    return strcmp(a.name, b.name) == 0 && a.forward_share == b.forward_share &&
+    bool same = a.on_count == b.on_count;
+    for (int i = 0; i < a.on_count && same; i++)
+        same = strcmp(a.on[i].gpu, b.on[i].gpu) == 0 &&
+               a.on[i].forward_share == b.on[i].forward_share &&
+               a.on[i].backward_share == b.on[i].backward_share;
+    return same && strcmp(a.name, b.name) == 0 && a.forward_share == b.forward_share &&
            a.backward_share == b.backward_share;
 }
 
