@@ -85,30 +85,86 @@ static bool needs_known(const struct build *b)
 {
     const struct cp_conf *c = b->conf;
     return cp_strategies[c->strategy].move == MOVE_ROWS && c->sparse && c->seq_groups > 1 &&
-           !b->c->server_unions && sparsity_need(b->c->sparsity, b->block, 0, c->seq_groups);
+           sparsity_need(b->c->sparsity, b->block, 0, c->seq_groups);
+}
+
+/* Share of shard j's keys that shard i wants of a KV head, [head rank][KV head][i][j] at sequence
+ * degree n; where only the mean over pairs is known, that. */
+static double *wanted_shares(const struct build *b, int n)
+{
+    int kv_heads = b->m->kv_heads, per_kv = b->m->heads / kv_heads;
+    size_t pairs = (size_t)n * (size_t)n,
+           all = (size_t)cp_head_ranks(b->conf) * (size_t)kv_heads * pairs;
+    double *share = ARENA_ARRAY(b->a, double, all);
+    for (int i = 0; i < b->conf->piece_count; i++) {
+        const struct cp_piece *p = &b->conf->pieces[i];
+        const double *need = sparsity_need(b->c->sparsity, b->block, p->head, n);
+        double mean = need ? 0
+                           : sparsity_union(b->c->sparsity, b->block, p->head, (int64_t)b->tokens,
+                                            b->c->grid, n, b->conf->query_group);
+        double *of = &share[(size_t)(p->head_rank * kv_heads + p->head / per_kv) * pairs];
+        for (size_t k = 0; k < pairs; k++)
+            of[k] = 1 - (1 - of[k]) * (1 - (need ? need[k] : mean));
+    }
+    return share;
 }
 
 /* As count_fetched, for each pair of shards: an owner of hot rows sends them to every peer (KA24).
  */
 static double *count_rows(const struct build *b)
 {
-    int kv_heads = b->m->kv_heads, per_kv = b->m->heads / kv_heads;
-    size_t n = (size_t)b->conf->seq_groups, pairs = n * n, ranks = (size_t)cp_head_ranks(b->conf);
-    double *unwanted = ARENA_ARRAY(b->a, double, ranks *(size_t)kv_heads *pairs),
-           *rows = ARENA_ARRAY(b->a, double, ranks *pairs);
-    for (size_t i = 0; i < ranks * (size_t)kv_heads * pairs; i++)
-        unwanted[i] = 1;
-    for (int i = 0; i < b->conf->piece_count; i++) {
-        const struct cp_piece *p = &b->conf->pieces[i];
-        const double *need = sparsity_need(b->c->sparsity, b->block, p->head, (int)n);
-        double *of = &unwanted[(size_t)(p->head_rank * kv_heads + p->head / per_kv) * pairs];
+    size_t n = (size_t)b->conf->seq_groups, pairs = n * n, ranks = (size_t)cp_head_ranks(b->conf),
+           kv_heads = (size_t)b->m->kv_heads;
+    const double *share = wanted_shares(b, (int)n);
+    double *rows = ARENA_ARRAY(b->a, double, ranks *pairs);
+    for (size_t g = 0; g < ranks * kv_heads; g++)
         for (size_t k = 0; k < pairs; k++)
-            of[k] *= 1 - need[k];
+            rows[g / kv_heads * pairs + k] += share[g * pairs + k] * b->shard * b->samples;
+    return rows;
+}
+
+/* What a server's `near` shards, the first of them `reader`, want together of each of the `near`
+ * shards from `owner` on, in out[]; `pairs` is [n][n]. An owner's part lies between the most that
+ * one reader wants and what all want in sum, at the place between the two, the same for all, that
+ * makes their mean `together`: what a shard as large as a server wants of another. */
+static void server_wants(const double *pairs, int n, int near, int reader, int owner,
+                         double together, double *out)
+{
+    double low = 0, high = 0;
+    for (int j = 0; j < near; j++) {
+        double most = 0, sum = 0;
+        for (int i = 0; i < near; i++) {
+            double one = pairs[(size_t)(reader + i) * (size_t)n + (size_t)(owner + j)];
+            most = fmax(most, one);
+            sum += one;
+        }
+        out[j] = most;
+        out[near + j] = fmin(1, sum) - most;
+        low += most / near;
+        high += fmin(1, sum) / near;
     }
-    for (size_t g = 0; g < ranks * (size_t)kv_heads; g++)
-        for (size_t k = 0; k < pairs; k++)
-            rows[g / (size_t)kv_heads * pairs + k] +=
-                (1 - unwanted[g * pairs + k]) * b->shard * b->samples;
+    double place = high > low ? fmin(1, fmax(0, (together - low) / (high - low))) : 0;
+    for (int j = 0; j < near; j++)
+        out[j] += place * out[near + j];
+}
+
+/* Rows of each shard that each server's `near` shards want together: [head rank][server][j]. */
+static double *count_server_rows(const struct build *b, int near)
+{
+    size_t n = (size_t)b->conf->seq_groups, servers = n / (size_t)near,
+           ranks = (size_t)cp_head_ranks(b->conf), kv_heads = (size_t)b->m->kv_heads;
+    const double *one = wanted_shares(b, (int)n), *all = wanted_shares(b, (int)servers);
+    double *rows = ARENA_ARRAY(b->a, double, ranks *servers *n),
+           *wants = ARENA_ARRAY(b->a, double, 2 * near);
+    for (size_t g = 0; g < ranks * kv_heads; g++)
+        for (size_t k = 0; k < servers * servers; k++) {
+            size_t to = k / servers, from = k % servers;
+            server_wants(&one[g * n * n], (int)n, near, (int)to * near, (int)from * near,
+                         all[g * servers * servers + k], wants);
+            for (int j = 0; j < near; j++)
+                rows[(g / kv_heads * servers + to) * n + from * (size_t)near + (size_t)j] +=
+                    wants[j] * b->shard * b->samples;
+        }
     return rows;
 }
 
@@ -283,6 +339,22 @@ static double *rows_matrix(const struct build *b, double row_bytes, bool back)
     return m;
 }
 
+/* Bytes of each owner that the server of each other rank of its column wants. */
+static double *server_matrix(const struct build *b, int near, double row_bytes)
+{
+    size_t ranks = (size_t)b->ranks, n = (size_t)b->conf->seq_groups, servers = n / (size_t)near;
+    const double *rows = count_server_rows(b, near);
+    double *m = ARENA_ARRAY(b->a, double, ranks *ranks);
+    for (int r = 0; r < b->ranks; r++)
+        for (int j = 0; j < b->conf->seq_groups; j++) {
+            size_t owner = (size_t)cp_rank_at(b->conf, head_rank(b, r), j),
+                   to = (size_t)(cp_seq_rank(b->conf, r) / near);
+            m[owner * ranks + (size_t)r] =
+                rows[((size_t)head_rank(b, r) * servers + to) * n + (size_t)j] * row_bytes;
+        }
+    return m;
+}
+
 /* Rows of a column's exchange: from[i] * to[j] with the count on the receiver (gather) or the
  * sender (return), or what each pair exchanges where that is known. */
 static void add_rows(struct build *b, const char *name, enum cp_pass pass, double row_bytes,
@@ -298,8 +370,13 @@ static void add_rows(struct build *b, const char *name, enum cp_pass pass, doubl
     if (b->rows)
         p->matrix = rows_matrix(b, row_bytes, back);
     int near = column_in_node(b);
-    if (back || !b->c->server_unions || near < 2 || b->conf->seq_groups % near != 0)
+    if (back || !b->c->server_unions || near < 2 || b->conf->seq_groups % near != 0 ||
+        near == b->conf->seq_groups)
         return;
+    if (b->rows) {
+        p->server_matrix = server_matrix(b, near, row_bytes);
+        return;
+    }
     const double *wanted = count_fetched(b, b->conf->seq_groups / near);
     double *server = per_rank(b);
     for (int r = 0; r < b->ranks; r++)

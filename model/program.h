@@ -78,6 +78,10 @@ struct cp_phase {
     /* Gathers of rows, if the case asks for them: bytes that server[j], the ranks of j's server in
      * its column together, want of each rank of another server. NULL: not known. */
     const double *server;
+    /* The same where `matrix` is set (ranks x ranks): bytes of i that the ranks of j's server want
+     * together. Between two servers exact; among the owners of a server, between the most that one
+     * reader wants and what all want in sum. */
+    const double *server_matrix;
     bool host;     /* PHASE_COMPUTE: on the host, the GPU waits */
     bool hop_home; /* PHASE_RING, backward: gradients take one more hop, of to - from bytes */
     bool hop_sms;  /* PHASE_RING: `seconds` hold what a hop takes of the SMs */

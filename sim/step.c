@@ -237,18 +237,24 @@ static int level_of(const struct build *b, const struct members *m)
 static struct coll_tasks add_groupcast(struct build *b, const struct cp_phase *p,
                                        const struct members *m, int label)
 {
-    size_t n = (size_t)m->n;
+    int n = m->n;
     double *need = ARENA_ARRAY(b->scratch, double, n *n),
-           *unions = ARENA_ARRAY(b->scratch, double, n *n);
-    const double *from = pick(b, p->from, m), *to = pick(b, p->to, m),
-                 *server = pick(b, p->server, m);
-    for (size_t i = 0; i < n * n; i++) {
-        need[i] = i / n == i % n ? 0 : from[i / n] * to[i % n];
-        unions[i] = i / n == i % n ? 0 : from[i / n] * server[i % n];
+           *unions = ARENA_ARRAY(b->scratch, double, n *n), most;
+    if (p->matrix) {
+        need = pick_matrix(b, p->matrix, m);
+        unions = pick_matrix(b, p->server_matrix, m);
+        most = most_matrix(need, n);
+    } else {
+        const double *from = pick(b, p->from, m), *to = pick(b, p->to, m),
+                     *server = pick(b, p->server, m);
+        for (int i = 0; i < n * n; i++) {
+            need[i] = i / n == i % n ? 0 : from[i / n] * to[i % n];
+            unions[i] = i / n == i % n ? 0 : from[i / n] * server[i % n];
+        }
+        most = most_product(from, to, n);
     }
-    struct coll c = coll_groupcast(m->n, need, unions, m->hosts, b->scratch);
-    struct regime r =
-        regime(b, COLL_ALLTOALL, &c, m->hosts, most_product(from, to, m->n), p->calls);
+    struct coll c = coll_groupcast(n, need, unions, m->hosts, b->scratch);
+    struct regime r = regime(b, COLL_ALLTOALL, &c, m->hosts, most, p->calls);
     return coll_add(b->g, &c, m->gpus, label, r.calls, r.extra_s, r.scale);
 }
 
@@ -362,7 +368,7 @@ static void add_group(struct build *b, int place, int rank, struct labels l)
     if (m.n < 2)
         return;
     struct coll_tasks t;
-    if (p->kind == PHASE_ALLTOALL && p->server && level_of(b, &m))
+    if (p->kind == PHASE_ALLTOALL && (p->server || p->server_matrix) && level_of(b, &m))
         t = add_groupcast(b, p, &m, l.own);
     else if (p->kind == PHASE_ALLTOALL)
         t.first = t.last = add_alltoall(b, p, &m, l.own);

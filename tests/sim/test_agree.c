@@ -318,8 +318,130 @@ static void drawn_blocks_keep_to_what_both_must_hold(int cases, int gpus, uint64
     }
 }
 
+/* ---- rows that a server's GPUs share, row by row ---- */
+
+enum { SHARDS = 8, NEAR = 4, HEADS = 2, ROWS = 64 };
+
+/* want[h][i][j]: bit r set when shard i wants row r of shard j for head h. */
+struct wants {
+    uint64_t bits[HEADS][SHARDS][SHARDS];
+    double need[HEADS * (2 * 2 + SHARDS * SHARDS)], value[2 * HEADS];
+};
+
+enum overlap { OVERLAP_DRAWN, OVERLAP_SAME, OVERLAP_NONE };
+
+/* Owners 0 and 5 are hot. Readers of a server want rows of their own drawing, the same rows, or
+ * rows that nobody else there wants. */
+static void draw_wants(struct wants *w, enum overlap how)
+{
+    struct rng r = rng_stream(3, "wants", (uint64_t)how, 0, 0);
+    for (int h = 0; h < HEADS; h++)
+        for (int i = 0; i < SHARDS; i++)
+            for (int j = 0; j < SHARDS; j++) {
+                uint64_t some = rng_u64(&r) & rng_u64(&r), hot = rng_u64(&r);
+                w->bits[h][i][j] = j % 5 ? some : some | hot;
+                if (how == OVERLAP_SAME && i % NEAR)
+                    w->bits[h][i][j] = w->bits[h][i - 1][j];
+                if (how == OVERLAP_NONE)
+                    w->bits[h][i][j] &= 0x1111111111111111ull << i % NEAR;
+            }
+}
+
+/* Distinct rows of owner `j` that the server of the readers from `first` on wants for head h. */
+static int distinct(const struct wants *w, int h, int first, int j)
+{
+    int count = 0;
+    for (int row = 0; row < ROWS; row++) {
+        bool wanted = false;
+        for (int i = first; i < first + NEAR; i++)
+            wanted |= w->bits[h][i][j] >> row & 1;
+        count += wanted;
+    }
+    return count;
+}
+
+/* The tables of a trace, by counting: at degree 2 each server is one shard. */
+static void count_wants(struct wants *w, struct sparsity *s)
+{
+    static const int shards[2] = {2, SHARDS};
+    double *servers = w->need, *ranks = w->need + HEADS * 4;
+    for (int h = 0; h < HEADS; h++) {
+        for (int k = 0; k < SHARDS * SHARDS; k++) {
+            int set = 0;
+            for (int row = 0; row < ROWS; row++)
+                set += w->bits[h][k / SHARDS][k % SHARDS] >> row & 1;
+            ranks[h * SHARDS * SHARDS + k] = (double)set / ROWS;
+        }
+        for (int k = 0; k < 4; k++) {
+            int rows = 0;
+            for (int j = 0; j < NEAR; j++)
+                rows += distinct(w, h, k / 2 * NEAR, k % 2 * NEAR + j);
+            servers[h * 4 + k] = (double)rows / (NEAR * ROWS);
+        }
+    }
+    s->model.kind = UNION_MEASURED;
+    s->table = (struct union_table){2, shards, w->value, 2, w->need};
+}
+
+/* Bytes through all NICs when one phase is simulated alone in two levels. */
+static double nic_total(struct fixture *f, const struct cp_conf *conf, const struct cp_phase *p,
+                        struct arena *a)
+{
+    struct sim_options o = {.two_level = true};
+    struct cp_program one = {.ranks = SHARDS, .phase_count = 1, .phases = p};
+    struct step s;
+    struct play_result r;
+    struct play_what what = {0};
+    struct err e = {0};
+    double sum = 0;
+    bool ok = step_of_program(&one, conf, &f->cluster, &o, &s, a, &e) &&
+              play_run(s.graph, s.topo, &what, &r, a, err_at_name("test"), &e);
+    gsl_test(!ok, "it runs %s", e.text);
+    for (int i = 0; i < s.topo->edge_count && ok; i++)
+        if (s.topo->nodes[s.topo->edges[i].from].kind == TOPO_GPU &&
+            s.topo->nodes[s.topo->edges[i].to].kind == TOPO_NIC)
+            sum += r.carried[i];
+    return sum;
+}
+
+/* Every row is looked at: 2 servers of 4, K and V of 128 bf16. */
+static void in_two_levels_a_measured_row_travels_to_a_server_once(void)
+{
+    const double row_bytes = 2 * 128 * 2;
+    for (enum overlap how = OVERLAP_DRAWN; how <= OVERLAP_NONE; how++) {
+        struct arena *a = arena_new();
+        struct fixture f;
+        struct wants w = {0};
+        double all = 0;
+        fixture_init(&f, HEADS, HEADS, SHARDS * ROWS, 2, NEAR, 0.1, 1, a);
+        f.cluster.pcie_bytes_per_s = 1e15;
+        draw_wants(&w, how);
+        count_wants(&w, &f.sparsity);
+        f.c.server_unions = true;
+        struct cp_conf c = fixture_conf(CP_SCP, 1, SHARDS, true, HEADS, a);
+        struct cp_program p = cp_program_of(&f.c, 0, &c, a);
+        const struct cp_phase *gather = fixture_phase(&p, "kv gather");
+        for (int to = 0; to < 2; to++) {
+            double rows = 0, got = 0;
+            for (int j = (1 - to) * NEAR; j < (2 - to) * NEAR; j++) {
+                int own = distinct(&w, 0, to * NEAR, j) + distinct(&w, 1, to * NEAR, j);
+                double says = gather->server_matrix[j * SHARDS + to * NEAR];
+                rows += own;
+                got += says;
+                if (how != OVERLAP_DRAWN)
+                    gsl_test_rel(says, own * row_bytes, 1e-12, "%d: owner %d, by rows", how, j);
+            }
+            gsl_test_rel(got, rows * row_bytes, 1e-12, "%d: to server %d, by rows", how, to);
+            all += rows * row_bytes;
+        }
+        gsl_test_rel(nic_total(&f, &c, gather, a), all, 1e-9, "%d: through the NICs", how);
+        arena_free(a);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    in_two_levels_a_measured_row_travels_to_a_server_once();
     the_backward_of_a_ring_of_two_takes_what_its_hops_say();
     an_all_gather_between_servers_uses_every_nic();
     a_ring_has_a_shared_nic_for_itself();
