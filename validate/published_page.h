@@ -23,10 +23,15 @@ struct published_score {
 enum published_kind { KIND_ONE_GPU, KIND_SEVERAL, KIND_TRAINING, KIND_MEMORY, PUBLISHED_KINDS };
 enum published_kind published_kind(const struct published_run *r);
 
-/* Of one kind, or of all that are times or rates: PUBLISHED_KINDS. project: NULL for all. Rates err
- * the other way than times: their off is turned round. */
-struct published_score published_score(const struct published_set *s, enum published_kind kind,
-                                       const char *project, struct arena *a);
+struct published_ask {
+    enum published_kind kind; /* PUBLISHED_KINDS: all that are times or rates */
+    const char *project;      /* NULL: all */
+    bool alone;               /* only numbers of the passes alone: `beyond` begins with "nothing" */
+};
+
+/* Rates err the other way than times: their off is turned round. */
+struct published_score published_score(const struct published_set *s,
+                                       const struct published_ask *ask, struct arena *a);
 
 void published_page(const struct page *p, const struct published_set *s, struct arena *a);
 
