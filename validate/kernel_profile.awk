@@ -84,6 +84,7 @@ END {
     print "  group: " group
     print "gemm: " (gemm ? share(gemm, peak_tflops) : "79%   # not measured: the H100's")
     print "copy: " (copy ? share(copy, hbm_tb) : "90%   # not measured: the H200's")
+    print "pointwise: {least: 1, most: 8}   # not measured: from all fused to one kernel an operation (docs/model.md)"
     print "gathered_row: " (gathered ? sprintf("%.4g ns", gathered * 1e3) : "1 ns   # not measured: an estimate")
     print "measured_on: " gpu
     print "launch: 5 us   # usual figure, not measured"

@@ -8,7 +8,7 @@
 
 const char *const published_units[] = {"s", "TFLOP/s/GPU", "tokens/s/GPU", "GB", NULL};
 
-enum { TENSOR_MOST = 64, SAMPLES_MOST = 4096, GPUS_MOST = 1 << 16 };
+enum { ROWS_MOST = 2000, TENSOR_MOST = 64, SAMPLES_MOST = 4096, GPUS_MOST = 1 << 16 };
 
 /* ---- reading ---- */
 
@@ -227,6 +227,8 @@ bool published_read(const char *path, struct published_run **out, int *count, st
     for (int i = 0; i < COLUMNS; i++)
         if (!csv_need(&c, columns[i], &r.at[i], e))
             return false;
+    if (c.rows > ROWS_MOST)
+        return err_set(e, ERR_INPUT, err_at_name(path), "%d rows; at most %d", c.rows, ROWS_MOST);
     struct published_run *rows = ARENA_ARRAY(a, struct published_run, c.rows + 1);
     for (r.row = 0; r.row < c.rows; r.row++)
         if (!read_row(&r, &rows[r.row]))

@@ -153,6 +153,19 @@ static void the_readme_says_the_same(struct arena *a)
         gsl_test(!strstr(text, says[i]), "README.md says '%s'", says[i]);
 }
 
+/* Each row brings a cluster's curves along: a table cannot ask for more memory than this. */
+static void a_table_has_an_end(struct arena *a)
+{
+    struct err e = {0};
+    int count;
+    char *text = ARENA_ARRAY(a, char, sizeof header + 2001 * sizeof good);
+    char *at = stpcpy(text, header);
+    for (int i = 0; i < 2001; i++)
+        at = stpcpy(at, good);
+    gsl_test(read_text(text, &count, a, &e) || !strstr(e.text, "2001 rows; at most 2000"), "%s",
+             e.text);
+}
+
 static void a_folder_without_the_table_has_no_section(struct arena *a)
 {
     struct published_set s;
@@ -169,6 +182,7 @@ int main(void)
     what_is_open_makes_a_range(a);
     the_shipped_rows_are_answered(a);
     the_readme_says_the_same(a);
+    a_table_has_an_end(a);
     a_folder_without_the_table_has_no_section(a);
     arena_free(a);
     return gsl_test_summary();
