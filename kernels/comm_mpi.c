@@ -97,10 +97,13 @@ static bool late(const struct member *m, const struct comm_message *sends, int s
 }
 
 /* Between two looks. Where ranks outnumber cores a yield is not enough: the scheduler gives those
- * who only look as much time as those who compute. */
-static void leave_core(bool sleeps)
+ * who only look as much time as those who compute. Who has waited long looks less often: what a
+ * look takes is this rank's own CPU time, by which --clock cpu measures it. */
+static void leave_core(bool sleeps, double waited_s)
 {
-    static const struct timespec nap = {.tv_nsec = 20000};
+    enum { SHORT_NS = 20000, LONG_NS = 1000000 };
+    double ns = waited_s * 1e9 / 4;
+    struct timespec nap = {.tv_nsec = ns < SHORT_NS ? SHORT_NS : ns > LONG_NS ? LONG_NS : (long)ns};
     if (sleeps)
         nanosleep(&nap, NULL);
     else
@@ -109,17 +112,18 @@ static void leave_core(bool sleeps)
 
 static bool wait_all(struct member *m, MPI_Request *requests, int count, int *done, struct err *e)
 {
-    double end = comm_now_s() + m->c.timeout_s;
+    double begun = comm_now_s(), now = begun;
     int n = 0;
     MPI_Status *status = malloc((size_t)(count + 1) * sizeof *status);
     int *index = malloc((size_t)(count + 1) * sizeof *index);
     int code = status && index ? MPI_SUCCESS : MPI_ERR_OTHER;
-    while (code == MPI_SUCCESS && *done < count && comm_now_s() < end) {
+    for (; code == MPI_SUCCESS && *done < count && now - begun < m->c.timeout_s;
+         now = comm_now_s()) {
         code = MPI_Testsome(count, requests, &n, index, status);
         if (code == MPI_SUCCESS && n != MPI_UNDEFINED)
             *done += n;
         if (n == 0)
-            leave_core(m->c.sleeps);
+            leave_core(m->c.sleeps, now - begun);
     }
     free(status);
     free(index);

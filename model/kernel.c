@@ -6,8 +6,9 @@
 #include "model/read.h"
 
 static const char *const profile_keys[] = {
-    "name",         "source",  "dense",  "best",        "sparse",     "gemm",      "copy",
-    "gathered_row", "overlap", "launch", "measured_on", "gemm_curve", "pointwise", NULL};
+    "name",      "source",        "dense",   "best",   "sparse",      "gemm",
+    "copy",      "gathered_row",  "overlap", "launch", "measured_on", "gemm_curve",
+    "pointwise", "scattered_row", "sum",     "list",   NULL};
 static const char *const pointwise_keys[] = {"least", "most", NULL};
 
 static const char *const dense_keys[] = {"name", "forward", "backward", "curve", "on", NULL};
@@ -72,6 +73,11 @@ struct kern_time kern_pointwise_time(const struct kern_profile *k, const struct 
     return (struct kern_time){
         .s = kern_copy_s(k, g, times * least_bytes),
         .half = hypot(bandwidth, log(k->pointwise_most / k->pointwise_least) / 2)};
+}
+
+double kern_sum_s(const struct kern_profile *k, const struct hw_gpu *g, double bytes)
+{
+    return k->sum_bytes_per_s > 0 ? bytes / k->sum_bytes_per_s : kern_copy_s(k, g, bytes);
 }
 
 /* ---- curve or numbers ---- */
@@ -272,6 +278,9 @@ static const struct kern_profile *profile_read(const struct cfg *map, struct are
               curve_read(map, "gemm_curve", &k->gemm_curve, e) &&
               read_share(map, "copy", &k->hbm_share, e) && pointwise_read(map, k, e) &&
               cfg_qty(map, "gathered_row", QTY_SECONDS, &k->gathered_row_s, e) &&
+              cfg_qty_or(map, "scattered_row", QTY_SECONDS, 0, &k->scattered_row_s, e) &&
+              cfg_qty_or(map, "sum", QTY_BYTES_PER_S, 0, &k->sum_bytes_per_s, e) &&
+              cfg_qty_or(map, "list", QTY_SECONDS, 0, &k->list_s, e) &&
               cfg_qty_or(map, "overlap", QTY_RATIO, 0, &k->overlap_share, e) &&
               cfg_qty(map, "launch", QTY_SECONDS, &k->launch_s, e);
     return ok ? k : NULL;
@@ -378,6 +387,12 @@ void kern_json(const struct kern_profile *k, struct json *j, const char *key)
         json_end(j);
     }
     write_qty(j, "gathered_row", k->gathered_row_s, "s");
+    if (k->scattered_row_s > 0)
+        write_qty(j, "scattered_row", k->scattered_row_s, "s");
+    if (k->sum_bytes_per_s > 0)
+        write_qty(j, "sum", k->sum_bytes_per_s, "B/s");
+    if (k->list_s > 0)
+        write_qty(j, "list", k->list_s, "s");
     json_num(j, "overlap", k->overlap_share);
     write_qty(j, "launch", k->launch_s, "s");
     json_end(j);

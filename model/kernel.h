@@ -72,8 +72,15 @@ struct kern_profile {
      * kernel an operation, about 8; the time is for the geometric middle. 0: not priced. */
     double pointwise_least, pointwise_most;
     double gathered_row_s; /* packing and unpacking a gathered K+V row of 512 B, beyond the wire */
-    double overlap_share;  /* of the SMs, taken by a hop that runs under attention */
-    double launch_s;       /* one kernel */
+    /* Of CPU ranks and of machines measured with shardwise-run; 0: not given. */
+    double
+        scattered_row_s; /* adding a returned row of K and V gradients of 1 KB; 0: gathered_row_s */
+    double sum_bytes_per_s; /* read plus written where gradients of gathered KV are added after the
+                               messages; 0: a collective adds as it goes (NCCL), copies elsewhere */
+    double list_s;          /* an entry of a list of critical KV that becomes a row among those at
+                               hand (SCP); 0: hidden */
+    double overlap_share;   /* of the SMs, taken by a hop that runs under attention */
+    double launch_s;        /* one kernel */
 };
 
 /* A kernel's seconds, and how well they are known. */
@@ -109,6 +116,7 @@ double kern_sparse_s(const struct kern_profile *k, bool backward, double rows, d
 double kern_select_s(const struct kern_profile *k, double scores);
 double kern_gemm_s(const struct kern_profile *k, const struct hw_gpu *g, double flop);
 double kern_copy_s(const struct kern_profile *k, const struct hw_gpu *g, double bytes);
+double kern_sum_s(const struct kern_profile *k, const struct hw_gpu *g, double bytes);
 
 /* Was it measured on this GPU, or does it not say? Elsewhere sparse times and shares of peak are
  * assumptions. */

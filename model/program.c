@@ -286,14 +286,36 @@ static void add_to_tokens(struct build *b, const char *name, enum cp_pass pass, 
     p->calls = calls;
 }
 
-/* Reading and writing `tensors` shards of all heads once: what packing for an all-to-all costs. */
-static void add_copy(struct build *b, const char *name, enum cp_pass pass, double tensors)
+/* Heads that the tokens of a rank have: its own and those of its row's other ranks. A KV head that
+ * several of them hold goes to each. */
+static double row_heads(const struct build *b, int rank, bool kv)
 {
-    double heads = (double)b->m->heads / cp_tensor(b->conf);
-    double bytes = 2 * tensors * b->local * heads * b->m->head_dim * BF16 * b->samples;
-    if (b->conf->head_groups > 1)
-        add_compute(b, name, pass, CLASS_COPY,
-                    kern_copy_s(b->c->kernels, &b->c->cluster->gpu, bytes));
+    int first = head_rank(b, rank) / b->conf->head_groups * b->conf->head_groups;
+    double sum = 0;
+    for (int h = first; h < first + b->conf->head_groups; h++)
+        sum += kv ? b->held.kv[h] : b->held.q[h];
+    return sum;
+}
+
+enum copy_side { AT_TOKENS, AT_HEADS };
+
+/* Reading and writing q Q-like and kv K-like tensors once, between messages and where a rank has
+ * them: what packing for an all-to-all costs. */
+static void add_copy(struct build *b, const char *name, enum cp_pass pass, enum copy_side side,
+                     int q, int kv, double width)
+{
+    if (b->conf->head_groups < 2)
+        return;
+    double *s = per_rank(b);
+    for (int r = 0; r < b->ranks; r++) {
+        int h = head_rank(b, r);
+        double heads = side == AT_HEADS ? q * b->held.q[h] + kv * b->held.kv[h]
+                                        : q * row_heads(b, r, false) + kv * row_heads(b, r, true);
+        double bytes =
+            2 * heads * (side == AT_HEADS ? b->shard : b->local) * width * BF16 * b->samples;
+        s[r] = kern_copy_s(b->c->kernels, &b->c->cluster->gpu, bytes);
+    }
+    add(b, name, pass, PHASE_COMPUTE, SCOPE_NONE, CLASS_COPY)->seconds = s;
 }
 
 static void add_select(struct build *b)
@@ -303,7 +325,9 @@ static void add_select(struct build *b)
     add_kernel(b, "predictor", PASS_FORWARD, CLASS_GEMM,
                kern_gemm_time(b->c->kernels, &b->c->cluster->gpu, b->local * b->samples,
                               2 * r * heads, b->m->width));
+    add_copy(b, "pack q_lr, k_lr", PASS_FORWARD, AT_TOKENS, 1, 1, r);
     add_to_heads(b, "q_lr, k_lr all-to-all", PASS_FORWARD, 1, 1, r, 2);
+    add_copy(b, "unpack q_lr, k_lr", PASS_FORWARD, AT_HEADS, 1, 1, r);
     if (b->conf->seq_groups > 1) {
         struct cp_phase *p = add(b, "k_lr all-gather", PASS_FORWARD, PHASE_ALLGATHER, SCOPE_COLUMN,
                                  CLASS_COLLECTIVE);
@@ -386,14 +410,12 @@ static void add_rows(struct build *b, const char *name, enum cp_pass pass, doubl
 
 /* Packing at the owner and unpacking at the reader, per fetched row: random 256-byte accesses, not
  * streams. Half of a row's price each: an owner of hot rows packs more than it unpacks. */
-static void add_row_copy(struct build *b, const char *name, enum cp_pass pass)
+static double *row_seconds(struct build *b, double row_s)
 {
-    struct cp_phase *p = add(b, name, pass, PHASE_COMPUTE, SCOPE_NONE, CLASS_COPY);
     double *s = per_rank(b);
     for (int r = 0; r < b->ranks; r++)
-        s[r] = (rows_of(b, r, false) + rows_of(b, r, true)) / 2 * b->c->kernels->gathered_row_s *
-               (b->m->head_dim / 128.0);
-    p->seconds = s;
+        s[r] = (rows_of(b, r, false) + rows_of(b, r, true)) / 2 * row_s * (b->m->head_dim / 128.0);
+    return s;
 }
 
 static double kv_share_bytes(const struct build *b, int rank, int width)
@@ -410,6 +432,32 @@ static void add_collective(struct build *b, const char *name, enum cp_pass pass,
         share[r] = kv_share_bytes(b, r, width);
     p->from = share;
     p->calls = 2;
+}
+
+/* Kept (query group, key) pairs of each rank. */
+static double *list_entries(struct build *b)
+{
+    double *held = ARENA_ARRAY(b->a, double, cp_head_ranks(b->conf)), *of = per_rank(b);
+    for (int i = 0; i < b->conf->piece_count; i++) {
+        const struct cp_piece *p = &b->conf->pieces[i];
+        held[p->head_rank] += p->share * b->shard / b->conf->query_group *
+                              sparsity_keep(b->c->sparsity, b->block, p->head) * b->tokens *
+                              b->samples;
+    }
+    for (int r = 0; r < b->ranks; r++)
+        of[r] = held[head_rank(b, r)];
+    return of;
+}
+
+/* Which rows the selections touch, and the lists in terms of the rows at hand. */
+static void add_lists(struct build *b)
+{
+    if (!(b->c->kernels->list_s > 0))
+        return;
+    double *s = list_entries(b);
+    for (int r = 0; r < b->ranks; r++)
+        s[r] *= b->c->kernels->list_s;
+    add(b, "unite selections", PASS_FORWARD, PHASE_COMPUTE, SCOPE_NONE, CLASS_COPY)->seconds = s;
 }
 
 /* Wanted rows by bitmap: S / g_s / 8 bytes for each head and owner (KA05d). */
@@ -433,26 +481,57 @@ static void add_gather(struct build *b, enum cp_pass pass)
         add_collective(b, "kv all-gather", pass, PHASE_ALLGATHER, BF16);
         return;
     }
-    if (move == MOVE_ROWS && b->conf->sparse && pass == PASS_FORWARD)
+    if (move == MOVE_ROWS && b->conf->sparse && pass == PASS_FORWARD) {
+        add_lists(b);
         add_index(b);
+    }
     if (move == MOVE_ROWS)
-        add_row_copy(b, "pack kv rows", pass);
+        add(b, "pack kv rows", pass, PHASE_COMPUTE, SCOPE_NONE, CLASS_COPY)->seconds =
+            row_seconds(b, b->c->kernels->gathered_row_s);
     add_rows(b, "kv gather", pass, 2.0 * b->m->head_dim * BF16, false);
+}
+
+/* Gradients of whole shards, after they have come: read, added to the own and written, 12 bytes a
+ * number; in bf16 rounded before and widened again, 6 each. A collective that adds as it goes has
+ * no such phase. */
+static void add_sums(struct build *b, bool in_collective)
+{
+    const struct kern_profile *k = b->c->kernels;
+    double bytes = b->c->options.grad_fp32 ? 12 : 24, *s = per_rank(b);
+    if (in_collective && !(k->sum_bytes_per_s > 0))
+        return;
+    for (int r = 0; r < b->ranks; r++)
+        s[r] = kern_sum_s(k, &b->c->cluster->gpu,
+                          bytes * (b->conf->seq_groups - 1) * kv_share_bytes(b, r, 1));
+    add(b, "sum dkv", PASS_BACKWARD, PHASE_COMPUTE, SCOPE_NONE, CLASS_COPY)->seconds = s;
+}
+
+/* What linear layers take: 6 bytes a number. */
+static void add_rounding(struct build *b)
+{
+    double *s = per_rank(b);
+    for (int r = 0; r < b->ranks; r++)
+        s[r] = kern_copy_s(b->c->kernels, &b->c->cluster->gpu, 6 * kv_share_bytes(b, r, 1));
+    add(b, "round dkv", PASS_BACKWARD, PHASE_COMPUTE, SCOPE_NONE, CLASS_COPY)->seconds = s;
 }
 
 static void add_gradient_return(struct build *b)
 {
+    const struct kern_profile *k = b->c->kernels;
     enum cp_move move = cp_strategies[b->conf->strategy].move;
     int width = b->c->options.grad_fp32 ? FP32 : BF16;
     if (b->conf->seq_groups < 2 || move == MOVE_NONE || move == MOVE_RING)
         return;
-    if (move == MOVE_ALLGATHER) {
+    if (move == MOVE_ALLGATHER)
         add_collective(b, "dkv reduce-scatter", PASS_BACKWARD, PHASE_REDUCESCATTER, width);
-        return;
-    }
-    add_rows(b, "dkv return", PASS_BACKWARD, 2.0 * b->m->head_dim * width, true);
+    else
+        add_rows(b, "dkv return", PASS_BACKWARD, 2.0 * b->m->head_dim * width, true);
     if (move == MOVE_ROWS)
-        add_row_copy(b, "scatter dkv rows", PASS_BACKWARD);
+        add(b, "scatter dkv rows", PASS_BACKWARD, PHASE_COMPUTE, SCOPE_NONE, CLASS_COPY)->seconds =
+            row_seconds(b, k->scattered_row_s > 0 ? k->scattered_row_s : k->gathered_row_s);
+    else
+        add_sums(b, move == MOVE_ALLGATHER);
+    add_rounding(b);
 }
 
 /* ---- the host's memory ---- */
@@ -782,17 +861,18 @@ static void forward(struct build *b)
     if (b->conf->sparse)
         add_select(b);
     add_index_host(b, "offload indices", PASS_FORWARD, true);
-    add_copy(b, "pack qkv", PASS_FORWARD, 3);
+    add_copy(b, "pack qkv", PASS_FORWARD, AT_TOKENS, 1, 2, b->m->head_dim);
     add_to_heads(b, "qkv all-to-all", PASS_FORWARD, 1, 2, b->m->head_dim, 3);
-    add_copy(b, "unpack qkv", PASS_FORWARD, 3);
+    add_copy(b, "unpack qkv", PASS_FORWARD, AT_HEADS, 1, 2, b->m->head_dim);
     add_gather(b, PASS_FORWARD);
     add_kv_host(b, "offload kv", PASS_FORWARD, true);
     add_block_plan(b);
     add_permute(b, "permute qkv blocks", PASS_FORWARD, 1, 2);
     add_attention(b, PASS_FORWARD);
     add_permute(b, "permute o blocks", PASS_FORWARD, 1, 0);
+    add_copy(b, "pack o", PASS_FORWARD, AT_HEADS, 1, 0, b->m->head_dim);
     add_to_tokens(b, "o all-to-all", PASS_FORWARD, 1, 0, 1);
-    add_copy(b, "unpack o", PASS_FORWARD, 1);
+    add_copy(b, "unpack o", PASS_FORWARD, AT_TOKENS, 1, 0, b->m->head_dim);
     add_tensor_out(b, "attention reduce-scatter", "attention all-reduce", PASS_FORWARD, 1);
     add_tensor_in(b, "ffn all-gather", PASS_FORWARD, after_attention(b));
     add_linear(b, "linear", PASS_FORWARD);
@@ -816,9 +896,9 @@ static void recompute(struct build *b)
                    PASS_RECOMPUTE, 1);
     add_tensor_out(b, "ffn reduce-scatter again", "ffn all-reduce again", PASS_RECOMPUTE,
                    after_attention(b));
-    add_copy(b, "pack qkv again", PASS_RECOMPUTE, 3);
+    add_copy(b, "pack qkv again", PASS_RECOMPUTE, AT_TOKENS, 1, 2, b->m->head_dim);
     add_to_heads(b, "qkv all-to-all again", PASS_RECOMPUTE, 1, 2, b->m->head_dim, 3);
-    add_copy(b, "unpack qkv again", PASS_RECOMPUTE, 3);
+    add_copy(b, "unpack qkv again", PASS_RECOMPUTE, AT_HEADS, 1, 2, b->m->head_dim);
     if (how == CHECKPOINT_FULL)
         add_index_host(b, "fetch indices", PASS_RECOMPUTE, false);
     add_gather_again(b, PASS_RECOMPUTE);
@@ -827,7 +907,9 @@ static void recompute(struct build *b)
         return;
     add_attention(b, PASS_RECOMPUTE);
     add_permute(b, "permute o blocks again", PASS_RECOMPUTE, 1, 0);
+    add_copy(b, "pack o again", PASS_RECOMPUTE, AT_HEADS, 1, 0, b->m->head_dim);
     add_to_tokens(b, "o all-to-all again", PASS_RECOMPUTE, 1, 0, 1);
+    add_copy(b, "unpack o again", PASS_RECOMPUTE, AT_TOKENS, 1, 0, b->m->head_dim);
 }
 
 static void backward(struct build *b)
@@ -838,8 +920,9 @@ static void backward(struct build *b)
     add_tensor_out(b, "ffn gradient reduce-scatter", "ffn gradient all-reduce", PASS_BACKWARD,
                    after_attention(b));
     add_tensor_in(b, "attention gradient all-gather", PASS_BACKWARD, 2);
-    add_copy(b, "pack do", PASS_BACKWARD, 1);
+    add_copy(b, "pack do", PASS_BACKWARD, AT_TOKENS, 1, 0, b->m->head_dim);
     add_to_heads(b, "do all-to-all", PASS_BACKWARD, 1, 0, b->m->head_dim, 1);
+    add_copy(b, "unpack do", PASS_BACKWARD, AT_HEADS, 1, 0, b->m->head_dim);
     if (b->c->options.checkpointing != CHECKPOINT_FULL)
         add_index_host(b, "fetch indices", PASS_BACKWARD, false);
     if (b->c->options.checkpointing == CHECKPOINT_NONE && !b->c->options.keep_kv)
@@ -848,9 +931,9 @@ static void backward(struct build *b)
     add_attention(b, PASS_BACKWARD);
     add_gradient_return(b);
     add_permute(b, "permute dqkv blocks", PASS_BACKWARD, 1, 2);
-    add_copy(b, "pack dqkv", PASS_BACKWARD, 3);
+    add_copy(b, "pack dqkv", PASS_BACKWARD, AT_HEADS, 1, 2, b->m->head_dim);
     add_to_tokens(b, "dqkv all-to-all", PASS_BACKWARD, 1, 2, 3);
-    add_copy(b, "unpack dqkv", PASS_BACKWARD, 3);
+    add_copy(b, "unpack dqkv", PASS_BACKWARD, AT_TOKENS, 1, 2, b->m->head_dim);
     add_tensor_out(b, "hidden gradient reduce-scatter", "hidden gradient all-reduce", PASS_BACKWARD,
                    1);
 }

@@ -255,14 +255,15 @@ static bool remap_pieces(struct exec *x, struct err *e)
     return x->b->remap(r, x->mine->piece_count, e);
 }
 
-/* The work on bitmaps has rows of its own: the model prices the message only. */
+/* The work on bitmaps has rows of its own, whose work is the entries of the lists. */
 bool column_index(struct exec *x, struct err *e)
 {
     static const char work[] = "unite selections";
-    double sent, received;
+    double sent, received, entries = exec_entries(x);
     struct comm_parts arrived;
     exec_begin(x, work);
-    if (!unite(x, e) || !count_wanted(x, e) || !exec_end(x, PASS_FORWARD, CLASS_COPY, 0, 0, 0, e) ||
+    if (!unite(x, e) || !count_wanted(x, e) ||
+        !exec_end(x, PASS_FORWARD, CLASS_COPY, 0, 0, entries, e) ||
         !exec_meet(x, "index exchange", x->column, e) ||
         !exchange_requests(x, &sent, &received, &arrived, e) ||
         !exec_end(x, PASS_FORWARD, CLASS_COLLECTIVE, sent, received, 0, e))
@@ -455,13 +456,13 @@ static bool send_gradient(struct exec *x, int peer, float *from, int64_t count, 
     return x->b->to_bf16(rounded, from, count, e);
 }
 
-/* Bytes read and written for each number on its way: rounded, widened, added. */
+/* Bytes read and written for each number that is added, and rounded or widened. */
+enum { ADDED_BYTES = 12, ROUNDED_BYTES = 6 };
+
 static double rounding_bytes(const struct exec *x)
 {
-    return grad_width(x) == 4 ? 0 : 6;
+    return grad_width(x) == 4 ? 0 : ROUNDED_BYTES;
 }
-
-enum { ADDED_BYTES = 12 };
 
 static bool send_gradients(struct exec *x, const char *rounding, struct err *e)
 {
@@ -527,6 +528,14 @@ static bool add_gradients(struct exec *x, const char *name, struct err *e)
                     e);
 }
 
+static bool round_sums(struct exec *x, struct err *e)
+{
+    double count = 2.0 * (double)(x->mine->kv_count * x->shard * x->c.head_dim);
+    exec_begin(x, "round dkv");
+    return exec_round_kv(x, e) &&
+           exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0, ROUNDED_BYTES * count, e);
+}
+
 bool column_return(struct exec *x, struct err *e)
 {
     bool rows = x->move == MOVE_ROWS;
@@ -539,7 +548,7 @@ bool column_return(struct exec *x, struct err *e)
     expect_gradients(x);
     return run_messages(x, x->move == MOVE_ALLGATHER ? "dkv reduce-scatter" : "dkv return",
                         PASS_BACKWARD, e) &&
-           add_gradients(x, sums, e);
+           add_gradients(x, sums, e) && round_sums(x, e);
 }
 
 /* ---- ring: KV of rank - k at step k ----
@@ -742,6 +751,6 @@ bool ring_backward(struct exec *x, struct err *e)
     int copies = block_copies(x, (char *)sum, (void **)x->dk, (void **)x->dv, 0, x->shard,
                               x->c.head_dim * 4, false, c);
     double moved = (double)(kv * (n - 1)) + (double)(grads * n);
-    return sum && x->b->copy(c, copies, e) &&
+    return sum && x->b->copy(c, copies, e) && exec_round_q(x, e) && exec_round_kv(x, e) &&
            exec_end(x, PASS_BACKWARD, ring_class(x), moved, moved, exec_pairs(x), e);
 }

@@ -60,6 +60,13 @@ static bool copy_phase(struct exec *x, const char *name, enum cp_pass pass,
     return x->b->copy(c, n, e) && exec_end(x, pass, CLASS_COPY, 0, 0, copied(c, n), e);
 }
 
+static bool exchange_phase(struct exec *x, const struct exchange *t, const char *name,
+                           enum cp_pass pass, struct err *e)
+{
+    return exec_meet(x, name, x->row, e) && comm_alltoallv(x->row, t->send, t->receive, e) &&
+           exec_end(x, pass, CLASS_COLLECTIVE, (double)t->off_send, (double)t->off_receive, 0, e);
+}
+
 /* With one head rank nothing travels: tensors change layout only, which is no phase of the model.
  */
 static bool exchange_run(struct exec *x, const struct exchange *t, const char *const names[3],
@@ -70,8 +77,7 @@ static bool exchange_run(struct exec *x, const struct exchange *t, const char *c
                comm_alltoallv(x->row, t->send, t->receive, e) &&
                x->b->copy(t->unpack, t->unpack_count, e);
     if (!copy_phase(x, names[0], pass, t->pack, t->pack_count, e) ||
-        !exec_meet(x, names[1], x->row, e) || !comm_alltoallv(x->row, t->send, t->receive, e) ||
-        !exec_end(x, pass, CLASS_COLLECTIVE, (double)t->off_send, (double)t->off_receive, 0, e))
+        !exchange_phase(x, t, names[1], pass, e))
         return false;
     return copy_phase(x, names[2], pass, t->unpack, t->unpack_count, e);
 }
@@ -210,6 +216,14 @@ double exec_pairs(const struct exec *x)
     return pairs;
 }
 
+double exec_entries(const struct exec *x)
+{
+    double sum = 0;
+    for (int i = 0; i < x->mine->piece_count; i++)
+        sum += (double)piece_groups(x, i) * (double)exec_keep(&x->c, x->mine->pieces[i].head);
+    return sum;
+}
+
 static struct kern_keys keys_of(const struct exec *x, int i)
 {
     const struct layout_piece *p = &x->mine->pieces[i];
@@ -279,84 +293,89 @@ static bool run_attention_backward(struct exec *x, struct err *e)
         return ring_backward(x, e);
     exec_begin(x, "attention backward");
     struct kern_attention a = exec_attention(x);
-    return x->b->backward(&a, e) &&
+    bool whole = x->move == MOVE_NONE; /* no gradients of KV to come from other ranks */
+    return x->b->backward(&a, e) && exec_round_q(x, e) && (!whole || exec_round_kv(x, e)) &&
            exec_end(x, PASS_BACKWARD, attention_class(x), 0, 0, exec_pairs(x), e);
 }
 
 /* ---- gradients' way home ---- */
 
-static bool round_gradients(struct exec *x, struct err *e)
+bool exec_round_q(struct exec *x, struct err *e)
 {
     bool ok = true;
     for (int i = 0; ok && i < x->mine->piece_count; i++)
         ok = x->b->to_bf16(x->piece_dq16[i], x->dq[i], piece_rows(x, i) * x->c.head_dim, e);
+    return ok;
+}
+
+bool exec_round_kv(struct exec *x, struct err *e)
+{
+    bool ok = true;
     for (int i = 0; ok && i < x->mine->kv_count; i++)
         ok = x->b->to_bf16(x->kv_dk16[i], x->dk[i], x->shard * x->c.head_dim, e) &&
              x->b->to_bf16(x->kv_dv16[i], x->dv[i], x->shard * x->c.head_dim, e);
     return ok;
 }
 
-/* KV heads that several ranks hold get a gradient from each; they are added in the order of the
- * ranks. */
-static bool add_gradients(struct exec *x, struct err *e)
+static int64_t segment_count(const struct exec *x, const struct layout_segment *s)
+{
+    return (s->end - s->begin) * x->c.head_dim;
+}
+
+static uint16_t *segment_data(const struct exec *x, int i)
 {
     const struct exchange *t = &x->back_grads;
-    int64_t dim = x->c.head_dim;
-    if (!x->b->to_fp32(x->arrived32, t->receive.data, t->receive_bytes / 2, e))
-        return false;
-    for (int i = 0; i < 3; i++) {
-        int64_t heads = i == 0 ? x->c.heads : x->c.kv_heads;
-        if (!x->b->clear(x->grad[i], (size_t)(heads * x->local * dim) * sizeof(float), e))
-            return false;
-    }
-    for (int i = 0; i < t->unpack_count; i++) {
-        const struct layout_segment *s = &t->arrived[i];
-        float *grad = x->grad[s->kv ? 1 + s->tensor : 0];
-        int64_t row = s->head * x->local + s->begin - x->l.local[x->l.head_rank];
-        struct kern_scatter one = {.src = x->arrived32 + s->offset / 2,
-                                   .dst = grad + row * dim,
-                                   .count = s->end - s->begin,
-                                   .width = dim};
-        if (!x->b->scatter_add(&one, 1, e))
-            return false;
-    }
-    return true;
+    return (uint16_t *)t->receive.data + t->arrived[i].offset / 2;
 }
 
-/* Bytes read and written beside the plain copies: an element is 6 from fp32 to bf16 and 6 back, 12
- * where it is added, and each sum 4 where it is cleared. */
-static double rounded_bytes(const struct exec *x)
+static bool widen_segment(struct exec *x, int i, float **to, struct err *e)
 {
-    return 6.0 * (double)x->back_grads.send_bytes / 2;
+    const struct layout_segment *s = &x->back_grads.arrived[i];
+    *to = x->arrived32 + s->offset / 2;
+    return x->b->to_fp32(*to, segment_data(x, i), segment_count(x, s), e);
 }
 
-static double added_bytes(const struct exec *x)
+/* KV heads that several ranks hold get a gradient from each: added in the order of the ranks, in
+ * the place of the first. `*bytes`: read and written. */
+static bool add_shared(struct exec *x, int first, double *bytes, struct err *e)
 {
-    double sums = (double)(x->local * x->c.head_dim) * (x->c.heads + 2 * x->c.kv_heads);
-    return 18.0 * (double)x->back_grads.receive_bytes / 2 + 4 * sums;
+    const struct exchange *t = &x->back_grads;
+    int64_t count = segment_count(x, &t->arrived[first]);
+    float *sum = NULL, *one;
+    for (int i = first + 1; i < t->unpack_count; i++) {
+        if (x->first_of[i] != first)
+            continue;
+        *bytes += sum ? 18.0 * (double)count : 30.0 * (double)count;
+        if ((!sum && !widen_segment(x, first, &sum, e)) || !widen_segment(x, i, &one, e))
+            return false;
+        struct kern_scatter add = {.src = one, .dst = sum, .count = 1, .width = count};
+        if (!x->b->scatter_add(&add, 1, e))
+            return false;
+    }
+    return !sum || x->b->to_bf16(segment_data(x, first), sum, count, e);
+}
+
+static bool unpack_gradients(struct exec *x, double *bytes, struct err *e)
+{
+    *bytes = copied(x->home, x->home_count);
+    for (int i = 0; i < x->back_grads.unpack_count; i++)
+        if (x->first_of[i] == i && !add_shared(x, i, bytes, e))
+            return false;
+    return x->b->copy(x->home, x->home_count, e);
 }
 
 static bool run_gradients_home(struct exec *x, struct err *e)
 {
     const struct exchange *t = &x->back_grads;
-    bool timed = x->row->size > 1;
-    if (timed)
-        exec_begin(x, "pack dqkv");
-    if (!round_gradients(x, e) || !x->b->copy(t->pack, t->pack_count, e))
+    double bytes;
+    if (x->row->size == 1)
+        return x->b->copy(t->pack, t->pack_count, e) &&
+               comm_alltoallv(x->row, t->send, t->receive, e) && unpack_gradients(x, &bytes, e);
+    if (!copy_phase(x, "pack dqkv", PASS_BACKWARD, t->pack, t->pack_count, e) ||
+        !exchange_phase(x, t, "dqkv all-to-all", PASS_BACKWARD, e))
         return false;
-    if (timed && (!exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0,
-                            copied(t->pack, t->pack_count) + rounded_bytes(x), e) ||
-                  !exec_meet(x, "dqkv all-to-all", x->row, e)))
-        return false;
-    if (!comm_alltoallv(x->row, t->send, t->receive, e))
-        return false;
-    if (timed && !exec_end(x, PASS_BACKWARD, CLASS_COLLECTIVE, (double)t->off_send,
-                           (double)t->off_receive, 0, e))
-        return false;
-    if (timed)
-        exec_begin(x, "unpack dqkv");
-    return add_gradients(x, e) &&
-           (!timed || exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0, added_bytes(x), e));
+    exec_begin(x, "unpack dqkv");
+    return unpack_gradients(x, &bytes, e) && exec_end(x, PASS_BACKWARD, CLASS_COPY, 0, 0, bytes, e);
 }
 
 /* ---- passes ---- */
@@ -423,6 +442,19 @@ double exec_union(const struct exec *x)
     return all ? (double)seen / (double)all : 1;
 }
 
+/* [rows][heads][dim] of the backend -> [heads][rows][dim] */
+static bool get_gradient(struct exec *x, int i, uint16_t *room, float *to, struct err *e)
+{
+    int64_t heads = i ? x->c.kv_heads : x->c.heads, dim = x->c.head_dim;
+    if (!x->b->get(room, x->grad[i], (size_t)(x->local * heads * dim) * sizeof *room, e))
+        return false;
+    for (int64_t t = 0; t < x->local; t++)
+        for (int64_t h = 0; h < heads; h++)
+            for (int64_t d = 0; d < dim; d++)
+                to[(h * x->local + t) * dim + d] = kern_float_of(room[(t * heads + h) * dim + d]);
+    return true;
+}
+
 bool exec_result(struct exec *x, struct exec_result *r, struct err *e)
 {
     int64_t o = x->local * x->c.heads * x->c.head_dim,
@@ -434,14 +466,12 @@ bool exec_result(struct exec *x, struct exec_result *r, struct err *e)
     r->dk = calloc((size_t)kv + 1, sizeof *r->dk);
     r->dv = calloc((size_t)kv + 1, sizeof *r->dv);
     bool ok = r->o && r->dq && r->dk && r->dv;
+    float *const to[3] = {r->dq, r->dk, r->dv};
     if (!ok)
         comm_fail(x->world, e, "out of memory for the results");
-    ok = ok && x->b->get(r->o, x->o, (size_t)o * sizeof *r->o, e);
-    if (!x->c.options.inference)
-        ok = ok && x->b->get(r->dq, x->grad[0], (size_t)o * sizeof(float), e) &&
-             x->b->get(r->dk, x->grad[1], (size_t)kv * sizeof(float), e) &&
-             x->b->get(r->dv, x->grad[2], (size_t)kv * sizeof(float), e);
-    return ok;
+    for (int i = 0; ok && i < 3 && !x->c.options.inference; i++)
+        ok = get_gradient(x, i, r->o, to[i], e);
+    return ok && x->b->get(r->o, x->o, (size_t)o * sizeof *r->o, e);
 }
 
 void exec_result_free(struct exec_result *r)

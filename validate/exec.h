@@ -39,7 +39,7 @@ struct exec_row {
     double wait_s;         /* for the other members, before an exchange */
     double sent, received; /* bytes to and from other ranks */
     double work; /* attention: (query, key, head) pairs; select: scores; copies: bytes read and
-                    written; linear layers: FLOP */
+                    written; unite selections: entries of lists; linear layers: FLOP */
 };
 
 struct exec;

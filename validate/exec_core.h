@@ -42,7 +42,7 @@ struct exec {
 
     /* token side: [local][heads][width] */
     uint16_t *q, *k, *v, *d_o, *q_lr, *k_lr, *o;
-    float *grad[3]; /* dQ, dK, dV: [head][local][dim] */
+    uint16_t *grad[3]; /* dQ, dK, dV: [local][heads][dim] */
     /* linear layers and predictor: [local][width], weights [width][width], [local][width]; NULL:
      * none */
     uint16_t *hidden, *weights, *projected;
@@ -64,7 +64,12 @@ struct exec {
     int64_t *seen_rows;
 
     struct exchange to_lr, to_qkv, back_o, to_do, back_grads;
-    float *arrived32; /* gradients of back_grads, widened */
+    /* Of back_grads: what arrives for a KV head that several ranks hold is added to what arrived
+     * first for it, first_of[i] for segment i (itself: i); then the first ones are copied. */
+    int *first_of;
+    struct kern_copy *home;
+    int home_count;
+    float *arrived32; /* segments with others of their KV head, widened */
     struct column col;
     struct kern_head *heads;
 
@@ -83,6 +88,10 @@ bool exec_meet(struct exec *x, const char *name, struct comm *c, struct err *e);
 bool exec_end(struct exec *x, enum cp_pass pass, enum cost_class cost, double sent, double received,
               double work, struct err *e);
 
+/* fp32 gradients -> what travels and what linear layers take. */
+bool exec_round_q(struct exec *x, struct err *e);
+bool exec_round_kv(struct exec *x, struct err *e);
+
 /* ---- column.c ---- */
 
 bool column_new(struct exec *x, struct err *e);
@@ -95,6 +104,7 @@ bool ring_backward(struct exec *x, struct err *e);
 
 /* Attention of all pieces on `seen_*`, with lists of that many rows. exec.c */
 double exec_pairs(const struct exec *x);
+double exec_entries(const struct exec *x); /* of its lists: kept keys over query groups and heads */
 struct kern_attention exec_attention(struct exec *x);
 
 #endif

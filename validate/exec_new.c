@@ -91,7 +91,7 @@ static void take_tokens(struct exec *x, struct err *e)
     x->o = exec_take(x, h * row, e);
     x->k = exec_take(x, kv * row, e), x->v = exec_take(x, kv * row, e);
     for (int i = 0; i < 3 && !x->c.options.inference; i++)
-        x->grad[i] = exec_take(x, (i ? kv : h) * row * 2, e);
+        x->grad[i] = exec_take(x, (i ? kv : h) * row, e);
     if (x->c.conf.sparse) {
         x->q_lr = exec_take(x, h * x->c.options.predictor_rank * 2, e);
         x->k_lr = exec_take(x, kv * x->c.options.predictor_rank * 2, e);
@@ -174,6 +174,24 @@ static void take_heads(struct exec *x, struct err *e)
 
 /* ---- exchanges along the row ---- */
 
+/* Query rows come from one rank each; a KV head from every rank that holds it. */
+static void find_shared(struct exec *x)
+{
+    const struct exchange *t = &x->back_grads;
+    x->first_of = ARENA_ARRAY(x->a, int, t->unpack_count + 1);
+    x->home = ARENA_ARRAY(x->a, struct kern_copy, t->unpack_count + 1);
+    for (int i = 0; i < t->unpack_count; i++) {
+        const struct layout_segment *s = &t->arrived[i];
+        int k = s->kv ? 0 : i;
+        while (k < i && !(t->arrived[k].kv && t->arrived[k].tensor == s->tensor &&
+                          t->arrived[k].head == s->head))
+            k++;
+        x->first_of[i] = k;
+        if (k == i)
+            x->home[x->home_count++] = t->unpack[i];
+    }
+}
+
 static void make_exchanges(struct exec *x, struct err *e)
 {
     int64_t dim = x->c.head_dim, rank = x->c.options.predictor_rank,
@@ -184,8 +202,14 @@ static void make_exchanges(struct exec *x, struct err *e)
         1, 2, dim, 2, {x->q}, {x->k, x->v}, {x->piece_q}, {x->kv_k, x->kv_v}};
     struct layout_tensors d_o = {1, 0, dim, 2, {x->d_o}, {0}, {x->piece_do}, {0}};
     struct layout_tensors o = {1, 0, dim, 2, {x->o}, {0}, {x->piece_o}, {0}};
-    struct layout_tensors grads = {
-        1, 2, dim, 2, {NULL}, {NULL, NULL}, {x->piece_dq16}, {x->kv_dk16, x->kv_dv16}};
+    struct layout_tensors grads = {1,
+                                   2,
+                                   dim,
+                                   2,
+                                   {x->grad[0]},
+                                   {x->grad[1], x->grad[2]},
+                                   {x->piece_dq16},
+                                   {x->kv_dk16, x->kv_dv16}};
     if (e->code != ERR_NONE)
         return;
     if (x->c.conf.sparse)
@@ -196,6 +220,7 @@ static void make_exchanges(struct exec *x, struct err *e)
         return;
     exchange_new(&x->to_do, &x->l, &d_o, true, send, receive, x->a);
     exchange_new(&x->back_grads, &x->l, &grads, false, send, receive, x->a);
+    find_shared(x);
     x->arrived32 = exec_take(x, x->back_grads.receive_bytes * 2, e);
 }
 

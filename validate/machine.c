@@ -8,7 +8,16 @@
 
 #include "base/rng.h"
 
-enum { DIM = 128, HEADS = 2, ROWS = 2048, GROUP = 32, RANK = 16, KEEPS = 3, BUFFERS = 64 };
+enum {
+    DIM = 128,
+    HEADS = 2,
+    MOVED_HEADS = 8,
+    ROWS = 2048,
+    GROUP = 32,
+    RANK = 16,
+    KEEPS = 3,
+    BUFFERS = 64
+};
 static const int64_t keeps[KEEPS] = {64, 256, 512};
 
 struct lab {
@@ -65,7 +74,8 @@ static int by_value(const void *x, const void *y)
 
 typedef bool work(struct lab *l, const void *what);
 
-/* Median over repeats of the slowest rank; 0 on failure. */
+/* Median over repeats of the slowest rank; by the CPU clock the least, as what disturbs a rank only
+ * adds to its CPU time. 0 on failure. */
 static double seconds(struct lab *l, const char *phase, work *f, const void *what)
 {
     enum { MOST = 64 };
@@ -85,7 +95,7 @@ static double seconds(struct lab *l, const char *phase, work *f, const void *wha
             t[i] = most;
     }
     qsort(t, (size_t)n, sizeof *t, by_value);
-    return t[n / 2];
+    return t[l->cpu_clock ? 0 : n / 2];
 }
 
 static bool do_forward(struct lab *l, const void *what)
@@ -103,9 +113,14 @@ static bool do_select(struct lab *l, const void *what)
     return l->b->select(what, l->e);
 }
 
-static bool do_copy(struct lab *l, const void *what)
+static bool do_copies(struct lab *l, const void *what)
 {
-    return l->b->copy(what, 1, l->e);
+    return l->b->copy(what, MOVED_HEADS, l->e);
+}
+
+static bool do_scatter(struct lab *l, const void *what)
+{
+    return l->b->scatter_add(what, 1, l->e);
 }
 
 static bool do_gather(struct lab *l, const void *what)
@@ -129,6 +144,40 @@ static void fit_line(const double *t, double rows, double *row_s, double *pair_s
     *pair_s = xt > 0 ? xt / xx : mean_t / mean_x;
     *row_s = (mean_t - *pair_s * mean_x) / rows;
     *row_s = *row_s > 1e-12 ? *row_s : 1e-12;
+}
+
+/* What a rank of SCP does with the selections of one head: the union, the lists in terms of it. */
+struct listing {
+    struct kern_union u;
+    struct kern_remap r;
+};
+
+static bool do_lists(struct lab *l, const void *what)
+{
+    const struct listing *x = what;
+    return l->b->unite(&x->u, 1, l->e) && l->b->remap(&x->r, 1, l->e);
+}
+
+static void measure_lists(struct lab *l, struct machine *m, const struct kern_select_head *h,
+                          int64_t groups, int64_t kept)
+{
+    int64_t rows;
+    uint32_t *all = take(l, h->bitmap_words * 4);
+    int32_t *list = take(l, groups * kept * 4), *count = take(l, groups * 4);
+    struct listing x = {.u = {.groups = groups,
+                              .keys = h->keys,
+                              .bitmap_words = h->bitmap_words,
+                              .bitmap = h->bitmap,
+                              .all = all,
+                              .row_count = &rows},
+                        .r = {.groups = groups,
+                              .bitmap_words = h->bitmap_words,
+                              .bitmap = h->bitmap,
+                              .all = all,
+                              .list = list,
+                              .count = count,
+                              .list_stride = kept}};
+    m->list_s = seconds(l, "lists", do_lists, &x) / (double)(groups * kept);
 }
 
 static void measure_attention(struct lab *l, struct machine *m)
@@ -168,6 +217,8 @@ static void measure_attention(struct lab *l, struct machine *m)
                 .group = GROUP, .bitmap = chosen[h].bitmap, .bitmap_words = words};
         }
         m->score_s = seconds(l, "select", do_select, &s) / ((double)groups * ROWS * HEADS);
+        if (k == 1)
+            measure_lists(l, m, chosen, groups, keeps[k]);
         t[0][k] = seconds(l, "sparse forward", do_forward, &a);
         t[1][k] = seconds(l, "sparse backward", do_backward, &a);
     }
@@ -175,59 +226,106 @@ static void measure_attention(struct lab *l, struct machine *m)
         fit_line(t[i], rows, &m->row_s[i], &m->pair_s[i]);
 }
 
-static void measure_copies(struct lab *l, struct machine *m)
+enum {
+    MOVED = 32768, /* rows */
+    FAR = 7919     /* prime to MOVED: every row once, far from the last */
+};
+
+static int32_t *take_far(struct lab *l)
 {
-    enum {
-        MOVED = 32768,
-        FAR = 7919
-    }; /* FAR is prime to MOVED: every row once, far from the last */
-    uint16_t *x = take_numbers(l, (int64_t)MOVED * DIM, 99), *y = take(l, (int64_t)MOVED * DIM * 2);
     int32_t *list = take(l, MOVED * 4), *host = malloc(MOVED * sizeof *host);
     for (int64_t j = 0; host && j < MOVED; j++)
         host[j] = (int32_t)(j * FAR % MOVED);
     if (host && list)
         l->b->put(list, host, MOVED * sizeof *host, l->e);
     free(host);
-    struct kern_copy c = {x, y, MOVED, DIM * 2, DIM * 2, DIM * 2};
+    return list;
+}
+
+/* As exchanges of heads pack and unpack: [token][head][dim] to [head][token][dim] and back. */
+static double layout_s(struct lab *l, uint16_t *x, uint16_t *y)
+{
+    enum { TOKENS = MOVED / MOVED_HEADS, ROW = DIM * 2 };
+    struct kern_copy there[MOVED_HEADS], back[MOVED_HEADS];
+    for (int h = 0; h < MOVED_HEADS; h++) {
+        uint16_t *token = x + h * DIM, *head = y + (int64_t)h * TOKENS * DIM;
+        there[h] = (struct kern_copy){token, head, TOKENS, ROW, MOVED_HEADS * ROW, ROW};
+        back[h] = (struct kern_copy){head, token, TOKENS, ROW, ROW, MOVED_HEADS * ROW};
+    }
+    return (seconds(l, "copy", do_copies, there) + seconds(l, "copy", do_copies, back)) / 2;
+}
+
+static void measure_copies(struct lab *l, struct machine *m)
+{
+    int64_t size = (int64_t)MOVED * DIM;
+    uint16_t *x = take_numbers(l, size, 99), *y = take(l, size * 2);
+    float *from = take(l, size * 4), *to = take(l, size * 4);
+    int32_t *list = take_far(l);
     struct kern_gather g = {x, y, list, MOVED, DIM};
-    double copy = seconds(l, "copy", do_copy, &c), gather = seconds(l, "gather", do_gather, &g);
-    m->copy_bytes_per_s = 4.0 * MOVED * DIM / copy;
-    m->gathered_row_s =
-        2 * (gather + copy) / MOVED; /* K and V; gathered at one end, copied at the other */
+    struct kern_scatter far = {from, to, list, MOVED, DIM}, all = {from, to, NULL, MOVED, DIM};
+    m->copy_bytes_per_s = 4.0 * (double)size / layout_s(l, x, y);
+    m->gathered_row_s = 2 * seconds(l, "gather", do_gather, &g) / MOVED; /* K and V */
+    m->scattered_row_s = 2 * seconds(l, "scatter", do_scatter, &far) / MOVED;
+    m->sum_bytes_per_s = 12.0 * (double)size / seconds(l, "sum", do_scatter, &all);
 }
 
 /* ---- messages ---- */
 
+/* Each call sends from and receives at another place, so that, as in a run, little of it lies in
+ * caches. */
 struct exchange_of {
-    int64_t bytes;
-    void *out, *in;
+    int64_t bytes, room;
+    char *out, *in;
+    int64_t *turn;
 };
 
 static bool do_alltoall(struct lab *l, const void *what)
 {
     const struct exchange_of *x = what;
-    int64_t parts[2][256];
+    int64_t parts[2][256], all = l->world->size * x->bytes, at = *x->turn % (x->room / all) * all;
+    ++*x->turn;
     for (int r = 0; r < l->world->size; r++)
         parts[0][r] = x->bytes, parts[1][r] = r * x->bytes;
-    return comm_alltoallv(l->world, (struct comm_parts){x->out, parts[0], parts[1]},
-                          (struct comm_parts){x->in, parts[0], parts[1]}, l->e);
+    return comm_alltoallv(l->world, (struct comm_parts){x->out + at, parts[0], parts[1]},
+                          (struct comm_parts){x->in + at, parts[0], parts[1]}, l->e);
+}
+
+enum { SIZES = 5 };
+static const int64_t sizes[SIZES] = {4096, 32768, 1 << 18, 1 << 20, 1 << 21};
+
+/* latency + bytes / rate with the least relative errors; both positive. */
+static void fit_link(const double *t, double peers, struct machine *m)
+{
+    double cc = 0, cu = 0, uu = 0, c = 0, u = 0;
+    for (int i = 0; i < SIZES; i++) {
+        double x = 1 / t[i], y = peers * (double)sizes[i] / t[i];
+        cc += x * x, cu += x * y, uu += y * y, c += x, u += y;
+    }
+    double det = cc * uu - cu * cu, latency = (c * uu - u * cu) / det,
+           per_byte = (u * cc - c * cu) / det;
+    bool line = latency > 0 && per_byte > 0; /* else all rate */
+    m->latency_s = line && latency > 1e-7 ? latency : 1e-7;
+    m->link_bytes_per_s = 1 / (line ? per_byte : u / uu);
 }
 
 static void measure_messages(struct lab *l, struct machine *m)
 {
-    enum { SMALL = 4096, LARGE = 1 << 20 };
+    enum { ROOM = 1 << 26, OFTEN = 5 };
     int n = l->world->size;
-    struct exchange_of x = {SMALL, take(l, (int64_t)n * LARGE), take(l, (int64_t)n * LARGE)};
+    int64_t turn = 0, room = n * sizes[SIZES - 1] > ROOM ? n * sizes[SIZES - 1] : ROOM;
+    struct exchange_of x = {.room = room, .out = take(l, room), .in = take(l, room), .turn = &turn};
+    double t[SIZES];
     m->latency_s = 1e-6, m->link_bytes_per_s = 1e9;
     if (n < 2)
         return;
-    double small = seconds(l, "small messages", do_alltoall, &x);
-    x.bytes = LARGE;
-    double large = seconds(l, "large messages", do_alltoall, &x),
-           sent = (double)(n - 1) * (LARGE - SMALL);
-    m->link_bytes_per_s = sent / (large > small ? large - small : large);
-    m->latency_s = small - (double)(n - 1) * SMALL / m->link_bytes_per_s;
-    m->latency_s = m->latency_s > 1e-7 ? m->latency_s : 1e-7;
+    l->repeats *= OFTEN;
+    for (int i = 0; i < SIZES; i++) {
+        x.bytes = sizes[i];
+        t[i] = seconds(l, "messages", do_alltoall, &x);
+    }
+    l->repeats /= OFTEN;
+    if (l->e->code == ERR_NONE)
+        fit_link(t, n - 1, m);
 }
 
 bool machine_measure(struct comm *world, const struct kern_backend *b, int repeats, bool cpu_clock,
@@ -290,7 +388,10 @@ static void print_kernels(const struct machine *m, const char *name, FILE *f)
             1e9 * m->pair_s[1]);
     fprintf(f, "  select: %.5g ns\n  tile: 1\n  group: %d\ngemm: %.4g%%\ncopy: %.4g%%\n",
             1e9 * m->score_s, GROUP, forward, 100.0 / ROOF);
-    fprintf(f, "gathered_row: %.5g ns\nlaunch: 1 us\n", 1e9 * m->gathered_row_s);
+    fprintf(f, "gathered_row: %.5g ns\nscattered_row: %.5g ns\n", 1e9 * m->gathered_row_s,
+            1e9 * m->scattered_row_s);
+    fprintf(f, "sum: %.5g GB/s\nlist: %.5g ns\nlaunch: 1 us\n", 1e-9 * m->sum_bytes_per_s,
+            1e9 * m->list_s);
 }
 
 static void print_cluster(const struct machine *m, FILE *f)

@@ -14,8 +14,11 @@ struct machine {
     double row_s[2],
         pair_s[2];           /* sparse attention: per (query, head), per kept (query, key, head) */
     double score_s;          /* selection, per (group, key, head) */
-    double copy_bytes_per_s; /* read plus written */
-    double gathered_row_s;   /* packing and unpacking one K and V row of head_dim 128 */
+    double copy_bytes_per_s; /* read plus written, tokens to heads and back */
+    double gathered_row_s;   /* packing one K and V row of head_dim 128 */
+    double scattered_row_s;  /* adding one row of their gradients */
+    double sum_bytes_per_s;  /* adding arrays of gradients: read plus written */
+    double list_s;           /* an entry of a list of keys that becomes a row of the union */
     double latency_s, link_bytes_per_s; /* of an all-to-all call; of what a rank sends */
 };
 

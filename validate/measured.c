@@ -17,6 +17,9 @@ const char *const measured_names[MEASURED_KINDS] = {"dense attention forward",
                                                     "linear layers",
                                                     "copies",
                                                     "gathered rows",
+                                                    "scattered rows",
+                                                    "sums of gradients",
+                                                    "lists of rows",
                                                     "exchanges"};
 
 struct point { /* seconds = per_call * calls + per_unit * units */
@@ -119,6 +122,26 @@ static double query_rows(const struct plan *p, const struct run_row *row, struct
     return held.q[cp_head_rank(c, row->rank)] * tokens / c->seq_groups;
 }
 
+/* Of what a phase of copies counts in its column `work`, so many are one unit of the kind; rows are
+ * K and V at head_dim 128: read and written, or read, added and written as fp32. */
+static void add_copies(struct measured *m, const struct run_row *row, double work, double seconds)
+{
+    static const struct {
+        const char *phase;
+        enum measured_kind kind;
+        double per_unit;
+    } of[] = {{"pack kv rows", MEASURED_GATHERED, 8 * 128},
+              {"scatter dkv rows", MEASURED_SCATTERED, 24 * 128},
+              {"sum dkv", MEASURED_SUMS, 1},
+              {"unite selections", MEASURED_LISTS, 1}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++)
+        if (strcmp(row->phase, of[i].phase) == 0) {
+            add_point(m, of[i].kind, 0, work / of[i].per_unit, seconds);
+            return;
+        }
+    add_point(m, MEASURED_COPY, 0, work, seconds);
+}
+
 static void add_phase(struct measured *m, const struct plan *p, const struct run_result *r,
                       int first)
 {
@@ -144,11 +167,7 @@ static void add_phase(struct measured *m, const struct plan *p, const struct run
         add_point(m, MEASURED_LINEAR, 0, work, seconds);
         break;
     case CLASS_COPY:
-        if (strcmp(row->phase, "pack kv rows") ==
-            0) /* K and V, read and written, at both ends: 16 dim bytes a row */
-            add_point(m, MEASURED_GATHERED, 0, work / 16 / 128, seconds);
-        else if (strcmp(row->phase, "scatter dkv rows") != 0)
-            add_point(m, MEASURED_COPY, 0, work, seconds);
+        add_copies(m, row, work, seconds);
         break;
     case CLASS_COLLECTIVE:
         add_point(m, MEASURED_EXCHANGE, calls_of(p, row, m->a), moved, seconds);
@@ -336,6 +355,12 @@ static void apply(const struct measured_line *line, struct kern_profile *k, stru
         k->hbm_share = share(1 / l[MEASURED_COPY].per_unit, &c->gpu.hbm_bytes_per_s);
     if (l[MEASURED_GATHERED].points)
         k->gathered_row_s = l[MEASURED_GATHERED].per_unit;
+    if (l[MEASURED_SCATTERED].points)
+        k->scattered_row_s = l[MEASURED_SCATTERED].per_unit;
+    if (l[MEASURED_SUMS].points)
+        k->sum_bytes_per_s = 1 / l[MEASURED_SUMS].per_unit;
+    if (l[MEASURED_LISTS].points)
+        k->list_s = l[MEASURED_LISTS].per_unit;
     if (l[MEASURED_EXCHANGE].points && link > 0)
         c->nvlink.efficiency = share(1 / link, &c->nvlink.bytes_per_s),
         c->nic.efficiency = share(1 / link * c->gpus_per_nic, &c->nic.bytes_per_s);
@@ -461,10 +486,9 @@ void measured_print(const struct measured_fit *fit, enum table_format format, FI
     }
     table_print(t, format, out);
     if (format == TABLE_TEXT)
-        fputs(
-            "Units: FLOP, (query, key, head) pair at head_dim 128, score, FLOP, byte, gathered K+V "
-            "row, byte; seconds each.\n"
-            "Errors are fitted over measured, signs dropped: the median; then by a fit without "
-            "all points of the block and run: median and worst.\n",
-            out);
+        fputs("Units: FLOP, (query, key, head) pair at head_dim 128, score, FLOP, byte, K+V row, "
+              "byte, entry of a list, byte; seconds each.\n"
+              "Errors are fitted over measured, signs dropped: the median; then by a fit without "
+              "all points of the block and run: median and worst.\n",
+              out);
 }

@@ -8,7 +8,10 @@
  *   select            seconds = scores * score_s
  *   linear layers     seconds = FLOP / rate
  *   copies            seconds = bytes / rate
- *   gathered rows     seconds of packing at the owner and unpacking at the reader = rows * row_s
+ *   gathered rows     seconds of packing at the owner = rows * row_s
+ *   scattered rows    seconds of adding them at the owner = rows * row_s
+ *   sums of gathered gradients   seconds = bytes / rate
+ *   lists of rows     seconds = entries * list_s
  *   exchanges         seconds = calls * latency + max(sent, received) / rate
  * Two-parameter lines minimise the relative error; a negative parameter becomes 0. Ring attention
  * holds its hops, so it is left out. A class with no points keeps what the first plan assumed. */
@@ -40,6 +43,9 @@ enum measured_kind {
     MEASURED_LINEAR,
     MEASURED_COPY,
     MEASURED_GATHERED,
+    MEASURED_SCATTERED,
+    MEASURED_SUMS,
+    MEASURED_LISTS,
     MEASURED_EXCHANGE,
     MEASURED_KINDS
 };

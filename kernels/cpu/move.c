@@ -71,14 +71,21 @@ bool cpu_remap(const struct kern_remap *r, int count, struct err *e)
     return true;
 }
 
+/* Rows of a block of all entries before the next block: where heads change places with tokens the
+ * entries read (or write) the same lines of memory. */
 bool cpu_copy(const struct kern_copy *c, int count, struct err *e)
 {
+    enum { BLOCK = 32 };
+    int64_t most = 0;
     (void)e;
-#pragma omp parallel for schedule(dynamic, 1)
     for (int i = 0; i < count; i++)
-        for (int64_t row = 0; row < c[i].rows; row++)
-            memcpy((char *)c[i].dst + row * c[i].dst_stride,
-                   (const char *)c[i].src + row * c[i].src_stride, (size_t)c[i].bytes);
+        most = c[i].rows > most ? c[i].rows : most;
+#pragma omp parallel for collapse(2) schedule(dynamic, 8)
+    for (int64_t from = 0; from < most; from += BLOCK)
+        for (int i = 0; i < count; i++)
+            for (int64_t row = from; row < c[i].rows && row < from + BLOCK; row++)
+                memcpy((char *)c[i].dst + row * c[i].dst_stride,
+                       (const char *)c[i].src + row * c[i].src_stride, (size_t)c[i].bytes);
     return true;
 }
 

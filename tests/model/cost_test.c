@@ -706,6 +706,92 @@ static void moving_blocks_levels_the_ring(void)
     gsl_test_rel((took[2] - merge) / (took[0] - merge), 1.05, 1e-6, "levelled");
 }
 
+static double phase_seconds(const struct fixture *f, const struct cp_conf *c, const char *name,
+                            int rank)
+{
+    struct cp_program p = cp_program_of(&f->c, 0, c, arena);
+    const struct cp_phase *phase = fixture_phase(&p, name);
+    return phase ? phase->seconds[rank] : 0;
+}
+
+/* Read and written at 0.8 x 3 TB/s, by hand: 16 query heads on 4 KV heads of 64,000 tokens, split
+ * 2 x 1: 32,000 tokens a rank, 8 and 2 heads held of all tokens. */
+static void packing_reads_and_writes_what_is_held(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 4, 64000, 1, 2, 0.1, 1, arena);
+    f.c.options.checkpointing = CHECKPOINT_FULL;
+    struct cp_conf c = fixture_conf(CP_HCP, 2, 1, true, 16, arena);
+    double rate = 0.8 * 3e12, row = 2 * 128 * 2;
+    static const struct {
+        const char *name;
+        double rows;
+    } of[] = {{"pack qkv", 32000.0 * (16 + 2 * 4)},
+              {"unpack qkv", 64000.0 * (8 + 2 * 2)},
+              {"pack o", 64000.0 * 8},
+              {"unpack o", 32000.0 * 16},
+              {"unpack o again", 32000.0 * 16},
+              {"pack do", 32000.0 * 16},
+              {"unpack do", 64000.0 * 8},
+              {"pack dqkv", 64000.0 * (8 + 2 * 2)},
+              {"unpack dqkv", 32000.0 * (16 + 2 * 4)}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++)
+        gsl_test_rel(phase_seconds(&f, &c, of[i].name, 1), of[i].rows * row / rate, 1e-12, "%s",
+                     of[i].name);
+    gsl_test_rel(phase_seconds(&f, &c, "pack q_lr, k_lr", 0), 32000.0 * 20 * 2 * 16 * 2 / rate,
+                 1e-12, "at the predictor's rank");
+    static struct cp_piece uneven[16];
+    for (int h = 0; h < 16; h++)
+        uneven[h] = (struct cp_piece){h, h < 12 ? 0 : 1, 0, 1};
+    c.pieces = uneven;
+    gsl_test_rel(phase_seconds(&f, &c, "unpack qkv", 0), 64000.0 * (12 + 2 * 3) * row / rate, 1e-12,
+                 "12 heads are more to unpack");
+    gsl_test_rel(phase_seconds(&f, &c, "unpack qkv", 1), 64000.0 * (4 + 2 * 1) * row / rate, 1e-12,
+                 "than 4");
+    gsl_test_rel(phase_seconds(&f, &c, "pack qkv", 0), of[0].rows * row / rate, 1e-12,
+                 "and all ranks' tokens are as many");
+}
+
+/* dK and dV of 4 shards of 16,000 tokens, 16 heads of 128: 65.536 M numbers from each of 3 others.
+ * 12 bytes to add one, 6 to round a sum. */
+static void gradients_of_gathered_keys_are_added(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 4, 0.1, 1, arena);
+    f.c.options.grad_fp32 = true;
+    struct cp_conf all = fixture_conf(CP_SCP_DENSE, 1, 4, false, 16, arena), gather = all;
+    gather.strategy = CP_ALLGATHER;
+    double numbers = 2 * 16 * 16000.0 * 128;
+    gsl_test_rel(phase_seconds(&f, &all, "sum dkv", 2), 3 * 12 * numbers / 2.4e12, 1e-12,
+                 "at the copies' rate");
+    gsl_test_rel(phase_seconds(&f, &all, "round dkv", 2), 6 * numbers / 2.4e12, 1e-12, "rounded");
+    gsl_test(phase_seconds(&f, &gather, "sum dkv", 2) != 0, "NCCL adds as it goes");
+    f.kernels.sum_bytes_per_s = 30e9;
+    gsl_test_rel(phase_seconds(&f, &gather, "sum dkv", 2), 3 * 12 * numbers / 30e9, 1e-12,
+                 "CPU ranks add afterwards");
+    f.c.options.grad_fp32 = false;
+    gsl_test_rel(phase_seconds(&f, &gather, "sum dkv", 2), 3 * 24 * numbers / 30e9, 1e-12,
+                 "bf16 is rounded and widened on the way");
+}
+
+/* 16 heads, union 0.5 of 3 other shards of 16,000 rows: 384,000 rows come and as many go; 500
+ * query groups keep 6,400 keys in each head. */
+static void rows_and_lists_have_prices_of_their_own(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 4, 0.1, 0.5, arena);
+    struct cp_conf c = fixture_conf(CP_SCP, 1, 4, true, 16, arena);
+    f.kernels.gathered_row_s = 10e-9;
+    gsl_test_rel(phase_seconds(&f, &c, "scatter dkv rows", 0), 384000 * 10e-9, 1e-12,
+                 "added at the price of gathering");
+    gsl_test(phase_seconds(&f, &c, "unite selections", 0) != 0, "lists are hidden");
+    f.kernels.scattered_row_s = 30e-9, f.kernels.list_s = 1e-9;
+    gsl_test_rel(phase_seconds(&f, &c, "pack kv rows", 0), 384000 * 10e-9, 1e-12, "gathered");
+    gsl_test_rel(phase_seconds(&f, &c, "scatter dkv rows", 0), 384000 * 30e-9, 1e-12, "added");
+    gsl_test_rel(phase_seconds(&f, &c, "unite selections", 0), 16 * 500 * 6400.0 * 1e-9, 1e-12,
+                 "entries of lists");
+}
+
 static void what_is_sent_is_received(void)
 {
     struct fixture f;
@@ -837,6 +923,9 @@ int main(void)
     moving_blocks_levels_the_ring();
     hot_rows_of_a_trace_cost_their_owner();
     needs_of_a_trace_equal_enumerated_messages();
+    packing_reads_and_writes_what_is_held();
+    gradients_of_gathered_keys_are_added();
+    rows_and_lists_have_prices_of_their_own();
     what_is_sent_is_received();
     degenerate_hybrids_are_their_ends();
     fetching_all_rows_is_an_allgather();

@@ -60,7 +60,8 @@ static struct plan *make_plan(const char *path, double keep, bool sparse)
     return read;
 }
 
-/* Laws: sparse 2 ns a row + 7 ns a pair; select 3 ns; copies 5 GB/s; rows 40 ns; exchanges 20 us a
+/* Laws: sparse 2 ns a row + 7 ns a pair; select 3 ns; copies 5 GB/s; rows 40 ns to gather,
+ * 90 ns to scatter; sums 3 GB/s; lists 6 ns an entry; exchanges 20 us a
  * call + 2 GB/s. */
 static void write_rows(const char *path, const struct plan *p)
 {
@@ -86,7 +87,13 @@ static void write_rows(const char *path, const struct plan *p)
                 fprintf(f, "%d\t%d\t%d\tforward\tpack qkv\tcopy\t%.9g\t0\t0\t0\t%.0f\n", b, k, r,
                         bytes / 5e9, bytes);
                 fprintf(f, "%d\t%d\t%d\tforward\tpack kv rows\tcopy\t%.9g\t0\t0\t0\t%.0f\n", b, k,
-                        r, pairs * 40e-9, pairs * 16 * 128);
+                        r, pairs * 40e-9, pairs * 8 * 128);
+                fprintf(f, "%d\t%d\t%d\tforward\tunite selections\tcopy\t%.9g\t0\t0\t0\t%.0f\n", b,
+                        k, r, pairs * 6e-9, pairs);
+                fprintf(f, "%d\t%d\t%d\tbackward\tscatter dkv rows\tcopy\t%.9g\t0\t0\t0\t%.0f\n", b,
+                        k, r, pairs * 90e-9, pairs * 24 * 128);
+                fprintf(f, "%d\t%d\t%d\tbackward\tsum dkv\tcopy\t%.9g\t0\t0\t0\t%.0f\n", b, k, r,
+                        bytes / 3e9, bytes);
                 fprintf(f, "%d\t%d\t%d\tforward\tqkv all-to-all\tcollective\t%.9g\t1\t%.0f\t0\t0\n",
                         b, k, r, 3 * 20e-6 + bytes / 2e9, bytes); /* three calls: Q, K, V */
                 fprintf(f, "%d\t%d\t%d\tforward\to all-to-all\tcollective\t%.9g\t1\t0\t%.0f\t0\n",
@@ -110,6 +117,9 @@ static void laws_come_back_from_their_rows(void)
     gsl_test_rel(fit.kernels.sparse.select_score_s, 3e-9, 1e-6, "select, a score");
     gsl_test_rel(fit.kernels.hbm_share * fit.cluster.gpu.hbm_bytes_per_s, 5e9, 1e-6, "copies");
     gsl_test_rel(fit.kernels.gathered_row_s, 40e-9, 1e-6, "gathered rows");
+    gsl_test_rel(fit.kernels.scattered_row_s, 90e-9, 1e-6, "scattered rows");
+    gsl_test_rel(fit.kernels.sum_bytes_per_s, 3e9, 1e-6, "sums of gathered gradients");
+    gsl_test_rel(fit.kernels.list_s, 6e-9, 1e-6, "entries of lists");
     gsl_test_rel(fit.cluster.nvlink.latency_s, 20e-6, 1e-6, "latency of a call");
     gsl_test_rel(fit.cluster.nvlink.efficiency * fit.cluster.nvlink.bytes_per_s, 2e9, 1e-6,
                  "rate of a link");
