@@ -1,5 +1,5 @@
 /* cost: GPU-hours, days and money of a training run, dense beside sparse, while sparsity moves over
- * the run. Work is counted in samples, so runs of different CP degrees compare. */
+ * the run. Work is counted in samples of one batch, so runs of different CP degrees compare. */
 #include <math.h>
 #include <string.h>
 
@@ -97,11 +97,13 @@ static bool read_run(struct cost *k, struct err *e)
         return err_set(e, ERR_INPUT,
                        err_at_name(k->r.c.options.inference ? "--inference" : "--phase"),
                        "a training run is made of whole steps");
+    k->r.batch = (double)args_int_or(k->c->args, "batch", 0);
     read_price(k);
     return read_extra(k, e);
 }
 
-/* The batch is the dense plan's unless it was given; then the run in samples and in steps. */
+/* The batch is the dense plan's unless it was given, and is then every plan's; then the run in
+ * samples and in steps. */
 static bool read_length(struct cost *k, const struct plan_fit *dense, struct err *e)
 {
     static const char *const forms[] = {"train-samples", "train-tokens", "train-steps", NULL};
@@ -110,7 +112,8 @@ static bool read_length(struct cost *k, const struct plan_fit *dense, struct err
     if (!form)
         return false;
     double n = args_qty_or(g, form, 0);
-    k->batch = (double)args_int_or(g, "batch", (int64_t)(dense->replicas * dense->samples));
+    k->batch = k->r.batch > 0 ? k->r.batch : dense->replicas * dense->samples;
+    k->r.batch = k->batch;
     k->samples = strcmp(form, "train-samples") == 0  ? n
                  : strcmp(form, "train-tokens") == 0 ? n / (double)k->r.c.video_tokens
                                                      : n * k->batch;
@@ -318,7 +321,10 @@ static void put_saving(const struct cost *k, FILE *out)
                                  c->model->head_dim, k->r.query_group,
                                  c->options.checkpointing == CHECKPOINT_FULL);
     if (!any_sparsity(k)) {
-        fputs("Both runs are dense: no sparsity was given (--schedule, --keep, --trace).\n", out);
+        fprintf(out, "Both runs are dense: %s.\n",
+                args_given(k->c->args, "dense-first")
+                    ? "--dense-first covers all steps, or no sparsity was given"
+                    : "no sparsity was given (--schedule, --keep, --trace)");
         return;
     }
     if (saved > 1e-6)
@@ -411,9 +417,10 @@ const struct command cmd_cost = {
         "--train-samples 1M --overhead 3% --gpu-mtbf 50000h --save-every 1h --restart 15min",
     .about = "Plans the run dense, and sparse with the sparsity that is given: the same for the "
              "whole run, or moving by a --schedule that is planned anew in stages, each at the "
-             "middle of its steps. A block runs sparse only where that is faster. Work is counted "
-             "in samples: a plan whose replicas make fewer samples in a pass than --batch makes "
-             "several. A step over which the schedule moves is one of --batch samples.\n\n"
+             "middle of its steps. A block runs sparse only where that is faster. A step makes "
+             "--batch samples in whole passes of the replicas: a plan of few replicas makes "
+             "several, and replicas beyond the batch would wait, so that the CP degree is chosen "
+             "for it.\n\n"
              "Nothing is added that was not asked for: prices, overheads, checkpoints and failures "
              "come from options, and only a cluster file that names a price has one. Failures cost "
              "their restart and half an interval between checkpoints each, to first order.",

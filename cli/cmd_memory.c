@@ -191,10 +191,11 @@ static bool run(struct cli *c, struct err *e)
         print_json(c, best, degrees, out);
     if (!cli_finish(c, e) || best->fits)
         return e->code == ERR_NONE;
+    double limit = r.c.cluster->gpu.memory_bytes;
     return err_set(e, ERR_INFEASIBLE, err_at_name(NULL),
-                   "it does not fit: %s short with CP %d, largest part %s",
-                   qty_text(best->memory.total - r.c.cluster->gpu.memory_bytes, QTY_BYTES, QTY_BUF),
-                   best->cp, mem_part_names[mem_limiting(&best->memory)]);
+                   "it does not fit: %s short with CP %d, largest part %s%s",
+                   qty_text(best->memory.total - limit, QTY_BYTES, QTY_BUF), best->cp,
+                   mem_part_names[mem_limiting(&best->memory)], plan_no_hope(&best->memory, limit));
 }
 
 const struct command cmd_memory = {

@@ -140,21 +140,23 @@ static bool read_points(struct replan *k, struct err *e)
 
 static double step_s(const struct replan *k, const struct plan *p)
 {
-    return k->batch * p->step_s / p->replicas / p->c.samples;
+    return k->batch / plan_rate(&k->point[0].r, p->replicas, p->step_s);
 }
 
 static bool plan_points(struct replan *k, struct err *e)
 {
+    k->batch = (double)args_int_or(k->c->args, "batch", 0);
     for (int i = 0; i < k->run.count; i++) {
         struct plan_found f;
         whatif_progress("planning each point");
+        k->point[i].r.batch = k->batch;
         if (!plan_search(&k->point[i].r, &f, k->c->a, e))
             return false;
         k->point[i].plan = f.plan;
         k->point[i].keep = schedule_mean_keep(k->point[i].r.c.sparsity);
+        if (!(k->batch > 0)) /* the first plan's, and then every plan's */
+            k->batch = k->point[0].r.batch = (double)f.plan->replicas * f.plan->c.samples;
     }
-    const struct plan *p = k->point[0].plan;
-    k->batch = (double)args_int_or(k->c->args, "batch", (int64_t)p->replicas * p->c.samples);
     return true;
 }
 

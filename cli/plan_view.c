@@ -144,7 +144,8 @@ static void degrees(const struct view *v)
         table_num(t, d->fits ? d->step_s : NAN);
         table_num(t, d->fits ? d->samples_per_s : NAN);
         table_num(t, d->fits ? d->memory.total : NAN);
-        table_str(t, !d->fits            ? "no plan"
+        table_str(t, d->too_much         ? "does not fit"
+                     : !d->fits          ? "no configuration"
                      : d->cp == v->p->cp ? "chosen"
                      : d->tie            ? "tie: --explain"
                                          : "");

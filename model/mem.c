@@ -103,6 +103,11 @@ static double union_held(const struct cp_case *c, const struct cp_conf *conf, in
     return most;
 }
 
+bool mem_hopeless(const struct mem_use *m, double limit)
+{
+    return m->part[MEM_AUX] >= limit;
+}
+
 /* Rows of KV that a head rank keeps of all shards, its own included. */
 static double kv_rows(const struct cp_case *c, const struct cp_conf *conf, int block, int head_rank,
                       double tokens, double heads_held)

@@ -48,4 +48,8 @@ struct mem_use mem_of_block(const struct cp_case *c, const struct mem_options *o
  * sharding. */
 enum mem_part mem_limiting(const struct mem_use *m);
 
+/* Whether what is resident beside the model is alone more than a GPU of `limit` bytes has: no
+ * configuration, sharding or number of GPUs will do. */
+bool mem_hopeless(const struct mem_use *m, double limit);
+
 #endif

@@ -134,9 +134,10 @@ static void say_memory(struct plan_fit *out)
 {
     enum mem_part part = mem_limiting(&out->memory);
     snprintf(out->reason, sizeof out->reason,
-             "%s short with CP %d, on rank %d at block %d, largest part %s (%s)",
+             "%s short with CP %d, on rank %d at block %d, largest part %s (%s)%s",
              BYTES(fit_short(out)), out->cp, out->memory.rank, out->memory.block,
-             mem_part_names[part], BYTES(out->memory.part[part]));
+             mem_part_names[part], BYTES(out->memory.part[part]),
+             plan_no_hope(&out->memory, out->memory_limit));
 }
 
 /* Each degree again, for its nearest miss; refusals end at the first block, so this is cheap. */

@@ -309,6 +309,13 @@ static bool no_configuration(const struct search *s)
                    s->cp, s->c.model->name, s->heads, common);
 }
 
+const char *plan_no_hope(const struct mem_use *m, double limit)
+{
+    return mem_hopeless(m, limit)
+               ? "; nothing will fit: what is resident (--resident) is more than the GPU has"
+               : "";
+}
+
 static bool no_plan(const struct search *s, int block, const struct plan_compared *c)
 {
     if (c->tried == 0)
@@ -317,12 +324,12 @@ static bool no_plan(const struct search *s, int block, const struct plan_compare
     char conf[96];
     return err_set(s->e, ERR_INFEASIBLE, err_at_name(NULL),
                    "does not fit with CP %d on %s of %s: %s short on rank %d at block %d, largest "
-                   "part %s (%s); nearest: %s",
+                   "part %s (%s); nearest: %s%s",
                    s->cp, s->c.cluster->gpu.name, qty_text(s->limit, QTY_BYTES, QTY_BUF),
                    qty_text(m->total - s->limit, QTY_BYTES, QTY_BUF), m->rank, block,
                    mem_part_names[mem_limiting(m)],
                    qty_text(m->part[mem_limiting(m)], QTY_BYTES, QTY_BUF),
-                   cp_conf_text(&c->nearest.conf, conf, sizeof conf));
+                   cp_conf_text(&c->nearest.conf, conf, sizeof conf), plan_no_hope(m, s->limit));
 }
 
 static bool search_blocks(struct search *s, struct plan *p, struct plan_compared *compared)
@@ -556,8 +563,14 @@ static void degree_classes(struct degree_row *row, const struct plan_found *f,
     row->step = interval_of(row->step_s, log(row->step.high_s / row->step.value_s));
 }
 
+double plan_rate(const struct plan_request *r, int replicas, double pass_s)
+{
+    double pass = (double)replicas * r->c.samples;
+    return r->batch > 0 ? r->batch / (ceil(r->batch / pass) * pass_s) : pass / pass_s;
+}
+
 /* Compares what a sample takes: degrees differ in how many samples a step makes. */
-static void mark_ties(struct plan_found *out)
+static void mark_ties(const struct plan_request *r, struct plan_found *out)
 {
     double half[COST_CLASSES], chosen[COST_CLASSES], other[COST_CLASSES];
     const struct degree_row *best = NULL;
@@ -570,22 +583,25 @@ static void mark_ties(struct plan_found *out)
         if (!d->fits || d == best)
             continue;
         for (int k = 0; k < COST_CLASSES; k++) {
-            chosen[k] = best->class_s[k] / best->replicas;
-            other[k] = d->class_s[k] / d->replicas;
+            chosen[k] = best->class_s[k] / plan_rate(r, best->replicas, 1);
+            other[k] = d->class_s[k] / plan_rate(r, d->replicas, 1);
         }
         calib_half_wider(best->half, d->half, half);
         d->tie = interval_tie(chosen, other, half, COST_CLASSES, &d->doubt);
     }
 }
 
-static void degree_add(struct plan_found *out, int cp, const struct plan_found *f, bool ok,
-                       const struct plan_request *r)
+static void degree_add(struct plan_found *out, int cp, const struct plan_found *f,
+                       enum err_code found, const struct plan_request *r)
 {
     int replicas = hw_gpus(r->c.cluster) / cp / tensor_of(r);
-    struct degree_row row = {.cp = cp, .replicas = replicas, .fits = ok};
-    if (ok) {
+    struct degree_row row = {.cp = cp,
+                             .replicas = replicas,
+                             .fits = found == ERR_NONE,
+                             .too_much = found == ERR_INFEASIBLE};
+    if (row.fits) {
         row.step_s = f->plan->step_s;
-        row.samples_per_s = replicas * r->c.samples / row.step_s;
+        row.samples_per_s = plan_rate(r, replicas, row.step_s);
         row.memory = f->plan->memory_peak;
         degree_classes(&row, f, r);
     }
@@ -610,7 +626,7 @@ static bool search_degrees(const struct plan_request *r, struct plan_found *out,
             *e = at_hand;
             return false;
         }
-        degree_add(out, cp, &f, ok, r);
+        degree_add(out, cp, &f, ok ? ERR_NONE : at_hand.code, r);
         if (!ok && (last.code == ERR_NONE || at_hand.code == ERR_INFEASIBLE))
             last = at_hand;
         if (ok && out->degrees[out->degree_count - 1].samples_per_s > best * (1 + 1e-12)) {
@@ -626,7 +642,7 @@ static bool search_degrees(const struct plan_request *r, struct plan_found *out,
     if (!out->plan)
         *e = last;
     else
-        mark_ties(out);
+        mark_ties(r, out);
     return out->plan != NULL;
 }
 
@@ -640,6 +656,6 @@ bool plan_search(const struct plan_request *r, struct plan_found *out, struct ar
         return search_degrees(r, out, a, e);
     bool ok = search_degree(r, r->cp, out, a, e);
     if (ok)
-        degree_add(out, r->cp, out, true, r);
+        degree_add(out, r->cp, out, ERR_NONE, r);
     return ok;
 }

@@ -14,8 +14,9 @@ struct plan_request {
     struct cp_case c; /* the cluster holds exactly the GPUs of the job */
     struct mem_options memory;
     enum plan_phase phase;
-    int tensor; /* degree of tensor parallelism, inside a node; 0 counts as 1 */
-    int cp;     /* degree; 0: every divisor of the GPUs is tried, best throughput wins */
+    int tensor;   /* degree of tensor parallelism, inside a node; 0 counts as 1 */
+    int cp;       /* degree; 0: every divisor of the GPUs is tried, best throughput wins */
+    double batch; /* samples of an optimizer step, over all replicas; 0: one pass of them */
     const bool *strategies;      /* [CP_STRATEGIES]; NULL: all */
     int head_groups, seq_groups; /* only this degree; 0: all */
     enum dispatch dispatch;
@@ -49,7 +50,8 @@ struct plan_found {
     struct plan_compared *compared; /* [block_count] */
     struct degree_row {             /* one for each CP degree tried */
         int cp, replicas;
-        bool fits;
+        bool fits;     /* has a plan: what follows is set */
+        bool too_much; /* has none because of memory, not for want of a configuration */
         double step_s, samples_per_s;
         double class_s[COST_CLASSES]; /* what step_s is made of; the rest of it counts as weights */
         double half[COST_CLASSES];    /* 90% half-widths of class_s (model/calib.h) */
@@ -60,6 +62,15 @@ struct plan_found {
     } * degrees;
     int degree_count;
 };
+
+/* Samples a second when a pass of all `replicas` takes pass_s. A batch is made in whole passes: a
+ * replica without a sample of its own in the last one waits, so replicas beyond the batch add
+ * nothing. */
+double plan_rate(const struct plan_request *r, int replicas, double pass_s);
+
+/* What to add to "short": "; nothing will fit: .." where the resident part alone is too much, else
+ * "". */
+const char *plan_no_hope(const struct mem_use *m, double limit);
 
 /* ERR_INPUT for degrees and strategies that cannot be (heads not divisible, N not a product);
  * ERR_INFEASIBLE with the nearest miss ("14.2 GB short on rank 3 at block 12: gathered KV"). The

@@ -14,3 +14,10 @@ check 'dense first' "$(hours --keep 0.125 --dense-first 250)" "$(awk -v OFMT=%.1
 check 'a constant schedule' "$(hours --schedule constant:keep=0.125 --stages 5)" "$(hours --keep 0.125)"
 check 'tokens' "$(shardwise cost $case --train-tokens 640M --keep 0.125 --format csv | awk -F, '$1 == "sparse" {print $2}')" \
     "$(awk -v OFMT=%.17g "BEGIN {print 10000 / $late * 8 / 3600}")"
+# 2 replicas of 4 GPUs: a batch of 2 is a pass, of 1 as well (one replica waits), of 3 two passes.
+step=$(shardwise plan $case --dispatch dense --cp 4 --format json | awk -F'[:,]' '/^ *"step_s"/ {print $2}')
+batch() { shardwise cost $case --train-steps 1000 --cp 4 --batch $1 --format csv | awk -F, '$1 == "dense" {print $2}'; }
+for case_of in '1 1' '2 1' '3 2' '4 2'; do
+    set -- $case_of
+    check "batch $1" "$(batch $1)" "$(awk -v OFMT=%.17g "BEGIN {print $2 * 1000 * $step * 8 / 3600}")"
+done

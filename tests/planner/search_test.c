@@ -187,6 +187,36 @@ static void all_degrees_are_tried_and_throughput_decides(void)
                  "degree %d", found.degrees[i].cp);
 }
 
+/* 12 samples on 8 replicas are two passes, the second half empty: 12 in 20 s, by hand. */
+static void a_batch_is_made_in_whole_passes(void)
+{
+    struct plan_request r = {.c.samples = 1, .batch = 12};
+    gsl_test_rel(plan_rate(&r, 8, 10), 0.6, 1e-15, "12 samples in two passes of 10 s");
+    gsl_test_rel(plan_rate(&r, 12, 10), 1.2, 1e-15, "in one");
+    gsl_test_rel(plan_rate(&r, 64, 10), 1.2, 1e-15, "52 replicas wait");
+    r.batch = 0;
+    gsl_test_rel(plan_rate(&r, 64, 10), 6.4, 1e-15, "no batch: each replica makes its samples");
+}
+
+/* One sample a step leaves all replicas but one idle, so the shortest step wins. */
+static void a_batch_of_one_takes_the_shortest_step(void)
+{
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found found;
+    struct err e = {0};
+    request_init(&f, &r);
+    r.cp = 0;
+    r.batch = 1;
+    gsl_test(!plan_search(&r, &found, arena, &e), "there is a plan: %s", e.text);
+    for (int i = 0; i < found.degree_count; i++) {
+        const struct degree_row *d = &found.degrees[i];
+        gsl_test_rel(d->samples_per_s, 1 / d->step_s, 1e-15, "degree %d", d->cp);
+        gsl_test(d->step_s < found.plan->step_s * (1 - 1e-9), "none is shorter: %d", d->cp);
+    }
+    gsl_test(found.plan->cp == 1, "8 GPUs have a shorter step than one");
+}
+
 /* DSV's second test vector has two heads of 5 times the mean: whole heads leave a rank at 2.49
  * times the mean (KA04f), cut ones do not (KA19a). With links and selection that cost nothing the
  * plan's HCP must reach the mean to 1%. */
@@ -389,6 +419,8 @@ int main(void)
     what_does_not_fit_says_by_how_much_and_where();
     requests_that_cannot_be_are_refused();
     all_degrees_are_tried_and_throughput_decides();
+    a_batch_is_made_in_whole_passes();
+    a_batch_of_one_takes_the_shortest_step();
     tensor_ranks_share_out_their_own_heads();
     degrees_that_cannot_be_told_apart_are_ties();
     an_outlier_head_is_cut();
