@@ -310,6 +310,16 @@ static double collective_s(const struct walk *w, const struct cp_phase *p, struc
     return calibrated_s(w->cluster, q, p->calls);
 }
 
+/* All members of a server pass at once, as in NCCL's ring all-gather: where they share wires (PCIe,
+ * sockets) a hop is a step of that, which a message between two alone does not show. NVLink's pairs
+ * are slower than its rings. */
+static double gather_step_s(const struct walk *w, const struct cp_phase *p, int count, double bytes)
+{
+    struct coll_query q = {
+        .op = COLL_ALL_GATHER, .bytes = bytes * count, .gpus = count, .nodes = 1};
+    return count > 2 ? calibrated_s(w->cluster, q, p->calls) / (count - 1) : 0;
+}
+
 /* A hop between nodes has as much of the NIC as those leave it that cross with it. */
 static double hop_s(const struct walk *w, const struct cp_phase *p, struct group g, double bytes)
 {
@@ -324,6 +334,8 @@ static double hop_s(const struct walk *w, const struct cp_phase *p, struct group
     }
     struct coll_query q = {.op = COLL_SEND_RECV, .bytes = bytes, .gpus = 2, .nodes = far ? 2 : 1};
     double whole = calibrated_s(w->cluster, q, p->calls), least = whole;
+    if (!far)
+        return fmax(whole, gather_step_s(w, p, g.count, bytes));
     q.bytes = p->calls;
     if (use < 1)
         least = fmin(whole, calibrated_s(w->cluster, q, p->calls));

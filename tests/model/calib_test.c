@@ -59,6 +59,46 @@ static void an_equal_exchange_takes_the_time_of_the_profile(void)
     arena_free(a);
 }
 
+/* Seven hops of 8 MB without any computing. */
+static double ring_s(const struct hw_cluster *c, struct arena *a)
+{
+    double hop[8], none[8] = {0};
+    for (int i = 0; i < 8; i++)
+        hop[i] = 8e6;
+    struct cp_phase phase = {.name = "x",
+                             .kind = PHASE_RING,
+                             .scope = SCOPE_COLUMN,
+                             .cost = CLASS_ATTENTION_DENSE,
+                             .from = hop,
+                             .to = hop,
+                             .seconds = none,
+                             .calls = 1};
+    struct cp_program p = {.ranks = 8, .phase_count = 1, .phases = &phase};
+    struct cp_conf conf = {.head_groups = 1, .seq_groups = 8, .heads_inside = true};
+    return cost_program_time(&p, &conf, c, a, a).total_s;
+}
+
+/* An L40S server's GPUs share PCIe and sockets: two alone reach 20 GB/s, eight at once 3.5. The
+ * hops of a ring are those of a ring all-gather there, not seven messages between two. */
+static void ring_hops_on_shared_wires_are_steps_of_an_all_gather(void)
+{
+    struct arena *a = arena_new();
+    struct err e = {0};
+    const struct hw_cluster *h100 = hw_cluster_load("1x8-h100", err_at_name("test"), a, &e);
+    struct hw_cluster nvlink = *h100, pcie = *h100;
+    pcie.gpu.name = "l40s";
+    gsl_test(!calib_cluster(&nvlink, a, &e) || !calib_cluster(&pcie, a, &e), "%s", e.text);
+    struct coll_query pair = {.op = COLL_SEND_RECV, .bytes = 8e6, .gpus = 2, .nodes = 1},
+                      ring = {.op = COLL_ALL_GATHER, .bytes = 64e6, .gpus = 8, .nodes = 1};
+    gsl_test_rel(ring_s(&nvlink, a), 7 * calib_collective(&nvlink, &pair).time.value_s, 1e-12,
+                 "NVLink: all pairs at once");
+    gsl_test_rel(ring_s(&pcie, a), calib_collective(&pcie, &ring).time.value_s, 1e-12,
+                 "PCIe: an all-gather");
+    gsl_test(ring_s(&pcie, a) < 3 * 7 * calib_collective(&pcie, &pair).time.value_s,
+             "which is far from seven messages alone");
+    arena_free(a);
+}
+
 static void every_class_has_an_error_bar_and_unknown_gpus_wide_ones(void)
 {
     struct arena *a = arena_new();
@@ -339,6 +379,7 @@ static void a_curve_that_is_named_must_be_there(void)
 int main(void)
 {
     an_equal_exchange_takes_the_time_of_the_profile();
+    ring_hops_on_shared_wires_are_steps_of_an_all_gather();
     every_class_has_an_error_bar_and_unknown_gpus_wide_ones();
     a_profile_follows_the_clusters_own_links();
     an_h800_is_an_h100_behind_a_slower_nvlink();
