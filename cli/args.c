@@ -70,6 +70,16 @@ static struct given *find(const struct args *g, const char *arg)
     return arg[0] == '-' && arg[1] != '\0' && arg[2] == '\0' ? find_letter(g, arg[1]) : NULL;
 }
 
+bool args_names(const struct arg_group *const *groups, const char *arg)
+{
+    size_t length = strcspn(arg, "=");
+    for (int i = 0; strncmp(arg, "--", 2) == 0 && groups[i]; i++)
+        for (const struct arg_option *o = groups[i]->options; o->name; o++)
+            if (strlen(o->name) == length - 2 && strncmp(o->name, arg + 2, length - 2) == 0)
+                return true;
+    return false;
+}
+
 static bool unknown(const struct args *g, const char *arg, struct err *e)
 {
     const char **names = ARENA_ARRAY(g->arena, const char *, g->count + 1);

@@ -55,6 +55,9 @@ struct arg_group {
     const struct arg_option *options; /* ends with a NULL name */
 };
 
+/* Is "--name" or "--name=value" an option of `groups` (NULL-terminated)? */
+bool args_names(const struct arg_group *const *groups, const char *arg);
+
 struct args; /* what was given; read-only */
 
 /* argv[0] is the first argument after the command's name; `command` is for messages. NULL on error.

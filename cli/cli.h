@@ -32,6 +32,7 @@ struct command {
     const char *example; /* opens --help: commands that run as they stand, one a line */
     const char *about;   /* paragraphs, with an empty line between */
     const struct arg_group *const *groups; /* NULL-terminated */
+    const struct arg_group *const *study;  /* options that its study file has instead; NULL: none */
     int operands_least, operands_most;
     const char *const *operands; /* what completion offers as the first operand; NULL: files */
     bool (*run)(struct cli *c, struct err *e);

@@ -343,6 +343,7 @@ const struct command cmd_sweep = {
         "file comes out as if the sweep had not been killed. docs/formats.md describes study "
         "and rows. Exit status 3 when no point fits.",
     .groups = (const struct arg_group *const[]){&sweep_options, NULL},
+    .study = whatif_groups,
     .operands_least = 1,
     .operands_most = 1,
     .run = run,

@@ -41,8 +41,22 @@ static bool check_operands(const struct cli *c, struct err *e)
     return true;
 }
 
+/* An option that has to be written into the study, where --resume finds it again. */
+static bool check_study(const struct command *command, int argc, char **argv, struct err *e)
+{
+    for (int i = 0; command->study && i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (args_names(command->study, argv[i]) && !args_names(command->groups, argv[i]))
+            return err_set(e, ERR_INPUT, err_at_name(NULL),
+                           "'%.80s' is a parameter of the study, not an option of `shardwise %s`: "
+                           "write '%.*s: VALUE' in its file",
+                           argv[i], command->name, (int)strcspn(argv[i] + 2, "="), argv[i] + 2);
+    return true;
+}
+
 static bool run(struct cli *c, int argc, char **argv, struct err *e)
 {
+    if (!check_study(c->command, argc - 2, argv + 2, e))
+        return false;
     c->args = args_parse(c->command->name, c->command->groups, argc - 2, argv + 2, c->a, e);
     if (!c->args || !check_operands(c, e))
         return false;

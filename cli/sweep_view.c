@@ -287,10 +287,20 @@ static void put_data(FILE *out, const struct sweep_view *v, int x, enum qty_dim 
     }
 }
 
+/* The picture stands where gnuplot is run, named as the script: plots/clips.gp draws clips.svg. */
+static void put_picture(FILE *out, const char *script, struct arena *a)
+{
+    const char *slash = strrchr(script, '/'), *name = slash ? slash + 1 : script;
+    const char *dot = strrchr(name, '.');
+    size_t length = dot && dot > name ? (size_t)(dot - name) : strlen(name);
+    fputs("set terminal svg size 900,540 font 'sans,14' background rgb 'white'\nset output ", out);
+    put_quoted(out, arena_printf(a, "%.*s.svg", (int)length, name));
+    fputc('\n', out);
+}
+
 static void put_script(FILE *out, const struct sweep_view *v, int x, enum qty_dim dim,
                        const char *y, const struct lines *l)
 {
-    fprintf(out, "# gnuplot -p this; rows of %s\n", v->path);
     for (int k = 0; k < l->count; k++) {
         fprintf(out, "$d%d << EOD\n", k);
         put_data(out, v, x, dim, y, l, k);
@@ -327,6 +337,8 @@ bool sweep_view_plot(const struct sweep_view *v, const char *path, const char *y
     struct outfile *f = find_lines(v, x, y, &l, a, e) ? outfile_open(path, a, e) : NULL;
     if (!f)
         return false;
+    fprintf(outfile_stream(f), "# gnuplot %s; rows of %s\n", path, v->path);
+    put_picture(outfile_stream(f), path, a);
     put_script(outfile_stream(f), v, x, dim, y, &l);
     return outfile_done(f, e);
 }
