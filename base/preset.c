@@ -19,11 +19,15 @@ static bool ends_with(const char *text, const char *end)
 
 static bool is_path(const char *name)
 {
-    return strchr(name, '/') || ends_with(name, ".yaml") || ends_with(name, ".yml") ||
-           ends_with(name, ".json") || ends_with(name, ".csv");
+    static const char *const ends[] = {".yaml", ".yml", ".json", ".csv", ".h5", ".hdf5"};
+    bool is = strchr(name, '/') != NULL;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        is = is || ends_with(name, ends[i]);
+    return is;
 }
 
-/* ../share/shardwise/presets beside the program; NULL where the system does not say where that is. */
+/* ../share/shardwise/presets beside the program; NULL where the system does not say where that is.
+ */
 static const char *beside_program(struct arena *a)
 {
     char path[4096];

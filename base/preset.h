@@ -3,7 +3,7 @@
  * looked into, and the first that has the name wins: $SHARDWISE_PRESETS, ../share/shardwise/presets
  * beside the program (so that an installed tree may be moved), the source tree that the program was
  * built from, the data folder it was configured for. A name with a '/' or ending in .yaml, .yml,
- * .json or .csv is a path of the user's own. */
+ * .json, .csv, .h5 or .hdf5 is a path of the user's own. */
 #ifndef BASE_PRESET_H
 #define BASE_PRESET_H
 

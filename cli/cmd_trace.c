@@ -305,13 +305,18 @@ static struct table *facts(struct cli *c, struct trace_reader *r)
     struct table *out = table_new(c->a, fact_cols, 2);
 #define TEXT(...) arena_printf(c->a, __VA_ARGS__)
     fact(out, "schema", TRACE_SCHEMA);
-    fact(out, "model", i->model);
+    fact(out, "model", *i->model ? i->model : NULL);
     fact(out, "method", i->method);
     fact(out, "created by", i->created_by);
     fact(out, "records",
          TEXT("%d of %lld blocks x %lld heads", trace_records(r), (long long)i->layers,
               (long long)i->heads));
     fact(out, "level", TEXT("%lld", (long long)i->level));
+    fact(out, "closed", trace_unclosed(r) ? "no: its writer died or is at work" : "yes");
+    if (t->tokens == 1) { /* keeps alone: a file without a grid has one of one token */
+        fact(out, "tokens", NULL);
+        return out;
+    }
     fact(out, "tokens",
          TEXT("%dx%dx%d = %lld", t->grid.t, t->grid.h, t->grid.w, (long long)t->tokens));
     fact(out, "query groups",
@@ -326,7 +331,6 @@ static struct table *facts(struct cli *c, struct trace_reader *r)
     fact(out, "sampled",
          i->proxies ? TEXT("%lld query groups an atom", (long long)i->proxies)
                     : "all query groups");
-    fact(out, "closed", trace_unclosed(r) ? "no: its writer died or is at work" : "yes");
 #undef TEXT
     return out;
 }

@@ -356,14 +356,29 @@ static bool last_step(const struct csv *c, int column, int64_t *step, struct err
     return true;
 }
 
+/* *step < 0 becomes the last one; any other has to be there. */
+static bool find_step(const struct csv *c, int column, int64_t *step, struct err *e)
+{
+    int64_t v;
+    if (*step < 0)
+        return column < 0 || last_step(c, column, step, e);
+    for (int r = 0; r < c->rows && column >= 0; r++) {
+        if (!csv_int(c, r, column, 0, INT64_MAX / 2, &v, e))
+            return false;
+        if (v == *step)
+            return true;
+    }
+    return err_set(e, ERR_INPUT, err_at_name(c->path),
+                   column < 0 ? "has no column step to find step %lld in" : "has no step %lld",
+                   (long long)*step);
+}
+
 static bool load_keeps(const struct csv *c, int64_t step, int blocks, int heads, double *keep,
                        struct err *e)
 {
     struct keep_columns col = {.step = csv_column(c, "step")};
     if (!csv_need(c, "block", &col.block, e) || !csv_need(c, "head", &col.head, e) ||
-        !csv_need(c, "keep", &col.keep, e))
-        return false;
-    if (col.step >= 0 && step < 0 && !last_step(c, col.step, &step, e))
+        !csv_need(c, "keep", &col.keep, e) || !find_step(c, col.step, &step, e))
         return false;
     for (int r = 0; r < c->rows; r++)
         if (!keep_row(c, r, &col, step, blocks, heads, keep, e))
@@ -491,6 +506,10 @@ bool sparsity_load(const char *name, int64_t step, int blocks, int heads, struct
         return false;
     double *keep = keep_new(blocks, heads, a);
     bool box = csv_column(&c, "median") >= 0;
+    if (box && step >= 0)
+        return err_set(e, ERR_INPUT, err_at_name(path),
+                       "is a box plot of one step; step %lld cannot be asked of it",
+                       (long long)step);
     if (!(box ? load_boxes(&c, blocks, heads, keep, e)
               : load_keeps(&c, step, blocks, heads, keep, e)))
         return false;

@@ -109,9 +109,10 @@ bool sparsity_steps(const char *name, struct err_at at, struct arena *a, int64_t
                     int *count, struct err *e);
 
 /* CSV summary tier: a preset name of kind "sparsity" or a path. Columns, by header: block, head,
- * keep (optional step: the last step is taken unless `step` >= 0), or block, heads, median, q1, q3,
- * whisker_lo, whisker_hi, outliers as in a box plot of per-head sparsity (heads are then placed at
- * that distribution's quantiles). ERR_INPUT with line when blocks or heads differ from the model's.
+ * keep (optional step: the last step is taken unless `step` >= 0, which has to be there), or block,
+ * heads, median, q1, q3, whisker_lo, whisker_hi, outliers as in a box plot of per-head sparsity
+ * (heads are then placed at that distribution's quantiles). ERR_INPUT with line when blocks or
+ * heads differ from the model's.
  */
 bool sparsity_load(const char *name, int64_t step, int blocks, int heads, struct err_at at,
                    struct arena *a, struct sparsity *out, struct err *e);

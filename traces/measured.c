@@ -176,12 +176,14 @@ static bool trace_sparsity(const char *path, int64_t step, int blocks, int heads
     for (int layer = 0; layer < blocks && ok; layer++)
         ok = job_layer(&j, path, step, layer, scratch, e);
     if (ok) {
-        *out = (struct sparsity){.name = arena_strdup(a, path),
-                                 .source = arena_strdup(a, path),
-                                 .blocks = blocks,
-                                 .heads = heads,
-                                 .grid = trace_tiling_of(j.r)->grid,
-                                 .keep = j.keep};
+        struct grid grid = trace_tiling_of(j.r)->grid;
+        *out =
+            (struct sparsity){.name = arena_strdup(a, path),
+                              .source = arena_strdup(a, path),
+                              .blocks = blocks,
+                              .heads = heads,
+                              .grid = grid_tokens(grid) > 1 ? grid : (struct grid){0}, /* unknown */
+                              .keep = j.keep};
         out->model.kind = j.count > 0 ? UNION_MEASURED : UNION_FIELD;
         out->model.length = 5.5;
         out->table = j.table;

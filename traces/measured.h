@@ -7,7 +7,8 @@
 #include "traces/trace.h"
 
 /* Reads a trace (HDF5, any level) or a CSV summary (sparsity_load) by its content. `step` < 0 takes
- * the last step. From level 1 on the unions are measured (kind UNION_MEASURED): remote need, mean
+ * the last step; of a trace, each layer's last record at or before `step` counts, a summary has to
+ * have it. From level 1 on the unions are measured (kind UNION_MEASURED): remote need, mean
  * over ranks, of slabs or the given layout at 2, 4, 8, ... 64 sequence groups, as far as the atoms
  * go. Sampled traces (proxies > 0) extrapolate the union to all groups, u' = min(1 - (1-u)^(G/g),
  * field closed form), and never go below what was seen. What each shard needs of each other is kept
