@@ -6,7 +6,7 @@
 #include "cli/whatif.h"
 
 static const struct arg_group size_options = {
-    "How fast",
+    "The run",
     (const struct arg_option[]){
         OPTION_QTY("train-samples", QTY_NUMBER, "N", "samples to train on: 1M"),
         OPTION_QTY("within", QTY_SECONDS, "TIME", "with --train-samples: the time there is: 30 d"),
