@@ -55,3 +55,42 @@ void cli_table(const struct cli *c, const struct table *t, const char *key, FILE
     json_end(&j);
     fputc('\n', out);
 }
+
+static void answer_text(const struct cli *c, const struct cli_answer *answer, FILE *out)
+{
+    prov_comment(c->prov, out);
+    answer->words(answer->data, out);
+    for (const struct cli_part *p = answer->parts; p->key; p++) {
+        if (table_rows(p->table) == 0)
+            continue;
+        fprintf(out, "\n%s%s", p->title ? p->title : "", p->title ? "\n" : "");
+        table_print(p->table, TABLE_TEXT, out);
+    }
+}
+
+static void answer_json(const struct cli *c, const struct cli_answer *answer, FILE *out)
+{
+    struct json j = json_to(out);
+    json_object(&j, NULL);
+    prov_json(c->prov, &j);
+    for (const struct cli_fact *f = answer->facts; f->key; f++)
+        json_num(&j, f->key, f->value);
+    for (const struct cli_part *p = answer->parts; p->key; p++)
+        table_json(p->table, &j, p->key);
+    json_end(&j);
+    fputc('\n', out);
+}
+
+bool cli_answer(struct cli *c, const struct cli_answer *answer, struct err *e)
+{
+    FILE *out = cli_out(c, e);
+    if (!out)
+        return false;
+    if (c->format == TABLE_TEXT)
+        answer_text(c, answer, out);
+    else if (c->format == TABLE_JSON)
+        answer_json(c, answer, out);
+    else
+        cli_table(c, answer->rows, NULL, out);
+    return true;
+}

@@ -59,4 +59,21 @@ bool cli_input(struct cli *c, const char *kind, const char *name, struct err *e)
  * the rows in JSON. */
 void cli_table(const struct cli *c, const struct table *t, const char *key, FILE *out);
 
+/* An answer of several tables. Text is the words, then each table that has rows, under its title;
+ * JSON the facts and all tables by key; CSV, which holds one table, `rows`. */
+struct cli_answer {
+    void (*words)(const void *data, FILE *out);
+    const void *data;
+    const struct cli_fact { /* ends with a NULL key; NaN is null */
+        const char *key;
+        double value;
+    } * facts;
+    const struct cli_part {      /* ends with a NULL key */
+        const char *key, *title; /* title: a line in text, or NULL */
+        const struct table *table;
+    } * parts;
+    const struct table *rows;
+};
+bool cli_answer(struct cli *c, const struct cli_answer *answer, struct err *e);
+
 #endif

@@ -339,8 +339,9 @@ static void put_saving(const struct cost *k, FILE *out)
         fprintf(out, "sparse never beats the best dense kernel (%s).\n", c->kernels->best.name);
 }
 
-static void put_answer(const struct cost *k, FILE *out)
+static void put_words(const void *data, FILE *out)
 {
+    const struct cost *k = data;
     const struct run_cost *d = &k->run[0], *s = &k->run[1];
     fprintf(out, "%s, %s tokens on %s: %s samples in %s steps of %s.\n", k->r.c.model->name,
             NUMBER((double)k->r.c.video_tokens), k->r.c.cluster->name, NUMBER(k->samples),
@@ -358,31 +359,6 @@ static void put_answer(const struct cost *k, FILE *out)
     whatif_limiting(&s->stage[s->stages - 1].fit, out);
 }
 
-static void print_text(const struct cost *k, FILE *out)
-{
-    prov_comment(k->c->prov, out);
-    put_answer(k, out);
-    fputc('\n', out);
-    table_print(runs_table(k), TABLE_TEXT, out);
-    fputs("\nThe sparse run, stage by stage:\n", out);
-    table_print(stages_table(k), TABLE_TEXT, out);
-}
-
-static void print_json(const struct cost *k, FILE *out)
-{
-    struct json j = json_to(out);
-    json_object(&j, NULL);
-    prov_json(k->c->prov, &j);
-    json_num(&j, "samples", k->samples);
-    json_num(&j, "steps", k->steps);
-    json_num(&j, "batch", k->batch);
-    json_num(&j, "price", k->price);
-    table_json(runs_table(k), &j, "runs");
-    table_json(stages_table(k), &j, "stages");
-    json_end(&j);
-    fputc('\n', out);
-}
-
 static bool run(struct cli *c, struct err *e)
 {
     struct cost k = {.c = c};
@@ -392,16 +368,12 @@ static bool run(struct cli *c, struct err *e)
         if (!add_up(&k, &k.run[i], e))
             return false;
     whatif_progress(NULL);
-    FILE *out = cli_out(c, e);
-    if (!out)
-        return false;
-    if (c->format == TABLE_TEXT)
-        print_text(&k, out);
-    else if (c->format == TABLE_JSON)
-        print_json(&k, out);
-    else
-        cli_table(c, runs_table(&k), NULL, out);
-    return true;
+    const struct table *runs = runs_table(&k);
+    const struct cli_fact facts[] = {
+        {"samples", k.samples}, {"steps", k.steps}, {"batch", k.batch}, {"price", k.price}, {0}};
+    const struct cli_part parts[] = {
+        {"runs", NULL, runs}, {"stages", "The sparse run, stage by stage:", stages_table(&k)}, {0}};
+    return cli_answer(c, &(struct cli_answer){put_words, &k, facts, parts, runs}, e);
 }
 
 const struct command cmd_cost = {

@@ -133,40 +133,43 @@ static struct table *parts_table(struct cli *c, const struct degree *d)
     return t;
 }
 
-static void print_text(struct cli *c, const struct plan_request *r, const struct degree *best,
-                       const struct table *degrees, FILE *out)
+struct memory {
+    const struct plan_request *r;
+    const struct degree *best;
+};
+
+static void put_words(const void *data, FILE *out)
 {
+    const struct memory *k = data;
+    const struct plan_request *r = k->r;
+    const struct degree *best = k->best;
     double limit = r->c.cluster->gpu.memory_bytes;
     const struct mem_use *m = &best->memory;
-    prov_comment(c->prov, out);
-    fprintf(out, "%s, %s tokens on %s: %sCP %d needs %s of %s a GPU", r->c.model->name,
-            qty_text((double)r->c.video_tokens, QTY_NUMBER, QTY_BUF), r->c.cluster->name,
-            r->tensor > 1 ? arena_printf(c->a, "TP %d, ", r->tensor) : "", best->cp,
-            qty_text(m->total, QTY_BYTES, QTY_BUF), qty_text(limit, QTY_BYTES, QTY_BUF));
+    fprintf(out, "%s, %s tokens on %s: ", r->c.model->name,
+            qty_text((double)r->c.video_tokens, QTY_NUMBER, QTY_BUF), r->c.cluster->name);
+    if (r->tensor > 1)
+        fprintf(out, "TP %d, ", r->tensor);
+    fprintf(out, "CP %d needs %s of %s a GPU", best->cp, qty_text(m->total, QTY_BYTES, QTY_BUF),
+            qty_text(limit, QTY_BYTES, QTY_BUF));
     if (best->fits)
         fprintf(out, " and takes %s a step.\n", qty_text(best->step_s, QTY_SECONDS, QTY_BUF));
     else
         fprintf(out, ": %s short.\n", qty_text(m->total - limit, QTY_BYTES, QTY_BUF));
-    fprintf(out, "Rank %d at block %d needs most:\n\n", m->rank, m->block);
-    table_print(parts_table(c, best), TABLE_TEXT, out);
-    fputc('\n', out);
-    table_print(degrees, TABLE_TEXT, out);
+    fprintf(out, "Rank %d at block %d needs most:\n", m->rank, m->block);
 }
 
-static void print_json(struct cli *c, const struct degree *best, const struct table *degrees,
-                       FILE *out)
+static bool answer(struct cli *c, const struct plan_request *r, const struct degree *best,
+                   const struct table *degrees, struct err *e)
 {
-    struct json j = json_to(out);
-    json_object(&j, NULL);
-    prov_json(c->prov, &j);
-    json_int(&j, "cp", best->cp);
-    json_int(&j, "rank", best->memory.rank);
-    json_int(&j, "block", best->memory.block);
-    json_num(&j, "total_bytes", best->memory.total);
-    table_json(parts_table(c, best), &j, "parts");
-    table_json(degrees, &j, "degrees");
-    json_end(&j);
-    fputc('\n', out);
+    const struct memory k = {r, best};
+    const struct cli_fact facts[] = {{"cp", best->cp},
+                                     {"rank", best->memory.rank},
+                                     {"block", best->memory.block},
+                                     {"total_bytes", best->memory.total},
+                                     {0}};
+    const struct cli_part parts[] = {
+        {"parts", NULL, parts_table(c, best)}, {"degrees", NULL, degrees}, {0}};
+    return cli_answer(c, &(struct cli_answer){put_words, &k, facts, parts, degrees}, e);
 }
 
 static bool run(struct cli *c, struct err *e)
@@ -180,15 +183,8 @@ static bool run(struct cli *c, struct err *e)
         return false;
     const struct degree *best = chosen(d, count);
     const struct table *degrees = degrees_table(c, &r, d, count);
-    FILE *out = cli_out(c, e);
-    if (!out)
+    if (!answer(c, &r, best, degrees, e))
         return false;
-    if (c->format == TABLE_TEXT)
-        print_text(c, &r, best, degrees, out);
-    else if (c->format == TABLE_CSV)
-        cli_table(c, degrees, NULL, out);
-    else
-        print_json(c, best, degrees, out);
     if (!cli_finish(c, e) || best->fits)
         return e->code == ERR_NONE;
     double limit = r.c.cluster->gpu.memory_bytes;

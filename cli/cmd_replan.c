@@ -259,8 +259,9 @@ static struct table *policies_table(const struct replan *k)
 #define NUMBER(n) qty_text((n), QTY_NUMBER, QTY_BUF)
 #define TIME(s)   qty_text((s), QTY_SECONDS, QTY_BUF)
 
-static void put_answer(const struct replan *k, FILE *out)
+static void put_words(const void *data, FILE *out)
 {
+    const struct replan *k = data;
     const struct plan *p = k->point[0].plan;
     double best = replan_total_s(&k->run, k->best_at, k->best), never;
     static const int only_first[1] = {0};
@@ -288,29 +289,6 @@ static void put_answer(const struct replan *k, FILE *out)
         fputs("The first plan would not fit in memory all along.\n", out);
 }
 
-static void print_text(const struct replan *k, FILE *out)
-{
-    prov_comment(k->c->prov, out);
-    put_answer(k, out);
-    fputc('\n', out);
-    table_print(policies_table(k), TABLE_TEXT, out);
-    fputc('\n', out);
-    table_print(points_table(k), TABLE_TEXT, out);
-}
-
-static void print_json(const struct replan *k, FILE *out)
-{
-    struct json j = json_to(out);
-    json_object(&j, NULL);
-    prov_json(k->c->prov, &j);
-    json_num(&j, "batch", k->batch);
-    json_num(&j, "replan_s", k->run.replan_s);
-    table_json(policies_table(k), &j, "policies");
-    table_json(points_table(k), &j, "points");
-    json_end(&j);
-    fputc('\n', out);
-}
-
 static bool run(struct cli *c, struct err *e)
 {
     struct replan k = {.c = c};
@@ -318,16 +296,11 @@ static bool run(struct cli *c, struct err *e)
         return false;
     choose(&k);
     whatif_progress(NULL);
-    FILE *out = cli_out(c, e);
-    if (!out)
-        return false;
-    if (c->format == TABLE_TEXT)
-        print_text(&k, out);
-    else if (c->format == TABLE_JSON)
-        print_json(&k, out);
-    else
-        cli_table(c, points_table(&k), NULL, out);
-    return true;
+    const struct table *points = points_table(&k);
+    const struct cli_fact facts[] = {{"batch", k.batch}, {"replan_s", k.run.replan_s}, {0}};
+    const struct cli_part parts[] = {
+        {"policies", NULL, policies_table(&k)}, {"points", NULL, points}, {0}};
+    return cli_answer(c, &(struct cli_answer){put_words, &k, facts, parts, points}, e);
 }
 
 const struct command cmd_replan = {

@@ -79,7 +79,8 @@ struct job { /* what is asked, and what came out */
     struct step_report report;
     int steps; /* of an inference run; 1 of a training plan */
     int runs;
-    double *seconds; /* [runs], sorted */
+    double *seconds;    /* [runs], sorted */
+    const char *covers; /* what a time is of: "A step takes" */
 };
 
 /* ---- options ---- */
@@ -328,12 +329,12 @@ static const char *covered(const struct cli *c, const struct job *j)
     return j->plan->phase == PLAN_STEP ? "A step takes" : "All blocks take";
 }
 
-static void print_text(struct cli *c, const struct job *j, FILE *out)
+static void put_words(const void *data, FILE *out)
 {
+    const struct job *j = data;
     const struct step_report *r = &j->report;
     const struct plan *p = j->plan;
-    prov_comment(c->prov, out);
-    fprintf(out, "%s %s in simulation; the plan said %s (%s).\n", covered(c, j), TIME(r->total_s),
+    fprintf(out, "%s %s in simulation; the plan said %s (%s).\n", j->covers, TIME(r->total_s),
             TIME(planned_s(j)), p->evaluator);
     fprintf(
         out,
@@ -341,36 +342,30 @@ static void print_text(struct cli *c, const struct job *j, FILE *out)
         TIME(r->compute_critical_s), TIME(r->exposed_s), j->step.labels[r->bottleneck].name,
         pass_names[j->step.labels[r->bottleneck].pass]);
     fprintf(out, "%d of %d GPUs simulated", j->step.gpus, p->gpus);
-    fprintf(out, j->step.folded > 1 ? ", each for %d alike.\n\n" : ".\n\n", j->step.folded);
-    table_print(phases_table(c, j), TABLE_TEXT, out);
-    if (r->link_count) {
-        fputc('\n', out);
-        table_print(links_table(c, j), TABLE_TEXT, out);
-    }
-    if (j->runs) {
-        fprintf(out, "\n%d runs with jitter\n", j->runs);
-        table_print(runs_table(c, j), TABLE_TEXT, out);
-    }
+    fprintf(out, j->step.folded > 1 ? ", each for %d alike.\n" : ".\n", j->step.folded);
 }
 
-static void print_json(struct cli *c, const struct job *j, FILE *out)
+static bool answer(struct cli *c, struct job *j, struct err *e)
 {
-    struct json w = json_to(out);
-    json_object(&w, NULL);
-    prov_json(c->prov, &w);
-    json_num(&w, "total_s", j->report.total_s);
-    json_num(&w, "planned_s", planned_s(j));
-    json_num(&w, "work_critical_s", j->report.compute_critical_s);
-    json_num(&w, "exposed_exchange_s", j->report.exposed_s);
-    json_int(&w, "gpus", j->plan->gpus);
-    json_int(&w, "gpus_simulated", j->step.gpus);
-    json_int(&w, "flow_events", (int64_t)j->result.flow_events);
-    table_json(phases_table(c, j), &w, "phases");
-    table_json(links_table(c, j), &w, "links");
+    const struct step_report *r = &j->report;
+    const struct table *phases = phases_table(c, j), *links = links_table(c, j);
+    const struct cli_fact facts[] = {{"total_s", r->total_s},
+                                     {"planned_s", planned_s(j)},
+                                     {"work_critical_s", r->compute_critical_s},
+                                     {"exposed_exchange_s", r->exposed_s},
+                                     {"gpus", j->plan->gpus},
+                                     {"gpus_simulated", j->step.gpus},
+                                     {"flow_events", (double)j->result.flow_events},
+                                     {0}};
+    struct cli_part parts[4] = {{"phases", NULL, phases}, {"links", NULL, links}};
     if (j->runs)
-        table_json(runs_table(c, j), &w, "runs");
-    json_end(&w);
-    fputc('\n', out);
+        parts[2] = (struct cli_part){"runs", arena_printf(c->a, "%d runs with jitter", j->runs),
+                                     runs_table(c, j)};
+    j->covers = covered(c, j);
+    return cli_answer(c,
+                      &(struct cli_answer){put_words, j, facts, parts,
+                                           args_given(c->args, "links") ? links : phases},
+                      e);
 }
 
 static bool run(struct cli *c, struct err *e)
@@ -378,20 +373,9 @@ static bool run(struct cli *c, struct err *e)
     struct job j = {0};
     const char *path = args_operand(c->args, 0);
     j.plan = plan_read(path, c->a, e);
-    if (!j.plan || !prov_input(c->prov, path, e) || !calibrate(c, j.plan, e) ||
-        !read_options(c, &j, e) || !build(c, &j, e) || !play(c, &j, e) || !write_timeline(c, &j, e))
-        return false;
-    FILE *out = cli_out(c, e);
-    if (!out)
-        return false;
-    if (c->format == TABLE_JSON)
-        print_json(c, &j, out);
-    else if (c->format == TABLE_CSV)
-        cli_table(c, args_given(c->args, "links") ? links_table(c, &j) : phases_table(c, &j),
-                  args_given(c->args, "links") ? "links" : "phases", out);
-    else
-        print_text(c, &j, out);
-    return true;
+    return j.plan && prov_input(c->prov, path, e) && calibrate(c, j.plan, e) &&
+           read_options(c, &j, e) && build(c, &j, e) && play(c, &j, e) &&
+           write_timeline(c, &j, e) && answer(c, &j, e);
 }
 
 static const struct arg_group *const groups[] = {
