@@ -5,8 +5,7 @@
  *     model: hunyuanvideo-13b                 # one value: the same at every point
  *     gpus: [8, 16, 32]                       # a list is an axis of the grid
  *     frames: {from: 61, to: 253, by: 64}     # so is a range: by, times, or count with a scale
- *   cases:                                    # optional: one more axis, of parameters that go
- * together
+ *   cases:                                    # optional: an axis of parameters that go together
  *     - {kernels: fa3+dsv, dispatch: dense}
  *     - {kernels: dsv-triton}
  *

@@ -1,13 +1,16 @@
 /* What a bitmap costs: keep, work per shard, and the union that prices communication. All exact, in
  * tokens.
  *
- * keep    share of (query, key) pairs computed. Pruned queries count as pairs not computed.
- * work    kept (query, key) pairs of a shard's queries.
- * union   keys that at least one query group of a shard needs, as a share of all keys.
- * need    alpha[i][j]: share of shard j's keys that shard i needs. remote: mean of need over the
- * keys outside the shard, which is what a rank fetches in sequence-wise context parallelism. rho
- * keys that consecutive query groups share: sum |A and B| / sum (|A| + |B|) / 2. omega   the same
- * over all pairs of groups of a shard. rho and omega feed model/sparsity.h's union_markov. */
+ *   keep    share of (query, key) pairs computed; pruned queries count as pairs not computed
+ *   work    kept (query, key) pairs of a shard's queries
+ *   union   keys that at least one query group of a shard needs, as a share of all keys
+ *   need    alpha[i][j]: share of shard j's keys that shard i needs
+ *   remote  mean of need over the keys outside the shard: what a rank fetches in sequence-wise
+ *           context parallelism
+ *   rho     keys that consecutive query groups share: sum |A and B| / sum (|A| + |B|) / 2
+ *   omega   the same over all pairs of groups of a shard
+ *
+ * rho and omega feed model/sparsity.h's union_markov. */
 #ifndef TRACES_STATS_H
 #define TRACES_STATS_H
 

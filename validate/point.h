@@ -1,10 +1,14 @@
 /* Measurements: one struct for every table that a profile can be fitted on or checked against. The
- * kind of a table is told by its header row (docs/formats.md, "Measured tables"): collectives  gpu,
- * op, n_gpus, size_bytes and lat_us | time_us | lat_us_median; optional nodes, network, dtype
- *   attention    gpu, mask, batch, seqlen, heads, head_dim, lat_us (forward; optional pass_ = fwd |
- * bwd) gemm         gpu, m, n, k, lat_us sparse       gpu, S, H, D, group, kernel, pass_, kept_kv,
- * value, unit (DSV's kernel table; rows in ms) Columns role, usable, kernel, source, n_rep,
- * lat_us_min and lat_us_max are read when they are there; others are ignored. */
+ * kind of a table is told by its header row (docs/formats.md, "Measured tables"):
+ *
+ *   collectives  gpu, op, n_gpus, size_bytes and lat_us | time_us | lat_us_median;
+ *                optional nodes, network, dtype
+ *   attention    gpu, mask, batch, seqlen, heads, head_dim, lat_us; optional pass_ (fwd, bwd)
+ *   gemm         gpu, m, n, k, lat_us
+ *   sparse       gpu, S, H, D, group, kernel, pass_, kept_kv, value, unit (DSV's kernels, in ms)
+ *
+ * Columns role, usable, kernel, source, n_rep, lat_us_min and lat_us_max are read when they are
+ * there; others are ignored. */
 #ifndef VALIDATE_POINT_H
 #define VALIDATE_POINT_H
 
