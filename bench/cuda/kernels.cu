@@ -14,30 +14,63 @@ static const double dsv_forward_ms = 4.05, dsv_backward_ms = 77.4, dsv_select_ms
 /* ---- inputs
  * ------------------------------------------------------------------------------------------ */
 
+/* NEIGHBOURS groups side by side, as those of 2x2x2 cubes of a video, take ALIKE percent of their
+ * entries from a list that they have in common: two of them share ALIKE^2 = 0.79 of their keys, and
+ * m have u = 1 - (1 - ALIKE)^m + m (1 - ALIKE) times as many in all as one: 1.21 (m = 2), 1.44 (4).
+ */
+enum { NEIGHBOURS = 8, ALIKE = 89 };
+
 struct lists {
     int32_t *list;
     int64_t groups, keep, keys;
     uint32_t seed;
+    int alike; /* percent */
 };
 
+DEV uint32_t draw(int64_t i, uint32_t seed)
+{
+    uint32_t x = (uint32_t)i * 2654435761u + seed;
+    x = (x ^ x >> 16) * 0x85ebca6bu;
+    x = (x ^ x >> 13) * 0xc2b2ae35u;
+    return x ^ x >> 16;
+}
+
 /* Entry j of a group is drawn from the j-th of `keep` equal parts of the keys: ascending, without
- * repeats, and groups share no more keys than chance has it. */
+ * repeats; by itself, or in common with its neighbours. */
 __global__ void list_kernel(struct lists l)
 {
     int64_t step = (int64_t)gridDim.x * blockDim.x, count = l.groups * l.keep;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step) {
         int64_t j = i % l.keep, low = j * l.keys / l.keep, high = (j + 1) * l.keys / l.keep;
-        uint32_t x = (uint32_t)i * 2654435761u + l.seed;
-        x = (x ^ x >> 16) * 0x85ebca6bu;
-        x = (x ^ x >> 13) * 0xc2b2ae35u;
-        l.list[i] = (int32_t)(low + (x ^ x >> 16) % (uint32_t)(high - low));
+        bool common = draw(i, ~l.seed) % 100 < (uint32_t)l.alike;
+        uint32_t x = draw(common ? -1 - (i / l.keep / NEIGHBOURS * l.keep + j) : i, l.seed);
+        l.list[i] = (int32_t)(low + x % (uint32_t)(high - low));
     }
 }
 
-static int32_t *lists(struct bench *b, int64_t groups, int64_t keep, int64_t keys, uint32_t seed)
+struct bits {
+    const int32_t *list;
+    uint32_t *bitmap;
+    int64_t groups, keep, words;
+};
+
+/* The same as bitmaps, which are zero. */
+__global__ void bits_kernel(struct bits x)
 {
-    struct lists l = {(int32_t *)bench_memory(b, (size_t)(groups * keep + 4) * 4), groups, keep,
-                      keys, seed};
+    int64_t step = (int64_t)gridDim.x * blockDim.x, count = x.groups * x.keep;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step)
+        atomicOr(&x.bitmap[i / x.keep * x.words + x.list[i] / 32], 1u << x.list[i] % 32);
+}
+
+static int32_t *lists(struct bench *b, int64_t groups, int64_t keep, int64_t keys, uint32_t seed,
+                      int alike)
+{
+    struct lists l = {(int32_t *)bench_memory(b, (size_t)(groups * keep + 4) * 4),
+                      groups,
+                      keep,
+                      keys,
+                      seed,
+                      alike};
     struct err e = {};
     cuda_ok(dev_launch(list_kernel, dim3(b->tiny ? 8 : 2048), dim3(256), 0, CUDA_STREAM, l),
             "lists", &e);
@@ -81,9 +114,24 @@ void bench_lists(struct bench *b, struct kern_head *head, int64_t group, int64_t
 {
     head->keys = {};
     head->keys.group = group;
-    head->keys.list = lists(b, kern_groups(head->q_rows, group), keep, head->kv_rows, seed);
+    head->keys.list = lists(b, kern_groups(head->q_rows, group), keep, head->kv_rows, seed, 0);
     head->keys.list_count = (int32_t)keep;
     head->keys.list_stride = keep;
+}
+
+/* Bitmaps of groups of which neighbours share most keys. */
+static void neighbours(struct bench *b, struct kern_head *head, int64_t group, int64_t keep,
+                       uint32_t seed)
+{
+    int64_t groups = kern_groups(head->q_rows, group), words = kern_words(head->kv_rows);
+    struct bits x = {NULL, (uint32_t *)zeros(b, groups * words), groups, keep, words};
+    struct err e = {};
+    head->keys = {};
+    head->keys.group = group;
+    head->keys.bitmap = x.bitmap, head->keys.bitmap_words = words;
+    x.list = lists(b, groups, keep, head->kv_rows, seed, ALIKE);
+    cuda_ok(dev_launch(bits_kernel, dim3(b->tiny ? 8 : 2048), dim3(256), 0, CUDA_STREAM, x),
+            "bitmaps", &e);
 }
 
 /* ---- attention
@@ -209,13 +257,14 @@ static double target_of(bool backward, const char *variant, int group)
     return group == 32 ? 1.5 : group == 64 ? 2 : group == 128 ? (wgmma ? 3 : 2.5) : 0;
 }
 
+/* `of`: what kind of lists, if not random ones. */
 static void sparse_one(struct bench *b, FILE *f, struct attention_run *r, int64_t rows, int group,
-                       int64_t keep)
+                       int64_t keep, const char *of)
 {
     char what[96], ratio[64] = "";
     int dim = r->a.dim, heads = r->a.head_count;
-    snprintf(what, sizeof what, "sparse %s %s, group %d, %lld keys, D %d",
-             r->backward ? "backward" : "forward", r->variant ? r->variant : "(default)", group,
+    snprintf(what, sizeof what, "sparse %s %s%s, group %d, %lld keys, D %d",
+             r->backward ? "backward" : "forward", r->variant ? r->variant : "(default)", of, group,
              (long long)keep, dim);
     double ms = bench_ms(b, what, call_attention, r);
     if (ms < 0)
@@ -226,9 +275,9 @@ static void sparse_one(struct bench *b, FILE *f, struct attention_run *r, int64_
     if (rows == ROWS && dim == 128 && keep == 5120)
         snprintf(ratio, sizeof ratio, target > 0 ? "  %.2fx DSV, want %.1fx" : "  %.2fx DSV", dsv,
                  target);
-    fprintf(f, "%s,%lld,%d,%d,%d,sparse_group,%s,%lld,%s,%d,%.6f,ms\n", b->gpu, (long long)rows,
+    fprintf(f, "%s,%lld,%d,%d,%d,sparse_group,%s,%lld,%s%s,%d,%.6f,ms\n", b->gpu, (long long)rows,
             heads, dim, group, r->backward ? "bwd" : "fwd", (long long)keep,
-            r->variant ? r->variant : "default", r->variant == NULL, ms);
+            r->variant ? r->variant : "default", of, r->variant == NULL && !*of, ms);
     printf("  %-58s %9.3f ms  %6.1f TFLOP/s%s\n", what, ms, flop / ms * 1e-9, ratio);
 }
 
@@ -247,7 +296,34 @@ static void sparse_case(struct bench *b, FILE *f, struct kern_head *head, int64_
         r.variant = r.backward ? backward_variants[v - FORWARDS] : forward_variants[v];
         if ((r.variant && !all) || !bench_time_left(b, "sparse") || !runs(b, &r))
             continue;
-        sparse_one(b, f, &r, rows, group, keep);
+        sparse_one(b, f, &r, rows, group, keep, "");
+    }
+    while (b->memory_count > first)
+        kern_cuda.release(b->memory[--b->memory_count]);
+}
+
+/* What uniting groups gains where neighbours share most of their keys. */
+static void neighbours_case(struct bench *b, FILE *f, struct kern_head *head, int64_t rows,
+                            int group, int64_t keep)
+{
+    static const struct {
+        const char *variant;
+        bool backward;
+        int group; /* up to which it is another kernel */
+    } cases[] = {
+        {NULL, false, 64}, {"wgmma-pairs", false, 64}, {"wgmma-fours", false, 32},
+        {NULL, true, 64},  {"wgmma", true, 64},        {"wgmma-pairs", true, 32},
+    };
+    int first = b->memory_count;
+    struct attention_run r = {};
+    r.a.dim = 128, r.a.head_count = HEADS, r.a.heads = head;
+    for (int h = 0; h < HEADS; h++)
+        neighbours(b, &head[h], group, keep, (uint32_t)(h + 99));
+    runs(b, &r);
+    for (const auto &c : cases) {
+        r.variant = c.variant, r.backward = c.backward;
+        if (group <= c.group && bench_time_left(b, "sparse") && runs(b, &r))
+            sparse_one(b, f, &r, rows, group, keep, " of neighbours");
     }
     while (b->memory_count > first)
         kern_cuda.release(b->memory[--b->memory_count]);
@@ -265,6 +341,8 @@ void bench_sparse(struct bench *b)
     for (int group : groups)
         if (!b->tiny || group == 64)
             sparse_case(b, f, head, rows, 128, group, main_keep, true);
+    for (int group = 32; group <= 64; group *= 2)
+        neighbours_case(b, f, head, rows, group, main_keep);
     for (double keep : keeps)
         for (int group : groups)
             if (!b->tiny || (keep < 0.05 && group == 64))
@@ -412,7 +490,7 @@ void bench_move(struct bench *b)
                      width * 2 * PIECES};
     move_row(b, f, "unpack", call_pack, &r, rows * PIECES, 4.0 * (double)(rows * PIECES * width));
     int64_t many = rows * PIECES / 4;
-    int32_t *list = lists(b, 1, many, rows * PIECES, 5);
+    int32_t *list = lists(b, 1, many, rows * PIECES, 5, 0);
     r.gather = {from, to, list, many, width};
     move_row(b, f, "gather", call_gather_rows, &r, many, 4.0 * (double)(many * width));
     r.wide = zeros(b, rows * PIECES * width);

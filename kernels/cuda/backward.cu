@@ -455,7 +455,7 @@ __global__ void __launch_bounds__(2 * M) groups_kernel(const __grid_constant__ s
     load_rows<D, M, L::THREADS>(base + L::B, p->d_o, u.row, u.rows, b.dim);
     struct key_stream<TILE> stream;
     if (warp == 0) {
-        keys_open<TILE>(&stream, &p->keys, u.group, lane);
+        keys_open(&stream, &p->keys, u.group, lane);
         ring_fill(&stream, keys, counts, 0, lane);
         ring_fill(&stream, keys, counts, 1, lane);
     }

@@ -86,7 +86,7 @@ DEV struct unit unit_of(const struct piece *p, int M, int index)
 template <int N>
 DEV void ring_fill(struct key_stream<N> *from, int32_t *keys, int *counts, int slot, int lane)
 {
-    int n = keys_next<N>(from, keys + slot * N, lane);
+    int n = keys_next(from, keys + slot * N, lane);
     if (lane == 0)
         counts[slot] = n;
 }

@@ -243,9 +243,9 @@ __global__ void __launch_bounds__(THREADS, 2)
 
     struct key_stream<ROWS> stream;
     if (warp == 0) {
-        keys_open<ROWS>(&stream, &p->keys, u.group, lane);
-        keys_next<ROWS>(&stream, keys, lane);
-        keys_next<ROWS>(&stream, keys + ROWS, lane);
+        keys_open(&stream, &p->keys, u.group, lane);
+        keys_next(&stream, keys, lane);
+        keys_next(&stream, keys + ROWS, lane);
     }
     load_unit<D>(base, p, &u, b.dim);
     load_stats(stats, p, &u, b.scale);
@@ -278,7 +278,7 @@ __global__ void __launch_bounds__(THREADS, 2)
                                    p->keys.kv_rows, b.dim, next, (int)threadIdx.x);
         dev_copy_commit();
         if (warp == 0)
-            keys_next<ROWS>(&stream, mine, lane);
+            keys_next(&stream, mine, lane);
 
         dev_wgmma_wait<1>();
         dev_wgmma_result<32>(&s[0][0]);

@@ -214,9 +214,9 @@ __global__ void __launch_bounds__(32 * ROWS * SPLIT, BLOCKS)
 
     struct key_stream<N> stream;
     if (warp == 0) {
-        keys_open<N>(&stream, &h->keys, mine.group, lane);
+        keys_open(&stream, &h->keys, mine.group, lane);
         for (int t = 0; t < STAGES; t++)
-            keys_next<N>(&stream, keys + t * N, lane);
+            keys_next(&stream, keys + t * N, lane);
     }
     load_queries<D, shape::rows, shape::threads>(q, h->q + (int64_t)mine.first * b.dim, mine.rows,
                                                  b.dim, thread);
@@ -261,7 +261,7 @@ __global__ void __launch_bounds__(32 * ROWS * SPLIT, BLOCKS)
         }
         dev_copy_commit();
         if (warp == 0)
-            keys_next<N>(&stream, keys + (t + STAGES) % shape::slots * N, lane);
+            keys_next(&stream, keys + (t + STAGES) % shape::slots * N, lane);
         uint32_t stage = stages + t % STAGES * 2 * shape::tile_bytes;
 #pragma unroll 1
         for (int part = 0; part < piece; part += step) {
@@ -353,18 +353,29 @@ static const struct forward_kernel *best_for(int dim, int rows, const struct cud
     return d->sm == 90 ? wgmma_for(dim, rows, d) : mma_for(dim, rows, d);
 }
 
+/* `united`: how many groups may run as one tile (attention.cuh), where they have a bitmap and there
+ * is a kernel that takes them; all others run as in kernel_for. Whether that is faster depends on
+ * how much the groups' keys overlap, which nobody knows without counting them: so it is asked for
+ * by name. */
 static const struct variant {
     const char *name;
     const struct forward_kernel *(*kernel_for)(int dim, int rows, const struct cuda_device *d);
-} variants[] = {{"mma", mma_for}, {"wgmma", wgmma_for}, {"wgmma-free", wgmma_free_for}};
+    int united;
+} variants[] = {
+    {"mma", mma_for, 1},
+    {"wgmma", wgmma_for, 1},
+    {"wgmma-free", wgmma_free_for, 1},
+    {"wgmma-pairs", wgmma_for, 2},
+    {"wgmma-fours", wgmma_for, UNITED},
+};
 
 static bool variant_of(const char *name, const struct cuda_device *d, struct variant *out,
                        struct err *e)
 {
-    *out = {"best", best_for};
+    *out = {"best", best_for, 1};
     if (!name)
         return true;
-    char known[64] = "";
+    char known[96] = "";
     for (const struct variant &v : variants) {
         if (!v.kernel_for(64, 64, d))
             continue;
@@ -436,13 +447,35 @@ static void batch_add(struct forward_batch *b, int count, const struct forward_h
     b->head[at] = *h;
 }
 
+/* How a head is cut into tiles of queries: the rows of one, and how many groups it unites. */
+struct tiling {
+    int rows, united;
+};
+
+/* The smallest tile that holds what is to be united, of what variant v unites at most. */
+static struct tiling tiling_of(const struct forward_head *h, const struct variant *v, int dim,
+                               const struct cuda_device *d)
+{
+    int united = united_of(&h->keys, h->group, 128, v->united);
+    int rows = united * h->group <= 64 ? 64 : 128;
+    if (united > 1 && forward_united_for(dim, rows, d))
+        return {rows, united};
+    return {rows_for(h), 1};
+}
+
+static int64_t tiles_of(const struct forward_head *h, int rows)
+{
+    int64_t groups = kern_groups(h->q_rows, h->group);
+    return h->keys.united > 1 ? kern_groups(groups, h->keys.united)
+                              : groups * kern_groups(h->group, rows);
+}
+
 static bool batch_run(struct forward_batch *b, int heads, const struct forward_kernel *k,
                       const struct cuda_device *d, struct err *e)
 {
     int64_t tiles = 0;
     for (int i = 0; i < heads; i++) {
-        const struct forward_head *h = &b->head[i];
-        int64_t n = kern_groups(h->q_rows, h->group) * kern_groups(h->group, k->rows);
+        int64_t n = tiles_of(&b->head[i], k->rows);
         tiles = n > tiles ? n : tiles;
     }
     if (tiles * heads > INT32_MAX)
@@ -459,19 +492,23 @@ static bool batch_run(struct forward_batch *b, int heads, const struct forward_k
                    "forward", e);
 }
 
-/* The heads whose tiles have `rows` rows, FORWARD_HEADS to a launch: their blocks run in the order
- * of heads, so that a head's K and V stay in the level-2 cache meanwhile. */
-static bool run_heads(const struct kern_attention *a, int rows, const struct variant *v,
-                      const struct cuda_device *d, struct err *e)
+/* The heads whose tiles have `rows` rows, of united groups or not, FORWARD_HEADS to a launch: their
+ * blocks run in the order of heads, so that a head's K and V stay in the level-2 cache meanwhile.
+ */
+static bool run_heads(const struct kern_attention *a, int rows, bool united,
+                      const struct variant *v, const struct cuda_device *d, struct err *e)
 {
-    const struct forward_kernel *k = v->kernel_for(a->dim, rows, d);
+    const struct forward_kernel *k =
+        united ? forward_united_for(a->dim, rows, d) : v->kernel_for(a->dim, rows, d);
     float scale = kern_scale(a) * 1.4426950408889634f;
     struct forward_batch b;
     b.dim = a->dim, b.scale = fabsf(scale), b.flip = scale < 0 ? 0x80008000u : 0;
     int count = 0;
     for (int i = 0; i < a->head_count; i++) {
         struct forward_head h = forward_head_of(&a->heads[i]);
-        if (h.q_rows == 0 || rows_for(&h) != rows)
+        struct tiling t = tiling_of(&h, v, a->dim, d);
+        h.keys.united = t.united;
+        if (h.q_rows == 0 || t.rows != rows || (t.united > 1) != united)
             continue;
         if (!k)
             return err_set(
@@ -498,8 +535,10 @@ bool cuda_forward_by(const char *variant, const struct kern_attention *a, struct
     if (!kern_attention_check(a, false, e) || !heads_check(a, e) || !cuda_device(&d, e) ||
         !variant_of(variant, &d, &v, e))
         return false;
-    return run_heads(a, 128, &v, &d, e) && run_heads(a, 64, &v, &d, e) &&
-           run_heads(a, 32, &v, &d, e);
+    for (int rows = 128; rows >= 32; rows /= 2)
+        if (!run_heads(a, rows, true, &v, &d, e) || !run_heads(a, rows, false, &v, &d, e))
+            return false;
+    return true;
 }
 
 bool cuda_forward(const struct kern_attention *a, struct err *e)

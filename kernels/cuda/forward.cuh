@@ -43,6 +43,41 @@ DEV struct forward_queries forward_queries_of(const struct forward_head *h, int 
     return q;
 }
 
+/* The same where groups are united: their rows, in number `block`. Of M rows of a tile each group
+ * has M / united, so that whoever has 16 of them (a multiple of 16) has those of one group. */
+DEV struct forward_queries forward_united_of(const struct forward_head *h, int block)
+{
+    int32_t united = h->keys.united, rows = united * h->group;
+    int64_t first = (int64_t)block * rows;
+    struct forward_queries q;
+    q.group = block * united;
+    q.first = (int32_t)min(first, (int64_t)h->q_rows);
+    q.rows = min(rows, h->q_rows - q.first);
+    return q;
+}
+
+/* The rows that a warp has of a tile: `rows` of them exist (less than 1: none), from row `first`
+ * of the head; all are of the united groups' `member`. */
+struct warp_queries {
+    int64_t first;
+    int32_t rows, member;
+};
+
+template <int M, bool UNITED_GROUPS>
+DEV struct warp_queries warp_queries_of(const struct forward_head *h, struct forward_queries q,
+                                        int row)
+{
+    struct warp_queries w = {(int64_t)q.first + row, q.rows - row, 0};
+    if (UNITED_GROUPS) {
+        int width = M / h->keys.united;
+        w.member = row / width;
+        int begin = w.member * h->group, within = row % width;
+        w.first = (int64_t)q.first + begin + within;
+        w.rows = min(h->group, q.rows - begin) - within;
+    }
+    return w;
+}
+
 /* Softmax of one row over keys that come in pieces: weights so far are 2^(scale s - max), sum is
  * their sum over this thread's columns. */
 struct softmax_row {
@@ -243,5 +278,7 @@ struct forward_kernel {
 const struct forward_kernel *forward_wgmma_for(int dim, int rows, const struct cuda_device *d);
 /* The same without the consumers' order of asking, to be measured beside it. */
 const struct forward_kernel *forward_wgmma_free_for(int dim, int rows, const struct cuda_device *d);
+/* For united groups: 64 or 128 rows. */
+const struct forward_kernel *forward_united_for(int dim, int rows, const struct cuda_device *d);
 
 #endif

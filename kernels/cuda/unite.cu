@@ -13,15 +13,14 @@
  * Both end with a copy to the host (the row counts; whether anything was refused), which waits. */
 #include "kernels/cuda/cuda.h"
 
-#include "kernels/cuda/bits.cuh"
-
 enum {
     THREADS = 256,
     OR_GROUPS = 64, /* that a thread reads */
     LIST_THREADS = 1024,
     LIST_WORDS = 4, /* of a thread, in one step */
     WARPS = THREADS / 32,
-    ENTRIES = 48 /* in one launch */
+    STEP_KEYS = 1024, /* of 32 words, one a lane */
+    ENTRIES = 48      /* in one launch */
 };
 
 /* ---- unite ----------------------------------------------------------------------------------- */
@@ -56,17 +55,27 @@ __global__ void __launch_bounds__(THREADS) unite_or(const __grid_constant__ stru
         atomicOr(&u->all[w], bits);
 }
 
+/* Sum over the lanes up to and with this one. */
+DEV int sum_up_to(int x, int lane)
+{
+    for (int by = 1; by < 32; by *= 2) {
+        int other = __shfl_up_sync(~0u, x, by);
+        x += lane >= by ? other : 0;
+    }
+    return x;
+}
+
 /* This thread's entries come after how many of the block's? *total: of the block. */
 DEV int sum_before(int mine, int *total)
 {
     int *warps = (int *)dev_shared(); /* [32] sums of warps, in a second half sums up to them */
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    int within = bits_sum_up_to(mine, lane);
+    int within = sum_up_to(mine, lane);
     if (lane == 31)
         warps[warp] = within;
     __syncthreads();
     if (warp == 0)
-        warps[32 + lane] = bits_sum_up_to(warps[lane], lane);
+        warps[32 + lane] = sum_up_to(warps[lane], lane);
     __syncthreads();
     *total = warps[63];
     int before = (warp > 0 ? warps[31 + warp] : 0) + within - mine;
@@ -198,9 +207,9 @@ DEV bool remap_group(const struct kern_remap *r, int64_t group, int32_t *room, i
         uint32_t word = w < r->bitmap_words ? __ldg(bits + w) : 0;
         uint32_t all = w >= r->bitmap_words ? 0 : r->all ? __ldg(r->all + w) : ~0u;
         uint32_t wanted = word & all;
-        int mine = __popc(wanted), upto = bits_sum_up_to(mine, lane);
+        int mine = __popc(wanted), upto = sum_up_to(mine, lane);
         int count = __shfl_sync(~0u, upto, 31);
-        int known = __popc(all), known_upto = bits_sum_up_to(known, lane);
+        int known = __popc(all), known_upto = sum_up_to(known, lane);
         if (__any_sync(~0u, word != wanted && !r->within) || n + count > r->list_stride)
             return false;
         list_word(room, upto - mine, wanted, all, before + known_upto - known);
@@ -220,7 +229,7 @@ __global__ void __launch_bounds__(THREADS) unite_remap(const __grid_constant__ s
 {
     const struct kern_remap *r = &all.entry[blockIdx.y];
     int64_t group = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
-    int32_t *room = (int32_t *)dev_shared() + threadIdx.x / 32 * BITS_KEYS;
+    int32_t *room = (int32_t *)dev_shared() + threadIdx.x / 32 * STEP_KEYS;
     if (group < r->groups && !remap_group(r, group, room, (int)threadIdx.x % 32) &&
         threadIdx.x % 32 == 0)
         atomicMax((long long *)&all.refused[blockIdx.y], (long long)group + 1);
@@ -257,7 +266,7 @@ static bool remap_batch(const struct kern_remap *r, int count, int first, struct
     dim3 grid(blocks_of(groups, WARPS), (unsigned)count);
     bool ok = cuda_ok(cudaMemsetAsync(scratch, 0, sizeof refused, CUDA_STREAM), "remap", e) &&
               cuda_ok(dev_launch(unite_remap, grid, dim3(THREADS),
-                                 WARPS * BITS_KEYS * sizeof(int32_t), CUDA_STREAM, all),
+                                 WARPS * STEP_KEYS * sizeof(int32_t), CUDA_STREAM, all),
                       "remap", e) &&
               cuda_ok(cudaMemcpyAsync(refused, scratch, sizeof refused, cudaMemcpyDeviceToHost,
                                       CUDA_STREAM),

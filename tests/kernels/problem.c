@@ -65,13 +65,45 @@ static uint16_t *take_normal(struct problem *p, int64_t rows, double std, const 
     return x;
 }
 
-/* `keep` of `keys` rows, ascending, each subset alike (selection sampling, Knuth 3.4.2 S). */
-static void draw_list(struct rng *r, int32_t *list, int keep, int64_t keys)
+/* `keep` of `keys` rows, ascending, of which `same` are among the `count` rows of another list;
+ * each such subset alike (selection sampling, Knuth 3.4.2 S, from the rows of that list and the
+ * others).
+ */
+static void draw_list(struct rng *r, int32_t *list, int keep, int64_t keys, const int32_t *before,
+                      int count, int same)
 {
-    int n = 0;
-    for (int64_t j = 0; j < keys && n < keep; j++)
-        if ((double)(keys - j) * rng_uniform(r) < keep - n)
+    int64_t left[] = {keys - count, count};
+    int want[] = {keep - same, same}, n = 0, b = 0;
+    for (int64_t j = 0; j < keys && n < keep; j++) {
+        bool was = b < count && before[b] == j;
+        if ((double)left[was]-- * rng_uniform(r) < want[was]) {
             list[n++] = (int32_t)j;
+            want[was]--;
+        }
+        b += was;
+    }
+}
+
+/* Group g's list, which comes after that of the group before, and its number. */
+static void draw_group(struct problem *p, int head, struct rng *r, int64_t g)
+{
+    const struct problem_shape *s = &p->shape;
+    int keep = s->keep[head], before = 0, same = 0;
+    int64_t stride = keep + 5, keys = s->kv_rows;
+    int32_t *list = p->list[head] + g * stride;
+    if (s->uneven)
+        keep = keep * (int)((g + 2) % 3) / 2;
+    if (s->like_before != 0 && g > 0) {
+        before = p->count[head][g - 1];
+        same = s->like_before > 0 ? keep * s->like_before / 100 : 0;
+        same = same < before ? same : before;
+        if (keep - same > keys - before) /* more than there are others */
+            same = (int)(keep - (keys - before));
+    }
+    for (int64_t j = 0; j < stride; j++)
+        list[j] = INT32_MAX;
+    draw_list(r, list, keep, keys, list - stride, before, same);
+    p->count[head][g] = keep;
 }
 
 static void take_lists(struct problem *p, struct kern_head *h, int i)
@@ -81,17 +113,18 @@ static void take_lists(struct problem *p, struct kern_head *h, int i)
     int64_t groups = kern_groups(s->q_rows, s->group), stride = s->keep[i] + 5;
     p->list[i] = take(p, (size_t)(groups * stride) * sizeof(int32_t));
     p->count[i] = take(p, (size_t)groups * sizeof(int32_t));
-    for (int64_t g = 0; g < groups; g++) {
-        for (int64_t j = 0; j < stride; j++)
-            p->list[i][g * stride + j] = INT32_MAX;
-        draw_list(&r, p->list[i] + g * stride, s->keep[i], s->kv_rows);
-        p->count[i][g] = s->keep[i];
-    }
+    for (int64_t g = 0; g < groups; g++)
+        draw_group(p, i, &r, g);
     h->keys = (struct kern_keys){.group = s->group,
                                  .list = p->list[i],
                                  .list_stride = stride,
                                  .list_count = s->keep[i],
-                                 .count = i % 2 ? p->count[i] : NULL};
+                                 .count = i % 2 || s->uneven ? p->count[i] : NULL};
+}
+
+static int keys_of(const struct kern_keys *k, int64_t group)
+{
+    return k->count ? k->count[group] : k->list_count;
 }
 
 /* NaN in every row that no list names. */
@@ -101,7 +134,7 @@ static void poison_unused(struct problem *p, int i, uint16_t *k, uint16_t *v)
     int64_t groups = kern_groups(p->shape.q_rows, p->shape.group);
     bool *used = calloc((size_t)p->shape.kv_rows + 1, sizeof *used);
     for (int64_t g = 0; g < groups; g++)
-        for (int64_t j = 0; j < keys->list_count; j++)
+        for (int64_t j = 0; j < keys_of(keys, g); j++)
             used[keys->list[g * keys->list_stride + j]] = true;
     size_t bytes = (size_t)p->shape.dim * sizeof *k;
     for (int64_t j = 0; j < p->shape.kv_rows; j++)
@@ -265,8 +298,11 @@ void problem_use_bitmaps(struct problem *p)
         struct kern_keys *k = &p->head[i].keys;
         uint32_t *bits = take(p, (size_t)(groups * words) * sizeof *bits);
         memset(bits, 0, (size_t)(groups * words) * sizeof *bits);
+        int odd = (int)(p->shape.kv_rows % 32);
+        for (int64_t g = 0; g < groups && odd; g++) /* behind the last key they say nothing */
+            bits[g * words + words - 2] = ~0u << odd;
         for (int64_t g = 0; g < groups; g++)
-            for (int64_t j = 0; j < k->list_count; j++) {
+            for (int64_t j = 0; j < keys_of(k, g); j++) {
                 int32_t key = k->list[g * k->list_stride + j];
                 bits[g * words + key / 32] |= 1u << key % 32;
             }

@@ -15,6 +15,9 @@ struct problem_shape {
     double logit_std;
     double logit_mean; /* < 0: all logits lie around it */
     int dense_as_list; /* with keep = kv_rows: lists, not the dense path */
+    int like_before;   /* percent of a group's keys that the group before has too, -1 for none; 0:
+                          each group draws its own */
+    bool uneven;       /* groups have `keep`, half as many and no keys by turns */
     uint64_t seed;
 };
 
@@ -57,7 +60,7 @@ double problem_effective(const struct problem *p, int head, int64_t row);
 /* Byte-equal outputs and gradients. */
 bool problem_same(const struct problem *a, const struct problem *b);
 
-/* Bitmaps in place of lists, in memory of the problem. */
+/* Bitmaps in place of lists, in memory of the problem; bits behind the last key are set. */
 void problem_use_bitmaps(struct problem *p);
 
 /* Host problem -> memory of backend b, forward and backward there, outputs back. False with *e set

@@ -73,6 +73,23 @@ static uint16_t *normal(struct inputs *in, int64_t count)
     return (uint16_t *)device(in, x.data(), x.size() * 2);
 }
 
+/* The same, of which neighbours take 89% from one list: bitmaps. (Two share 0.79 of their keys; two
+ * have 1.21 times as many in all as one, four 1.44 times.) */
+static uint32_t *neighbours(struct inputs *in, int64_t groups, int64_t keep, int64_t keys)
+{
+    int64_t words = kern_words(keys);
+    std::vector<uint32_t> bits((size_t)(groups * words), 0);
+    for (int64_t j = 0; j < keep; j++) {
+        int64_t low = j * keys / keep, wide = (j + 1) * keys / keep - low;
+        int64_t common = low + draw(in) % wide;
+        for (int64_t g = 0; g < groups; g++) {
+            int64_t key = draw(in) % 100 < 89 ? common : low + draw(in) % wide;
+            bits[(size_t)(g * words + key / 32)] |= 1u << key % 32;
+        }
+    }
+    return (uint32_t *)device(in, bits.data(), bits.size() * 4);
+}
+
 /* Ascending keys, one out of each of `keep` equal parts. */
 static int32_t *lists(struct inputs *in, int64_t groups, int64_t keep, int64_t keys)
 {
@@ -93,6 +110,7 @@ struct test {
     int group, groups;  /* group 0: dense, with `groups` queries */
     const char *kernel; /* the one that the case is about: a part of its name */
     double conflicts;   /* wavefronts over ideal, at most */
+    int united = 0;     /* groups that run as one; their keys are neighbours' */
 };
 
 static const struct test tests[] = {
@@ -102,6 +120,9 @@ static const struct test tests[] = {
     {"forward-wgmma-64", "wgmma", false, 64, 2, "forward_wgmma", 1},
     {"forward-wgmma-128", "wgmma", false, 128, 1, "forward_wgmma", 1},
     {"forward-wgmma-dense", "wgmma", false, 0, 128, "forward_wgmma", 1},
+    {"forward-fours-32", "wgmma-fours", false, 32, 4, "forward_wgmma", 1.05, 4},
+    {"forward-pairs-32", "wgmma-pairs", false, 32, 2, "forward_wgmma", 1.05, 2},
+    {"forward-pairs-64", "wgmma-pairs", false, 64, 2, "forward_wgmma", 1.05, 2},
     {"backward-ordered-64", "ordered", true, 64, 1, "groups_kernel", 1},
     {"backward-wgmma-64", "wgmma", true, 64, 1, "groups_wgmma", 1.13},
     {"backward-bulk-64", "bulk", true, 64, 1, "groups_kernel", 1},
@@ -124,8 +145,11 @@ static void attention(struct inputs *in, const struct test *t, int64_t keep)
     h.dq = (float *)device(in, NULL, (size_t)(rows * DIM * 4));
     h.dk = (float *)device(in, NULL, (size_t)(keys * DIM * 4));
     h.dv = (float *)device(in, NULL, (size_t)(keys * DIM * 4));
-    if (t->group) {
-        h.keys.group = t->group;
+    h.keys.group = t->group;
+    if (t->united) {
+        h.keys.bitmap = neighbours(in, t->groups, keep, keys);
+        h.keys.bitmap_words = kern_words(keys);
+    } else if (t->group) {
         h.keys.list = lists(in, t->groups, keep, keys);
         h.keys.list_count = (int32_t)keep, h.keys.list_stride = keep;
     }
@@ -165,6 +189,8 @@ static double steps_of(const struct test *t, int64_t keep)
 {
     if (!t->variant)
         return (double)t->groups / 128 * (double)keep * KEYS / 5120 / 64;
+    if (t->united) /* tiles of their union */
+        return (t->united == 2 ? 1.21 : 1.44) * t->groups / t->united * (double)keep / 64;
     return (double)(t->group ? t->groups : 1) * (double)keep / 64;
 }
 
