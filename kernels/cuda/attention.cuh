@@ -9,9 +9,9 @@
  * keys, from bitmaps. An entry is then key | tag << UNITED_SHIFT, and bit i of the tag says that
  * the ith of them has the key, so that the logits of the others' rows can be masked. With u = keys
  * of the union / keys of a group, they multiply u times as much as each by itself, and fetch (and,
- * in the backward pass, write) u / m times as much. Rows of P are 0 where a group lacks a key, and
- * 0 x infinity is no number: where a key that one group has is infinite or NaN in V, the others get
- * that too, as they would not by themselves. */
+ * in the backward pass, write) u / m times as much. Weights are 0 where a group lacks a key, and 0
+ * x infinity is no number: where V (backward: K, V, Q or dO) of what one group has is infinite or
+ * NaN, the others get that too, as they would not by themselves. */
 #ifndef KERNELS_CUDA_ATTENTION_CUH
 #define KERNELS_CUDA_ATTENTION_CUH
 
@@ -55,6 +55,16 @@ static inline int united_of(const struct key_source *k, int64_t group, int rows,
     return most;
 }
 
+/* Word `word` of a bitmap: of united groups, from number `group` on, what at least one has. Bits
+ * behind the last key are 0. */
+DEV uint32_t source_word(const struct key_source *k, int64_t group, int word)
+{
+    uint32_t bits = 0, keys = word == k->kv_rows / 32 ? ~(~0u << k->kv_rows % 32) : ~0u;
+    for (int g = 0; g < min(k->united, (int)(k->groups - group)); g++)
+        bits |= __ldg(k->bitmap + (group + g) * k->stride + word);
+    return bits & keys;
+}
+
 /* The keys of one group in ascending order, or of up to U united ones, N (32, 64 or 128) at a time.
  * Every lane of the warp has one. Few fields, since they stay in registers all through a kernel. */
 template <int N, int U = 1> struct key_stream {
@@ -75,6 +85,11 @@ template <int U> DEV int32_t entry_none(void)
 template <int U> DEV int32_t entry_key(int32_t entry)
 {
     return U == 1 ? entry : entry & UNITED_NONE;
+}
+
+template <int U> DEV bool entry_there(int32_t entry)
+{
+    return U == 1 ? entry >= 0 : entry != UNITED_NONE;
 }
 
 /* Entries next + lane, ...: -1 beyond the end. */

@@ -681,7 +681,7 @@ __global__ void __launch_bounds__(256) stat_kernel(const __grid_constant__ struc
 struct sum_job {
     struct key_source keys;
     uint2 *index; /* [words][groups]: a group's keys in a word, and how many it has before; NULL:
-                     all */
+                     all. United groups are one. */
     const uint16_t *partial; /* as in struct piece */
     int64_t stride;
     float *dk, *dv;
@@ -719,12 +719,10 @@ DEV void index_list(const struct sum_job *j, int group, int lane)
 
 DEV void index_bitmap(const struct sum_job *j, int group, int lane)
 {
-    const struct key_source *k = &j->keys;
-    const uint32_t *words = k->bitmap + (j->first_group + group) * k->stride;
-    uint32_t last = k->kv_rows % 32 ? ~(~0u << k->kv_rows % 32) : ~0u;
+    int64_t first = (int64_t)(j->first_group + group) * j->keys.united;
     int before = 0;
     for (int w = lane; w - lane < j->words; w += 32) {
-        uint32_t bits = w < j->words ? __ldg(words + w) & (w == j->words - 1 ? last : ~0u) : 0;
+        uint32_t bits = w < j->words ? source_word(&j->keys, first, w) : 0;
         int mine = __popc(bits), upto = mine;
         for (int d = 1; d < 32; d *= 2) {
             int below = __shfl_up_sync(~0u, upto, d);
@@ -748,19 +746,15 @@ __global__ void __launch_bounds__(256) index_kernel(const __grid_constant__ stru
         index_bitmap(&j, group, lane);
 }
 
-/* The most keys that a group has, of a bitmap. */
+/* The most keys that a group has, of a bitmap, or that united groups have; `groups` of them. */
 __global__ void __launch_bounds__(256)
     count_kernel(const __grid_constant__ struct key_source k, int groups, int *most)
 {
     int group = (int)(blockIdx.x * 8 + threadIdx.x / 32), lane = threadIdx.x & 31, count = 0;
     if (group >= groups)
         return;
-    int words = k.kv_rows / 32, odd = k.kv_rows % 32;
-    const uint32_t *bits = k.bitmap + (int64_t)group * k.stride;
-    for (int w = lane; w < words; w += 32)
-        count += __popc(__ldg(bits + w));
-    if (odd && lane == 0)
-        count += __popc(__ldg(bits + words) & ~(~0u << odd));
+    for (int w = lane; w < (k.kv_rows + 31) / 32; w += 32)
+        count += __popc(source_word(&k, (int64_t)group * k.united, w));
     count = __reduce_add_sync(~0u, count);
     if (lane == 0)
         atomicMax(most, count);
@@ -870,14 +864,17 @@ struct variant {
     enum sink sink;
     int sm, sm_end; /* compute capabilities x 10 that have it: from, and up to but not */
     bool wgmma;     /* where there is a kernel for it */
+    int united; /* groups in a unit, at most, where they have a bitmap and a kernel takes them */
 };
 static const struct variant variants[] = {
     /* The first is what cuda_backward takes. */
-    {"ordered", SINK_PARTIAL, DEV_SM_COPY, INT_MAX, false},
-    {"wgmma", SINK_PARTIAL, DEV_SM_BULK, DEV_SM_BULK + 1, true},
-    {"bulk", SINK_BULK, DEV_SM_BULK, INT_MAX, false},
-    {"vector", SINK_VECTOR, DEV_SM_BULK, INT_MAX, false},
-    {"atomic", SINK_ATOMIC, DEV_SM_COPY, INT_MAX, false},
+    {"ordered", SINK_PARTIAL, DEV_SM_COPY, INT_MAX, false, 1},
+    {"wgmma", SINK_PARTIAL, DEV_SM_BULK, DEV_SM_BULK + 1, true, 1},
+    {"wgmma-pairs", SINK_PARTIAL, DEV_SM_BULK, DEV_SM_BULK + 1, true, 2},
+    {"wgmma-fours", SINK_PARTIAL, DEV_SM_BULK, DEV_SM_BULK + 1, true, UNITED},
+    {"bulk", SINK_BULK, DEV_SM_BULK, INT_MAX, false, 1},
+    {"vector", SINK_VECTOR, DEV_SM_BULK, INT_MAX, false, 1},
+    {"atomic", SINK_ATOMIC, DEV_SM_COPY, INT_MAX, false, 1},
 };
 
 static const char what[] = "attention backward";
@@ -891,6 +888,7 @@ struct call { /* of cuda_backward */
     struct cuda_device device;
     enum sink sink;
     bool wgmma;
+    int united;           /* as in struct variant */
     struct stat *stat;    /* of all heads, each rounded up to whole tiles */
     struct batch batch;   /* not started yet */
     int pieces;           /* in it */
@@ -921,22 +919,6 @@ static bool is_empty(const struct kern_head *h)
     return h->q_rows == 0 || h->kv_rows == 0;
 }
 
-static struct piece piece_of(const struct call *c, int head, int rows)
-{
-    const struct kern_head *h = &c->a->heads[head];
-    struct piece p = {};
-    p.keys = key_source_of(h);
-    p.q = h->q, p.k = h->k, p.v = h->v, p.d_o = h->d_o;
-    p.stat = stat_of(c, head);
-    p.dq = h->dq, p.dk = h->dk, p.dv = h->dv;
-    p.q_rows = (int32_t)h->q_rows;
-    p.group = is_dense(h) ? p.q_rows : (int32_t)std::min(h->keys.group, h->q_rows);
-    int64_t tiles = kern_groups(p.group, rows), whole = (p.q_rows - 1) / p.group;
-    p.tiles = (int32_t)tiles; /* the last group may have fewer */
-    p.units = (int32_t)(whole * tiles + kern_groups(p.q_rows - whole * p.group, rows));
-    return p;
-}
-
 /* The largest block that is not larger than the group asks for and that this device can hold. */
 static const struct instance *instance_of(const struct call *c, const struct instance *from,
                                           int count, int64_t group, enum sink sink)
@@ -952,6 +934,36 @@ static const struct instance *instance_of(const struct call *c, const struct ins
     return best;
 }
 
+/* The head's keys, with as many groups united as the variant has a kernel for. */
+static struct key_source keys_of(const struct call *c, const struct kern_head *h)
+{
+    struct key_source k = key_source_of(h);
+    const struct instance *v = NULL;
+    if (c->united > 1)
+        v = instance_of(c, backward_united, 2, 1, SINK_PARTIAL);
+    if (v)
+        k.united = united_of(&k, h->keys.group, v->rows, c->united);
+    return k;
+}
+
+static struct piece piece_of(const struct call *c, int head, int rows)
+{
+    const struct kern_head *h = &c->a->heads[head];
+    struct piece p = {};
+    p.keys = keys_of(c, h);
+    p.q = h->q, p.k = h->k, p.v = h->v, p.d_o = h->d_o;
+    p.stat = stat_of(c, head);
+    p.dq = h->dq, p.dk = h->dk, p.dv = h->dv;
+    p.q_rows = (int32_t)h->q_rows;
+    p.group = is_dense(h) ? p.q_rows : (int32_t)std::min(h->keys.group, h->q_rows);
+    int64_t tiles = kern_groups(p.group, rows), whole = (p.q_rows - 1) / p.group;
+    p.tiles = (int32_t)tiles; /* the last group may have fewer */
+    p.units = (int32_t)(whole * tiles + kern_groups(p.q_rows - whole * p.group, rows));
+    if (p.keys.united > 1)
+        p.units = (int32_t)kern_groups(p.keys.groups, p.keys.united);
+    return p;
+}
+
 /* NULL and ERR_INPUT if the device has too little shared memory. */
 static const struct instance *groups_instance(const struct call *c, int head, enum sink sink,
                                               struct err *e)
@@ -960,7 +972,9 @@ static const struct instance *groups_instance(const struct call *c, int head, en
     int64_t group = is_dense(h) ? h->q_rows : h->keys.group;
     int count = sizeof groups_instances / sizeof *groups_instances;
     const struct instance *v = NULL;
-    if (c->wgmma && sink == SINK_PARTIAL && group > 32)
+    if (sink == SINK_PARTIAL && keys_of(c, h).united > 1)
+        v = instance_of(c, backward_united, 2, 1, sink);
+    else if (c->wgmma && sink == SINK_PARTIAL && group > 32)
         v = instance_of(c, backward_wgmma, 2, group, sink);
     if (!v)
         v = instance_of(c, groups_instances, count, group, sink);
@@ -1117,9 +1131,10 @@ static bool count_bitmaps(const struct call *c, int *most, int *scratch, struct 
         const struct kern_head *h = &a->heads[i];
         if (is_empty(h) || is_dense(h) || h->keys.list)
             continue;
-        int groups = (int)kern_groups(h->q_rows, h->keys.group);
+        struct key_source k = keys_of(c, h);
+        int groups = (int)kern_groups(k.groups, k.united);
         bad = dev_launch(count_kernel, dim3((unsigned)(groups + 7) / 8), dim3(256), 0, CUDA_STREAM,
-                         key_source_of(h), groups, scratch + i);
+                         k, groups, scratch + i);
     }
     if (bad == cudaSuccess)
         bad = cudaMemcpyAsync(most, scratch, bytes, cudaMemcpyDeviceToHost, CUDA_STREAM);
@@ -1374,6 +1389,7 @@ bool cuda_backward_by(const char *variant, const struct kern_attention *a, struc
         return false;
     c.sink = v->sink;
     c.wgmma = v->wgmma;
+    c.united = v->united;
     for (int i = 0; i < a->head_count; i++)
         if (!takes_keys_kernel(&c, &a->heads[i], c.sink) && !groups_instance(&c, i, c.sink, e))
             return false;

@@ -27,7 +27,7 @@ struct piece {
     float *dq, *dk, *dv;
     uint16_t *partial; /* [units][stride][2][dim]: of entry i of the unit's keys, dK and dV */
     int64_t stride;
-    int32_t q_rows, group, tiles; /* units per group */
+    int32_t q_rows, group, tiles; /* units per group; 1 where groups are united */
     int32_t first, units;
 };
 
@@ -82,6 +82,17 @@ DEV struct unit unit_of(const struct piece *p, int M, int index)
     return u;
 }
 
+/* The same where a unit is united groups; their rows follow one another. */
+DEV struct unit united_unit_of(const struct piece *p, int index)
+{
+    struct unit u;
+    int rows = p->keys.united * p->group;
+    u.group = (int64_t)index * p->keys.united;
+    u.row = (int64_t)index * rows;
+    u.rows = (int)min((int64_t)rows, p->q_rows - u.row);
+    return u;
+}
+
 /* Makes the list of a tile of N keys in the ring; the first warp. */
 template <int N>
 DEV void ring_fill(struct key_stream<N> *from, int32_t *keys, int *counts, int slot, int lane)
@@ -99,7 +110,8 @@ struct instance {
     int (*shared)(int sink);
 };
 
-/* groups_kernel by wgmma, SINK_PARTIAL only; sm_90. */
-extern const struct instance backward_wgmma[2];
+/* groups_kernel by wgmma, SINK_PARTIAL only; sm_90. The second: of united groups, which have 64 /
+ * united rows of a unit each. */
+extern const struct instance backward_wgmma[2], backward_united[2];
 
 #endif

@@ -9,6 +9,9 @@
  * does all; two blocks on a processor, so that one's exponentials, copies and stores run beside the
  * other's products. Within a block, S is used while dP is computed, and dK is stored while dQ is.
  *
+ * United groups (attention.cuh) share a unit, each an equal part of its rows. Entries of the list
+ * say which of them see a key, P is 0 for the others, and the key has one partial for all of them.
+ *
  * Matrices in shared memory are halves of 64 columns, [64 rows][128 bytes], 16-byte chunks swizzled
  * as wgmma has it (dev_matrix); K, V, Q and dO serve K-major for S and dP and, as they lie,
  * MN-major for dV, dK and dQ.
@@ -66,13 +69,28 @@ DEV void load_row(uint32_t to, const uint16_t *from, int64_t row, bool there, in
     }
 }
 
-template <int D>
+/* Where row i of a tile comes from: so many rows after the unit's first, if there is one (below
+ * `end`). Of united groups each has ROWS / united rows of the tile. */
+struct source {
+    int row, end;
+};
+
+template <int U> DEV struct source source_of(const struct piece *p, const struct unit *u, int i)
+{
+    if (U == 1)
+        return {i, u->rows};
+    int width = ROWS / p->keys.united, begin = i / width * p->group;
+    return {begin + i % width, min(begin + p->group, u->rows)};
+}
+
+template <int D, int U>
 DEV void load_unit(uint32_t base, const struct piece *p, const struct unit *u, int dim)
 {
 #pragma unroll 2
     for (int i = (int)threadIdx.x / 8; i < ROWS; i += THREADS / 8) {
-        load_row<D>(base + turned<D>::Q, p->q, u->row + i, i < u->rows, i, dim);
-        load_row<D>(base + turned<D>::D_O, p->d_o, u->row + i, i < u->rows, i, dim);
+        struct source s = source_of<U>(p, u, i);
+        load_row<D>(base + turned<D>::Q, p->q, u->row + s.row, s.row < s.end, i, dim);
+        load_row<D>(base + turned<D>::D_O, p->d_o, u->row + s.row, s.row < s.end, i, dim);
     }
 }
 
@@ -162,22 +180,31 @@ DEV void store_sums(uint16_t *to, unsigned char *stage, const float (&x)[D / 8][
 }
 
 /* delta times the scale, as dS is from the beginning: then dK and dQ need no more. */
+template <int U>
 DEV void load_stats(struct stat *to, const struct piece *p, const struct unit *u, float scale)
 {
     int i = (int)threadIdx.x;
+    struct source from = source_of<U>(p, u, i);
     struct stat s = {INFINITY, 0};
-    if (i < u->rows && i < ROWS)
-        s = p->stat[u->row + i];
+    if (from.row < from.end && i < ROWS)
+        s = p->stat[u->row + from.row];
     s.delta *= scale;
     if (i < ROWS)
         to[i] = s;
 }
 
 /* Keys of a tile: before the barrier after which it is overwritten. */
-DEV int count_keys(const int32_t *tile, int lane)
+template <int U> DEV int count_keys(const int32_t *tile, int lane)
 {
-    return __popc(__ballot_sync(~0u, tile[lane] >= 0)) +
-           __popc(__ballot_sync(~0u, tile[lane + 32] >= 0));
+    return __popc(__ballot_sync(~0u, entry_there<U>(tile[lane]))) +
+           __popc(__ballot_sync(~0u, entry_there<U>(tile[lane + 32])));
+}
+
+/* United groups: bit q says that queries 16 q .. 16 q + 15 of the unit see the entry's key. */
+DEV uint32_t seen_by(int32_t entry, int united)
+{
+    uint32_t tag = (uint32_t)entry >> UNITED_SHIFT;
+    return united == UNITED ? tag : (tag & 1) * 3 | (tag & 2) * 6;
 }
 
 /* P^T in place of S^T. `stat`: of the lane's columns 8 n + 2 (lane % 4) + {0, 1}. */
@@ -200,6 +227,16 @@ DEV void mask_beyond(float (&p)[8][4], int key, int count)
 #pragma unroll
         for (int i = 0; i < 4; i++)
             p[n][i] = key + (i >> 1) * 8 < count ? p[n][i] : 0;
+}
+
+/* The lane's rows are keys that `seen` says who sees. */
+DEV void mask_unseen(float (&p)[8][4], const uint32_t (&seen)[2])
+{
+#pragma unroll
+    for (int n = 0; n < 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            p[n][i] = seen[i >> 1] & 1u << n / 2 ? p[n][i] : 0;
 }
 
 /* Something that is not negative, as P is not, and known when all of P is. */
@@ -225,7 +262,8 @@ DEV void score_gradients(float (&d)[8][4], const float (&p)[8][4], const struct 
     }
 }
 
-template <int D>
+/* U: groups in a unit, at most. */
+template <int D, int U>
 __global__ void __launch_bounds__(THREADS, 2)
     groups_wgmma_kernel(const __grid_constant__ struct batch b)
 {
@@ -233,7 +271,8 @@ __global__ void __launch_bounds__(THREADS, 2)
     const struct piece *p = &b.piece[blockIdx.y];
     if ((int)blockIdx.x >= p->units)
         return;
-    struct unit u = unit_of(p, ROWS, p->first + (int)blockIdx.x);
+    struct unit u = U > 1 ? united_unit_of(p, p->first + (int)blockIdx.x)
+                          : unit_of(p, ROWS, p->first + (int)blockIdx.x);
     unsigned char *shared = dev_shared();
     uint32_t base = dev_smem(shared);
     int32_t *keys = (int32_t *)(shared + L::KEYS);
@@ -241,28 +280,34 @@ __global__ void __launch_bounds__(THREADS, 2)
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     unsigned char *stage = shared + L::STAGE + warp * (L::HALF / 4);
 
-    struct key_stream<ROWS> stream;
+    struct key_stream<ROWS, U> stream;
     if (warp == 0) {
         keys_open(&stream, &p->keys, u.group, lane);
         keys_next(&stream, keys, lane);
         keys_next(&stream, keys + ROWS, lane);
     }
-    load_unit<D>(base, p, &u, b.dim);
-    load_stats(stats, p, &u, b.scale);
+    load_unit<D, U>(base, p, &u, b.dim);
+    load_stats<U>(stats, p, &u, b.scale);
     stats += lane % 4 * 2;
     float dq[D / 8][4];
     zero(dq);
     __syncthreads();
-    gather_halves<D, ROWS>(base + L::TILES, p->k, p->v, p->keys.kv_rows, b.dim, keys, threadIdx.x);
+    gather_halves<D, ROWS, U>(base + L::TILES, p->k, p->v, p->keys.kv_rows, b.dim, keys,
+                              threadIdx.x);
     dev_copy_commit();
 
     uint16_t *partial =
         p->partial + (blockIdx.x * p->stride + warp * 16 + lane / 8) * 2 * b.dim + lane % 8 * 8;
     for (int t = 0;; t++) {
         int32_t *mine = keys + (t & 1) * ROWS, *next = keys + (~t & 1) * ROWS;
-        int count = count_keys(mine, lane);
+        int count = count_keys<U>(mine, lane);
         if (count == 0)
             break;
+        uint32_t seen[2] = {0, 0};
+        if (U > 1) {
+            seen[0] = seen_by(mine[warp * 16 + lane / 4], p->keys.united);
+            seen[1] = seen_by(mine[warp * 16 + lane / 4 + 8], p->keys.united);
+        }
         uint32_t k = base + L::TILES + (t & 1) * 2 * L::MATRIX, v = k + L::MATRIX;
         dev_copy_wait<0>();
         dev_fence_async(); /* wgmma reads what copies wrote */
@@ -273,9 +318,9 @@ __global__ void __launch_bounds__(THREADS, 2)
         dev_wgmma_fence();
         ask_scores<D>(s, k, base + L::Q);
         ask_scores<D>(d, v, base + L::D_O);
-        if (next[0] >= 0)
-            gather_halves<D, ROWS>(base + L::TILES + (~t & 1) * 2 * L::MATRIX, p->k, p->v,
-                                   p->keys.kv_rows, b.dim, next, (int)threadIdx.x);
+        if (entry_there<U>(next[0]))
+            gather_halves<D, ROWS, U>(base + L::TILES + (~t & 1) * 2 * L::MATRIX, p->k, p->v,
+                                      p->keys.kv_rows, b.dim, next, (int)threadIdx.x);
         dev_copy_commit();
         if (warp == 0)
             keys_next(&stream, mine, lane);
@@ -283,7 +328,9 @@ __global__ void __launch_bounds__(THREADS, 2)
         dev_wgmma_wait<1>();
         dev_wgmma_result<32>(&s[0][0]);
         probabilities(s, stats, b.log2_scale);
-        if (count < ROWS)
+        if (U > 1)
+            mask_unseen(s, seen);
+        else if (count < ROWS)
             mask_beyond(s, warp * 16 + lane / 4, count);
         to_left(left, s);
         dev_wgmma_wait_after<0>(all_of(left));
@@ -309,10 +356,15 @@ __global__ void __launch_bounds__(THREADS, 2)
         dev_wgmma_result<D / 2>(&dq[0][0]);
         partial += (int64_t)count * 2 * b.dim;
     }
-    add_owned<D>(p->dq + u.row * b.dim, dq, warp * 16, u.rows, b.dim, 1, lane);
+    struct source own = source_of<U>(p, &u, warp * 16);
+    add_owned<D>(p->dq + u.row * b.dim, dq, own.row, own.end, b.dim, 1, lane);
 }
 
 extern const struct instance backward_wgmma[2] = {
-    {64, ROWS, groups_wgmma_kernel<64>, turned<64>::shared},
-    {128, ROWS, groups_wgmma_kernel<128>, turned<128>::shared},
+    {64, ROWS, groups_wgmma_kernel<64, 1>, turned<64>::shared},
+    {128, ROWS, groups_wgmma_kernel<128, 1>, turned<128>::shared},
+};
+extern const struct instance backward_united[2] = {
+    {64, ROWS, groups_wgmma_kernel<64, UNITED>, turned<64>::shared},
+    {128, ROWS, groups_wgmma_kernel<128, UNITED>, turned<128>::shared},
 };

@@ -189,12 +189,15 @@ static void heads_that_share_keys_add_up(void)
     expect_like_reference(&s, in_two_heads, false, "a dense head in two pieces");
 }
 
-static void expect_same(const struct problem_shape *s, const char *memory, bool bitmaps,
-                        const char *what)
+/* The first run and the second, which may have bitmaps and little memory. */
+static void expect_same(const struct problem_shape *s, const char *memory, bool bitmaps_first,
+                        bool bitmaps, const char *what)
 {
     struct problem p, q;
     problem_new(&p, s);
     problem_new(&q, s);
+    if (bitmaps_first)
+        problem_use_bitmaps(&p);
     run(&p, plainly, what);
     if (bitmaps)
         problem_use_bitmaps(&q);
@@ -211,15 +214,35 @@ static void expect_same(const struct problem_shape *s, const char *memory, bool 
  * environment changes nothing, and this is one more run. */
 static void ordered_sums_give_the_same_bytes_whatever_the_room(void)
 {
-    if (strcmp(variant, "ordered") != 0 && strcmp(variant, "wgmma") != 0)
+    bool unites = strcmp(variant, "wgmma-pairs") == 0 || strcmp(variant, "wgmma-fours") == 0;
+    if (strcmp(variant, "ordered") != 0 && strcmp(variant, "wgmma") != 0 && !unites)
         return;
     struct problem_shape s = shape(64, 600, 150, 32, 99, 9);
     s.heads = 3, s.keep[1] = 31, s.keep[2] = 150;
-    expect_same(&s, NULL, false, "a second run");
-    expect_same(&s, NULL, true, "bitmaps instead of lists");
-    expect_same(&s, "300000", false, "little memory");
+    expect_same(&s, NULL, false, false, "a second run");
+    expect_same(&s, NULL, unites, true, "bitmaps, after lists unless they unite groups");
+    expect_same(&s, "300000", unites, unites, "little memory");
     s.group = 250; /* units of a group in different rounds */
-    expect_same(&s, "300000", true, "little memory, bitmaps, groups of many blocks");
+    expect_same(&s, "300000", false, true, "little memory, bitmaps, groups of many blocks");
+}
+
+/* Groups side by side that share no key, many and all; some have none at all; and numbers of groups
+ * that are no multiple of those that are united, the last one short. */
+static void groups_are_right_whatever_they_share(void)
+{
+    static const int like_before[] = {-1, 80, 100};
+    static const int groups[] = {7, 16, 20, 32};
+    for (int like : like_before)
+        for (int group : groups)
+            for (int uneven = 0; uneven < 2; uneven++) {
+                char what[64];
+                snprintf(what, sizeof what, "groups of %d, %d%% shared%s", group, like,
+                         uneven ? ", uneven" : "");
+                struct problem_shape s = shape(group % 32 ? 64 : 128, group * 6 + 3, 233, group,
+                                               uneven ? 110 : 90, (uint64_t)group);
+                s.heads = 2, s.keep[1] = 50, s.like_before = like, s.uneven = uneven;
+                expect_like_reference(&s, plainly, true, what);
+            }
 }
 
 static void misalign_dk(struct kern_head *h)
@@ -242,11 +265,13 @@ static void tests(void)
     delta_may_come_from_the_rounded_o();
     heads_that_share_keys_add_up();
     ordered_sums_give_the_same_bytes_whatever_the_room();
+    groups_are_right_whatever_they_share();
     wrong_input_is_refused();
 }
 
 int main(int argc, char **argv)
 {
-    static const char *const all[] = {"ordered", "wgmma", "bulk", "vector", "atomic"};
+    static const char *const all[] = {"ordered", "wgmma",  "wgmma-pairs", "wgmma-fours",
+                                      "bulk",    "vector", "atomic"};
     return variants_main(argc, argv, all, cuda_backward_by, tests);
 }

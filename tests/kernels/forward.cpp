@@ -35,6 +35,17 @@ static bool unites(void)
     return strcmp(variant, "wgmma-pairs") == 0 || strcmp(variant, "wgmma-fours") == 0;
 }
 
+/* Bits behind the last key, which the kernels do not look at. */
+static void set_bits_behind(struct problem *p)
+{
+    int64_t keys = p->shape.kv_rows, groups = kern_groups(p->shape.q_rows, p->shape.group);
+    for (int h = 0; h < p->shape.heads; h++)
+        for (int64_t g = 0; g < groups && keys % 32; g++)
+            const_cast<uint32_t *>(
+                p->head[h].keys.bitmap)[g * p->head[h].keys.bitmap_words + keys / 32] |=
+                ~0u << keys % 32;
+}
+
 /* Lists, then the same as bitmaps, which must give the same bytes. (Groups that have bitmaps may be
  * united: then their keys come in other pieces, and bytes differ.) */
 static void expect_like_reference(const struct problem_shape *s, const char *what)
@@ -50,6 +61,7 @@ static void expect_like_reference(const struct problem_shape *s, const char *wha
     if (s->keep[0] >= 0) {
         problem_new(&bits, s);
         problem_use_bitmaps(&bits);
+        set_bits_behind(&bits);
         if (run(&bits, what) && unites())
             expect_near(&bits, &r, what);
         else
@@ -161,7 +173,9 @@ static void groups_are_right_whatever_they_share(void)
                          uneven ? ", uneven" : "");
                 struct problem_shape s = shape(group % 32 ? 64 : 128, group * 6 + 3, 333, group,
                                                uneven ? 160 : 140, (uint64_t)group);
-                s.heads = 2, s.keep[1] = 70, s.like_before = like, s.uneven = uneven;
+                /* Two heads start in the same order only if they both have counts, or neither; and
+                 * wgmma's sums depend on how many tiles a block has had before. */
+                s.heads = 1 + uneven, s.keep[1] = 70, s.like_before = like, s.uneven = uneven;
                 expect_like_reference(&s, what);
             }
 }

@@ -298,9 +298,6 @@ void problem_use_bitmaps(struct problem *p)
         struct kern_keys *k = &p->head[i].keys;
         uint32_t *bits = take(p, (size_t)(groups * words) * sizeof *bits);
         memset(bits, 0, (size_t)(groups * words) * sizeof *bits);
-        int odd = (int)(p->shape.kv_rows % 32);
-        for (int64_t g = 0; g < groups && odd; g++) /* behind the last key they say nothing */
-            bits[g * words + words - 2] = ~0u << odd;
         for (int64_t g = 0; g < groups; g++)
             for (int64_t j = 0; j < keys_of(k, g); j++) {
                 int32_t key = k->list[g * k->list_stride + j];

@@ -60,7 +60,7 @@ double problem_effective(const struct problem *p, int head, int64_t row);
 /* Byte-equal outputs and gradients. */
 bool problem_same(const struct problem *a, const struct problem *b);
 
-/* Bitmaps in place of lists, in memory of the problem; bits behind the last key are set. */
+/* Bitmaps in place of lists, in memory of the problem. */
 void problem_use_bitmaps(struct problem *p);
 
 /* Host problem -> memory of backend b, forward and backward there, outputs back. False with *e set

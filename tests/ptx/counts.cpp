@@ -125,6 +125,7 @@ static const struct test tests[] = {
     {"forward-pairs-64", "wgmma-pairs", false, 64, 2, "forward_wgmma", 1.05, 2},
     {"backward-ordered-64", "ordered", true, 64, 1, "groups_kernel", 1},
     {"backward-wgmma-64", "wgmma", true, 64, 1, "groups_wgmma", 1.13},
+    {"backward-pairs-32", "wgmma-pairs", true, 32, 2, "groups_wgmma", 1.13, 2},
     {"backward-bulk-64", "bulk", true, 64, 1, "groups_kernel", 1},
     {"backward-vector-64", "vector", true, 64, 1, "groups_kernel", 1},
     {"backward-atomic-64", "atomic", true, 64, 1, "groups_kernel", 1},
