@@ -249,6 +249,20 @@ static bool run_stats(struct cli *c, struct err *e)
 
 /* ---- generate ---- */
 
+/* FILE.csv is the summary tier: what --trace and a spreadsheet read. */
+static bool write_generated(struct cli *c, const struct generate_job *j, const char *to,
+                            struct err *e)
+{
+    const char *dot = strrchr(to, '.');
+    if (!dot || strcmp(dot, ".csv") != 0)
+        return generate_trace(j, to, e);
+    FILE *out = cli_out(c, e);
+    if (!out)
+        return false;
+    prov_comment(c->prov, out);
+    return generate_summary(j, out, e);
+}
+
 static bool run_generate(struct cli *c, struct err *e)
 {
     struct generate_job j = generate_default();
@@ -266,7 +280,7 @@ static bool run_generate(struct cli *c, struct err *e)
            generate_patterns(pattern ? pattern : "dsv", args_at(c->args, "pattern"), &j, e) &&
            profile_parse(profile ? profile : "own", args_at(c->args, "profile"), c->a, &j.profile,
                          e) &&
-           generate_trace(&j, to, e);
+           write_generated(c, &j, to, e);
 }
 
 /* ---- import ---- */
@@ -397,9 +411,9 @@ const struct command cmd_trace = {
              "ratio is what papers "
              "print; what a rank fetches is the union over its query groups, which stats prints "
              "for slabs, bricks and "
-             "Hilbert runs, with the error of the fitted models.\n\nshow checks a file from end to "
-             "end and names what is "
-             "wrong and where.",
+             "Hilbert runs, with the error of the fitted models.\n\ngenerate writes HDF5, or the "
+             "keeps alone as CSV where FILE ends in .csv; `plan --trace` reads both. show checks a "
+             "file from end to end and names what is wrong and where.",
     .groups = groups,
     .operands_least = 1,
     .operands_most = 2,
