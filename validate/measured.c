@@ -325,6 +325,24 @@ static double share(double rate, double *roof)
     return rate / *roof;
 }
 
+/* No curve and no share of other runs stands before a fitted number, and sparse times are this
+ * chip's: calib_kernels is not to make them longer for another one. */
+static void what_was_measured_rules(const struct measured_line *l, struct kern_profile *k,
+                                    const struct hw_gpu *g)
+{
+    if (l[MEASURED_DENSE_FORWARD].points || l[MEASURED_DENSE_BACKWARD].points) {
+        k->dense.curve = (struct kern_curve){0};
+        k->dense.on_count = 0;
+    }
+    if (l[MEASURED_LINEAR].points)
+        k->gemm_curve = (struct kern_curve){0};
+    if (l[MEASURED_SPARSE_FORWARD].points || l[MEASURED_SPARSE_BACKWARD].points ||
+        l[MEASURED_SELECT].points) {
+        k->sparse.curve = (struct kern_curve){0};
+        k->measured_on = g->name;
+    }
+}
+
 static void apply(const struct measured_line *line, struct kern_profile *k, struct hw_cluster *c)
 {
     const struct measured_line *l = line;
@@ -335,11 +353,7 @@ static void apply(const struct measured_line *line, struct kern_profile *k, stru
     peak = backward > 0 && 1 / backward > peak ? 1 / backward : peak;
     peak = linear > 0 && 1 / linear > peak ? 1 / linear : peak;
     c->gpu.bf16_flop_per_s = peak;
-    if (forward > 0 || backward > 0) /* what was measured rules, no curve of other runs */
-        k->dense.curve = (struct kern_curve){0};
-    if (l[MEASURED_SPARSE_FORWARD].points || l[MEASURED_SPARSE_BACKWARD].points ||
-        l[MEASURED_SELECT].points)
-        k->sparse.curve = (struct kern_curve){0};
+    what_was_measured_rules(line, k, &c->gpu);
     k->dense.forward_share = forward > 0 ? 1 / forward / peak : k->dense.forward_share;
     k->dense.backward_share = backward > 0 ? 1 / backward / peak : k->dense.backward_share;
     if (l[MEASURED_SPARSE_FORWARD].points)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/rng.h"
+#include "model/calib.h"
 #include "tests/model/fixture.h"
 #include "validate/compare.h"
 #include "validate/measured.h"
@@ -60,9 +61,9 @@ static struct plan *make_plan(const char *path, double keep, bool sparse)
     return read;
 }
 
-/* Laws: sparse 2 ns a row + 7 ns a pair; select 3 ns; copies 5 GB/s; rows 40 ns to gather,
- * 90 ns to scatter; sums 3 GB/s; lists 6 ns an entry; exchanges 20 us a
- * call + 2 GB/s. */
+/* Laws: sparse 2 ns a row + 7 ns a pair; select 3 ns; linear layers 20 ps a FLOP; copies 5 GB/s;
+ * rows 40 ns to gather, 90 ns to scatter; sums 3 GB/s; lists 6 ns an entry; exchanges 20 us a call
+ * + 2 GB/s. */
 static void write_rows(const char *path, const struct plan *p)
 {
     static const struct run_options o = {.repeats = 3};
@@ -84,6 +85,8 @@ static void write_rows(const char *path, const struct plan *p)
                         b, k, r, rows * 2e-9 + pairs * 7e-9 + late, pairs);
                 fprintf(f, "%d\t%d\t%d\tforward\tselect\tselect\t%.9g\t0\t0\t0\t%.0f\n", b, k, r,
                         pairs * 3e-9, pairs);
+                fprintf(f, "%d\t%d\t%d\tforward\tlinear\tgemm\t%.9g\t0\t0\t0\t%.0f\n", b, k, r,
+                        pairs * 1e3 * 20e-12, pairs * 1e3);
                 fprintf(f, "%d\t%d\t%d\tforward\tpack qkv\tcopy\t%.9g\t0\t0\t0\t%.0f\n", b, k, r,
                         bytes / 5e9, bytes);
                 fprintf(f, "%d\t%d\t%d\tforward\tpack kv rows\tcopy\t%.9g\t0\t0\t0\t%.0f\n", b, k,
@@ -128,6 +131,38 @@ static void laws_come_back_from_their_rows(void)
     gsl_test_int(fit.line[MEASURED_DENSE_FORWARD].points, 0, "nothing dense was run");
     gsl_test_rel(fit.kernels.dense.forward_share, p->c.kernels->dense.forward_share, 1e-12,
                  "so it is as assumed");
+}
+
+/* The plan's kernels have curves of its GPU and were measured on another one; what the rows say
+ * stands before both when the fit is planned with. */
+static void no_curve_and_no_other_gpu_stands_before_what_was_measured(void)
+{
+    struct err e = {0};
+    struct measured_fit fit;
+    struct measured *m = measured_new(arena);
+    struct plan *p = make_plan("curves.json", 0.1, true);
+    struct hw_cluster cluster = *p->c.cluster;
+    struct kern_profile kernels = *p->c.kernels;
+    cluster.gpu.name = "a100", cluster.gpu.sm_count = 108;
+    kernels.measured_on = "h100";
+    kernels.gemm_curve.name = kernels.sparse.curve.name = kernels.dense.curve.name = "GPU";
+    p->c.cluster = &cluster, p->c.kernels = &kernels;
+    gsl_test(!plan_write(p, NULL, "curves.json", arena, &e), "plan: %s", e.text);
+    p = plan_read("curves.json", arena, &e);
+    gsl_test(!p, "plan again: %s", e.text);
+    write_rows("curves.tsv", p);
+    gsl_test(!measured_add(m, "curves.json", "curves.tsv", &e) || !measured_solve(m, &fit, &e),
+             "fit: %s", e.text);
+    const struct kern_profile *k =
+        calib_kernels(&fit.kernels, &fit.cluster, err_at_name("test"), arena, &e);
+    gsl_test(!k, "curves: %s", e.text);
+    gsl_test_rel(kern_gemm_time(k, &fit.cluster.gpu, 1e4, 1e4, 1e4).s, 2e12 * 20e-12, 1e-6,
+                 "linear layers: 2 m n k FLOP of 20 ps");
+    gsl_test_rel(kern_sparse_time(k, false, 1e6, 1e9, 1e6, 128).s, 1e6 * 2e-9 + 1e9 * 7e-9, 1e-6,
+                 "sparse attention: rows of 2 ns and pairs of 7 ns");
+    gsl_test(k->dense.curve.of == NULL && e.code == ERR_NONE, "dense, not run: the A100's curve");
+    unlink("curves.json");
+    unlink("curves.tsv");
 }
 
 /* The plan is found by its signature in a list, or where the rows say; and the fit of a file is the
@@ -248,6 +283,7 @@ int main(void)
     arena = arena_new();
     gsl_test(!mkdtemp(dir) || chdir(dir) != 0, "a folder for the files");
     laws_come_back_from_their_rows();
+    no_curve_and_no_other_gpu_stands_before_what_was_measured();
     a_fit_is_a_file_that_reads_back();
     the_evaluator_uses_them();
     damaged_rows_are_read_or_refused();
