@@ -88,6 +88,9 @@ static double far_s(const struct hw_cluster *c, const struct coll_query *q)
     s = fmax(s, q->bytes * (q->nodes - 1.0) / q->gpus / q->nic_bytes_per_s);
     local.nodes = 1;
     local.gpus = q->gpus / q->nodes;
+    if (q->op == COLL_ALL_GATHER || q->op == COLL_REDUCE_SCATTER) /* rings: one NIC a member */
+        s = fmax(s, q->bytes * coll_wire_share(q->op, q->gpus) * (local.gpus - 1) / local.gpus /
+                        link_rate(&c->nvlink));
     local.bytes /= q->op == COLL_ALLTOALL ? q->nodes : 1;
     if (local.gpus < 2 || q->op == COLL_SEND_RECV)
         return s;

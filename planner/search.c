@@ -355,18 +355,25 @@ static bool search_blocks(struct search *s, struct plan *p, struct plan_compared
 
 /* ---- the step around the blocks ---- */
 
-/* Seconds to all-gather or reduce-scatter `bytes` over `ranks` GPUs, every `stride`th: NVLink
- * carries all of it, the NICs of a node's members together what comes from other nodes. */
-static double shard_exchange_s(const struct hw_cluster *c, int ranks, int stride, double bytes)
+/* Seconds of `op` on `bytes` over `ranks` GPUs, every `stride`th, as the profile has it or by the
+ * links: of the w members of a node, each passes on (w-1)/w over NVLink and 1/w by its own NIC. An
+ * all-reduce goes round twice. */
+static double shard_exchange_s(const struct hw_cluster *c, enum coll_op op, int ranks, int stride,
+                               double bytes)
 {
-    double share = (double)(ranks - 1) / ranks, nvlink = hw_nvlink_bytes_per_s(c);
-    int members = c->gpus_per_node > stride ? c->gpus_per_node / stride : 1;
-    double nics = hw_nic_bytes_per_s(c) * members;
+    int members = c->gpus_per_node > stride ? c->gpus_per_node / stride : 1,
+        nodes = ranks <= members ? 1 : ranks / members;
     if (ranks < 2)
         return 0;
-    if (ranks <= members)
-        return bytes * share / nvlink + c->nvlink.latency_s;
-    return bytes * share / fmin(nvlink, nics) + c->nic.latency_s;
+    if (c->net && ranks % nodes == 0 && (nodes == 1 || ranks % members == 0)) {
+        struct coll_query q = {
+            .op = op, .type = COLL_HALF, .bytes = bytes, .gpus = ranks, .nodes = nodes};
+        return calib_collective(c, &q).time.value_s;
+    }
+    double w = nodes > 1 ? members : ranks, sent = bytes * coll_wire_share(op, ranks);
+    struct cp_bytes b = {.send_near = nodes > 1 ? sent * (w - 1) / w : sent,
+                         .send_far = nodes > 1 ? sent / w : 0};
+    return cost_exchange_s(c, b, 1);
 }
 
 /* A reduce-scatter inside the sharding groups; where there are several (HSDP), each GPU's shard is
@@ -374,8 +381,8 @@ static double shard_exchange_s(const struct hw_cluster *c, int ranks, int stride
 static double gradients_out_s(const struct search *s, int groups, double bytes)
 {
     int n = s->memory.shard_ranks;
-    return shard_exchange_s(s->c.cluster, n, s->tensor, bytes) +
-           2 * shard_exchange_s(s->c.cluster, groups, n * s->tensor, bytes / n);
+    return shard_exchange_s(s->c.cluster, COLL_REDUCE_SCATTER, n, s->tensor, bytes) +
+           shard_exchange_s(s->c.cluster, COLL_ALL_REDUCE, groups, n * s->tensor, bytes / n);
 }
 
 /* FSDP: weights of the next block come in under this one, in the forward and again in the backward;
@@ -385,7 +392,7 @@ static double exposed_fsdp_s(const struct search *s, const struct plan *p)
 {
     int n = s->memory.shard_ranks, grad = s->c.options.grad_fp32 ? 4 : 2, tensor = s->tensor;
     double block = dit_block_params(s->c.model) / tensor, exposed = 0, backward = 0;
-    double gather = shard_exchange_s(s->c.cluster, n, tensor, 2 * block),
+    double gather = shard_exchange_s(s->c.cluster, COLL_ALL_GATHER, n, tensor, 2 * block),
            scatter = gradients_out_s(s, p->gpus / tensor / n, grad * block);
     for (int b = 0; b < p->block_count; b++) {
         const double *pass = p->blocks[b].time.pass_s;
@@ -399,7 +406,7 @@ static double exposed_fsdp_s(const struct search *s, const struct plan *p)
     if (s->c.options.inference)
         return 0;
     double params = s->c.model->params / tensor;
-    return fmax(0, shard_exchange_s(s->c.cluster, n, tensor, grad * params) +
+    return fmax(0, shard_exchange_s(s->c.cluster, COLL_ALL_GATHER, n, tensor, grad * params) +
                        gradients_out_s(s, p->gpus / tensor / n, grad * params) - backward);
 }
 

@@ -183,6 +183,40 @@ static void drawn_blocks_keep_to_what_both_must_hold(int cases, int gpus, uint64
     }
 }
 
+/* Weights and gradients travel on the same links as the blocks' exchanges: they can hold a step up,
+ * never shorten it. Where ranks are alike and have NICs of their own, so that the blocks take what
+ * the closed forms say, a step is no shorter than its blocks and the optimizer. */
+static void drawn_steps_are_no_shorter_than_their_blocks(int cases)
+{
+    struct sim_options o = {0};
+    struct play_what what = {0};
+    for (int k = 0, done = 0; done < cases; k++) {
+        struct drawn d;
+        struct plan_found f;
+        struct step s;
+        struct play_result r;
+        bool ok = draw_request(&d, 7, (uint64_t)k, 16);
+        gsl_test(!ok, "case %d: %s", k, d.e.text);
+        d.r.phase = PLAN_STEP;
+        if (ok && d.alike && d.cluster.gpus_per_nic == 1) {
+            done++;
+            ok = plan_search(&d.r, &f, d.a, &d.e);
+            double least = ok ? f.plan->optimizer_s : 0;
+            if (ok)
+                f.plan->block_count = 2;
+            for (int i = 0; ok && i < 2; i++)
+                least += f.plan->blocks[i].time.total_s;
+            ok = ok &&
+                 step_of_plan(f.plan, &o, 1, false, NULL, &s, d.a, err_at_name("test"), &d.e) &&
+                 play_run(s.graph, s.topo, &what, &r, d.a, err_at_name("test"), &d.e);
+            gsl_test(!ok, "%s: simulated %s", d.text, d.e.text);
+            gsl_test(ok && !(sim_seconds(r.end) > least * (1 - 1e-4)), "%s: %g s, blocks %g s",
+                     d.text, ok ? sim_seconds(r.end) : 0, least);
+        }
+        arena_free(d.a);
+    }
+}
+
 /* ---- rows that a server's GPUs share, row by row ---- */
 
 enum { SHARDS = 8, NEAR = 4, HEADS = 2, ROWS = 64 };
@@ -307,6 +341,7 @@ static void in_two_levels_a_measured_row_travels_to_a_server_once(void)
 int main(int argc, char **argv)
 {
     in_two_levels_a_measured_row_travels_to_a_server_once();
+    drawn_steps_are_no_shorter_than_their_blocks(12);
     the_backward_of_a_ring_of_two_takes_what_its_hops_say();
     an_all_gather_between_servers_uses_every_nic();
     a_ring_has_a_shared_nic_for_itself();
