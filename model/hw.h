@@ -62,9 +62,11 @@ double hw_nic_bytes_per_s(const struct hw_cluster *c);
 
 /* A name is one of
  *   NxM-GPU-RATEg   N nodes of M GPUs, RATE Gb/s of network per GPU: "2x8-h100-400g" (node facts
- * from presets/cluster/GPU.yaml, M at most its gpus_per_node); "1x8-h100" takes the preset's first
- * rate; path.yaml       a file of the user's own with the keys of docs/formats.md, section
- * "Cluster". NULL and ERR_INPUT at `at` (or in the file) otherwise. The result lives in `a`. */
+ *                   from presets/cluster/GPU.yaml, M at most its gpus_per_node); "1x8-h100" takes
+ *                   the preset's first rate
+ *   path.yaml       a file of the user's own with the keys of docs/formats.md, "Cluster"
+ *
+ * NULL and ERR_INPUT at `at` (or in the file) otherwise. The result lives in `a`. */
 const struct hw_cluster *hw_cluster_load(const char *name, struct err_at at, struct arena *a,
                                          struct err *e);
 

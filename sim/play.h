@@ -1,13 +1,18 @@
 /* Work and exchanges of many GPUs as a graph of tasks, and its play in simulated time.
  *
  * A graph is built once and may be played many times, by many threads, with different what-ifs.
- * Tasks are work      seconds on one lane of a GPU; a lane does one task at a time, in the order in
- * which they become ready; mark      no time: begins and ends when all it waits for has ended;
- *   member    one GPU's part in an exchange: it arrives when all it waits for has ended and ends
- * with the last of the messages that it sends or receives. A message sets off when both its ends
- * have arrived (NCCL's send and receive meet), or, in a `together` exchange, when all members have;
- * then it waits for the latency of its route and shares links max-min fairly (sim/net.h). While a
- * GPU takes part in an exchange, its SM lane runs at 1 - sm_share: the collective's own blocks. */
+ * Tasks are
+ *
+ *   work     seconds on one lane of a GPU; a lane does one task at a time, in the order in which
+ *            they become ready
+ *   mark     no time: begins and ends when all it waits for has ended
+ *   member   one GPU's part in an exchange: it arrives when all it waits for has ended and ends
+ *            with the last of the messages that it sends or receives
+ *
+ * A message sets off when both its ends have arrived (NCCL's send and receive meet), or, in a
+ * `together` exchange, when all members have; then it waits for the latency of its route and shares
+ * links max-min fairly (sim/net.h). While a GPU takes part in an exchange, its SM lane runs at 1 -
+ * sm_share: the collective's own blocks. */
 #ifndef SIM_PLAY_H
 #define SIM_PLAY_H
 

@@ -1,8 +1,10 @@
 /* What an exchange pays besides wire time: software latency, and the protocol's share of the rate.
- * Three sources: the cluster preset   latency of the routes, rates times their efficiency; nothing
- * more; NCCL's own model     protocols LL, LL128 and Simple (sim/coll.h); a calibrated profile
- * (model/prof.h): an equal exchange, alone on its links, takes the profile's time exactly;
- * unevenness and contention are still simulated. */
+ * Three sources:
+ *
+ *   the cluster preset     latency of the routes, rates times their efficiency; nothing more
+ *   NCCL's own model       protocols LL, LL128 and Simple (sim/coll.h)
+ *   a calibrated profile   (model/prof.h) an equal exchange, alone on its links, takes the
+ *                          profile's time exactly; unevenness and contention are still simulated */
 #ifndef SIM_REGIME_H
 #define SIM_REGIME_H
 
