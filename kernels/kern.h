@@ -174,6 +174,10 @@ struct kern_backend {
     bool (*to_bf16)(uint16_t *dst, const float *src, int64_t count, struct err *e);
     bool (*to_fp32)(float *dst, const uint16_t *src, int64_t count, struct err *e);
     bool (*linear)(const struct kern_linear *l, int count, struct err *e); /* NULL: it has none */
+    /* Host memory that put and get are fastest with (page-locked); `host_release` accepts NULL.
+     * Both NULL: any will do. */
+    bool (*host_allocate)(size_t bytes, void **p, struct err *e);
+    void (*host_release)(void *p);
 };
 
 /* All that this build has, best first; NULL-terminated. kern_backend_of: NULL and ERR_INPUT for an

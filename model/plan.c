@@ -83,6 +83,12 @@ uint64_t plan_signature(const struct plan *p)
         h = add_num(h, p->c.sparsity->shard_skew);
     if (p->tensor > 1)
         h = add_int(add_int(h, p->tensor), p->c.options.tensor_allreduce);
+    const double hardware[] = {k->gpu.bf16_flop_per_s, k->gpu.hbm_bytes_per_s, k->gpu.memory_bytes,
+                               k->nvlink.bytes_per_s,  k->nvlink.latency_s,    k->nvlink.efficiency,
+                               k->nic.bytes_per_s,     k->nic.latency_s,       k->nic.efficiency,
+                               k->pcie_bytes_per_s,    k->gpus_per_nic};
+    for (size_t i = 0; i < sizeof hardware / sizeof hardware[0]; i++)
+        h = add_num(h, hardware[i]);
     for (int b = 0; b < p->block_count; b++)
         h = add_conf(h, &p->blocks[b].conf);
     for (int i = 0; i < p->c.sparsity->blocks * p->c.sparsity->heads; i++)
@@ -648,6 +654,57 @@ static bool check_signature(const struct cfg *root, const struct plan *p, struct
     return true;
 }
 
+static bool other_phases(const struct cfg *at, const char *found, const char *want, struct err *e)
+{
+    return err_set(e, ERR_INPUT, at->at,
+                   "phase '%s' where this version has '%s': planned by another version; plan again",
+                   found, want);
+}
+
+/* Times are kept by the place of the phase, so each must be the phase that it was. */
+static bool check_phases(const struct cfg *conf, const struct plan *p, int block, struct err *e)
+{
+    const struct cfg *names = need_list(conf, "phases", -1, e);
+    if (!names)
+        return false;
+    struct arena *scratch = arena_new();
+    struct cp_program now = cp_program_of(&p->c, block, &p->blocks[block].conf, scratch);
+    bool ok = true;
+    for (int i = 0; ok && (i < names->count || i < now.phase_count); i++) {
+        const struct cfg *name = i < names->count ? names->items[i] : NULL;
+        const char *found = name && name->kind == CFG_TEXT ? name->text : "none",
+                   *want = i < now.phase_count ? now.phases[i].name : "none";
+        ok = strcmp(found, want) == 0 || other_phases(name ? name : names, found, want, e);
+    }
+    arena_free(scratch);
+    return ok;
+}
+
+/* Blocks of one configuration have the same phases. */
+static bool check_programs(const struct cfg *root, const struct plan *p, struct err *e)
+{
+    const struct cfg *confs = cfg_get(root, "configurations"), *blocks = cfg_get(root, "blocks");
+    bool ok = true;
+    for (int k = 0; ok && k < confs->count; k++) {
+        bool seen = false;
+        for (int b = 0; ok && b < p->block_count; b++) {
+            int of = 0;
+            if (!read_int32(blocks->items[b], "configuration", 0, confs->count - 1, &of, e))
+                return false;
+            if (of != k)
+                continue;
+            ok = seen || check_phases(confs->items[k], p, b, e);
+            seen = true;
+            int n = p->blocks[b].time.phase_count,
+                want = need_list(confs->items[k], "phases", -1, e)->count;
+            if (ok && n != want)
+                ok = err_set(e, ERR_INPUT, blocks->items[b]->at,
+                             "times of %d phases; the configuration has %d", n, want);
+        }
+    }
+    return ok;
+}
+
 struct plan *plan_read(const char *path, struct arena *a, struct err *e)
 {
     struct cfg *root = cfg_read_file(path, a, e);
@@ -667,5 +724,7 @@ struct plan *plan_read(const char *path, struct arena *a, struct err *e)
         return NULL;
     }
     struct plan *p = ARENA_NEW(a, struct plan);
-    return read_parts(root, p, a, e) && check_signature(root, p, e) ? p : NULL;
+    return read_parts(root, p, a, e) && check_signature(root, p, e) && check_programs(root, p, e)
+               ? p
+               : NULL;
 }

@@ -569,7 +569,9 @@ static void add_index_host(struct build *b, const char *name, enum cp_pass pass,
 static bool offloads_kv(const struct build *b)
 {
     enum cp_move move = cp_strategies[b->conf->strategy].move;
-    return offloads(b, OFFLOAD_KV) && b->conf->seq_groups > 1 && move != MOVE_NONE &&
+    const struct cp_options *o = &b->c->options;
+    bool kept = o->checkpointing == CHECKPOINT_NONE && o->keep_kv; /* on the GPU */
+    return offloads(b, OFFLOAD_KV) && !kept && b->conf->seq_groups > 1 && move != MOVE_NONE &&
            move != MOVE_RING;
 }
 

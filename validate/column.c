@@ -405,7 +405,21 @@ static bool gather_shards(struct exec *x, const char *name, enum cp_pass pass, s
     return run_messages(x, name, pass, e);
 }
 
-bool column_gather(struct exec *x, enum cp_pass pass, struct err *e)
+/* What came from other ranks waits in the host's memory. */
+static bool offload_kv(struct exec *x, struct err *e)
+{
+    struct exec_kept *k = &x->kept_kv;
+    int64_t others = x->c.tokens - x->shard;
+    if (!k->host && !exec_keep_room(x, k, 2 * x->mine->kv_count * x->l.seq_groups,
+                                    2 * x->mine->kv_count * others * row_bytes(x), e))
+        return false;
+    k->count = 0;
+    for (int i = 0; i < x->col.receive_count; i++)
+        exec_keep_add(k, x->col.receives[i].data, x->col.receives[i].bytes);
+    return exec_to_host(x, "offload kv", PASS_FORWARD, k, e);
+}
+
+static bool gather_kv(struct exec *x, enum cp_pass pass, struct err *e)
 {
     switch (x->move) {
     case MOVE_ROWS:
@@ -417,6 +431,17 @@ bool column_gather(struct exec *x, enum cp_pass pass, struct err *e)
     default:
         return true;
     }
+}
+
+bool column_gather(struct exec *x, enum cp_pass pass, struct err *e)
+{
+    const struct cp_options *o = &x->c.options;
+    bool kept = o->checkpointing == CHECKPOINT_NONE && o->keep_kv;
+    bool offloads = o->offload == OFFLOAD_KV && !o->inference && !kept && x->move != MOVE_NONE &&
+                    x->move != MOVE_RING;
+    if (offloads && pass != PASS_FORWARD)
+        return exec_from_host(x, "fetch kv", pass, &x->kept_kv, e);
+    return gather_kv(x, pass, e) && (!offloads || offload_kv(x, e));
 }
 
 /* ---- gradients back to the owners ---- */

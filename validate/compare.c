@@ -19,6 +19,18 @@ static int by_value(const void *x, const void *y)
     return a < b ? -1 : a > b;
 }
 
+/* Copies that the model has beside the work of a block; here they are carried out by themselves, so
+ * they are no part of a whole block. */
+static bool is_beside(const char *phase)
+{
+    static const char *const names[] = {"offload indices", "fetch indices", "offload kv",
+                                        "fetch kv"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(phase, names[i]) == 0)
+            return true;
+    return false;
+}
+
 /* phase NULL: all phases with their waits. */
 static void measure(const struct repeats *m, int pass, const char *phase, double *median,
                     double *least, double *most, struct arena *a)
@@ -27,7 +39,9 @@ static void measure(const struct repeats *m, int pass, const char *phase, double
     memset(m->sum, 0, (size_t)m->count * (size_t)m->ranks * sizeof *m->sum);
     for (int i = 0; i < m->row_count; i++) {
         const struct run_row *r = &m->rows[i];
-        if (r->repeat < m->count && (!phase || (r->pass == pass && strcmp(r->phase, phase) == 0)))
+        bool counts =
+            phase ? r->pass == pass && strcmp(r->phase, phase) == 0 : !is_beside(r->phase);
+        if (r->repeat < m->count && counts)
             m->sum[r->repeat * m->ranks + r->rank] += r->seconds + (phase ? 0 : r->wait_s);
     }
     for (int k = 0; k < m->count; k++)
@@ -131,8 +145,8 @@ static void find_culprit(const struct building *b, int first, struct compare_blo
         double measured = isnan(b->phases[i].measured_s) ? 0 : b->phases[i].measured_s;
         double difference =
             fabs(measured - (isnan(b->phases[i].predicted_s) ? 0 : b->phases[i].predicted_s));
-        if (isnan(b->phases[i].measured_s))
-            continue; /* not run */
+        if (isnan(b->phases[i].measured_s) || is_beside(b->phases[i].name))
+            continue; /* not run, or no part of the block's time */
         sum += difference;
         if (difference > most)
             most = difference, k->culprit = i;
@@ -159,7 +173,7 @@ static void compare_block(struct building *b, const struct repeats *m, int block
             continue;
         measure(m, x->pass, x->name, &x->measured_s, &x->least_s, &x->most_s, b->a);
         x->bound_s = longest_bound(b->p, m, x->pass, x->name);
-        if (i - first < predicted)
+        if (i - first < predicted && !is_beside(x->name))
             k->predicted_s += critical[i - first];
     }
     measure(m, 0, NULL, &k->measured_s, &k->least_s, &k->most_s, b->a);

@@ -21,7 +21,8 @@ struct compare_phase {
 struct compare_block {
     int block;
     double predicted_s; /* of the phases that were run */
-    double measured_s;  /* median over repeats; the longest over ranks, waits included */
+    double measured_s; /* median over repeats; the longest over ranks, waits included. Copies to the
+                          host and back, which the model has beside the block, are in neither */
     double least_s, most_s;
     int culprit; /* index of the phase with the largest difference, -1 if none is both predicted and
                     measured */

@@ -82,6 +82,53 @@ static bool exchange_run(struct exec *x, const struct exchange *t, const char *c
     return copy_phase(x, names[2], pass, t->unpack, t->unpack_count, e);
 }
 
+/* ---- the host's memory ---- */
+
+void exec_keep_add(struct exec_kept *k, void *data, int64_t bytes)
+{
+    if (k->count < k->most)
+        k->array[k->count++] = (struct exec_array){data, bytes};
+}
+
+static bool host_phase(struct exec *x, const char *name, enum cp_pass pass,
+                       const struct exec_kept *k, bool back, struct err *e)
+{
+    int64_t at = 0;
+    if (k->count == 0)
+        return true;
+    exec_begin(x, name);
+    for (int i = 0; i < k->count; i++) {
+        const struct exec_array *a = &k->array[i];
+        if (back ? !x->b->put(a->data, k->host + at, (size_t)a->bytes, e)
+                 : !x->b->get(k->host + at, a->data, (size_t)a->bytes, e))
+            return false;
+        at += a->bytes;
+    }
+    return exec_end(x, pass, CLASS_COPY, 0, 0, (double)at, e);
+}
+
+bool exec_to_host(struct exec *x, const char *name, enum cp_pass pass, const struct exec_kept *k,
+                  struct err *e)
+{
+    return host_phase(x, name, pass, k, false, e);
+}
+
+bool exec_from_host(struct exec *x, const char *name, enum cp_pass pass, const struct exec_kept *k,
+                    struct err *e)
+{
+    return host_phase(x, name, pass, k, true, e);
+}
+
+/* The backend's copy is gone, as it would be in a step of many blocks: what is not brought back
+ * would be missed. */
+static bool forget(struct exec *x, const struct exec_kept *k, struct err *e)
+{
+    for (int i = 0; i < k->count; i++)
+        if (!x->b->clear(k->array[i].data, (size_t)k->array[i].bytes, e))
+            return false;
+    return true;
+}
+
 /* ---- linear layers ---- */
 
 /* This rank's tokens times weights of `outputs` rows, width at a time. */
@@ -388,8 +435,10 @@ static bool forward(struct exec *x, struct err *e)
         return false;
     return exchange_run(x, &x->to_qkv, qkv, PASS_FORWARD, e) &&
            (!(x->move == MOVE_ROWS && x->c.conf.sparse) || column_index(x, e)) &&
-           column_gather(x, PASS_FORWARD, e) && run_attention(x, PASS_FORWARD, e) &&
-           exchange_run(x, &x->back_o, o, PASS_FORWARD, e) &&
+           column_gather(x, PASS_FORWARD, e) &&
+           exec_to_host(x, "offload indices", PASS_FORWARD, &x->kept_indices, e) &&
+           run_attention(x, PASS_FORWARD, e) && forget(x, &x->kept_indices, e) &&
+           forget(x, &x->kept_kv, e) && exchange_run(x, &x->back_o, o, PASS_FORWARD, e) &&
            run_linear(x, "linear", PASS_FORWARD, 1, e);
 }
 
@@ -403,6 +452,8 @@ static bool recompute(struct exec *x, struct err *e)
         return true;
     if (!run_linear(x, "linear again", PASS_RECOMPUTE, 1, e) ||
         !exchange_run(x, &x->to_qkv, qkv, PASS_RECOMPUTE, e) ||
+        (how == CHECKPOINT_FULL &&
+         !exec_from_host(x, "fetch indices", PASS_RECOMPUTE, &x->kept_indices, e)) ||
         !column_gather(x, PASS_RECOMPUTE, e))
         return false;
     return how == CHECKPOINT_SELECTIVE || (run_attention(x, PASS_RECOMPUTE, e) &&
@@ -415,6 +466,8 @@ static bool backward(struct exec *x, struct err *e)
     bool again = x->c.options.checkpointing == CHECKPOINT_NONE && !x->c.options.keep_kv;
     return run_linear(x, "linear backward", PASS_BACKWARD, 2, e) &&
            exchange_run(x, &x->to_do, d_o, PASS_BACKWARD, e) &&
+           (x->c.options.checkpointing == CHECKPOINT_FULL ||
+            exec_from_host(x, "fetch indices", PASS_BACKWARD, &x->kept_indices, e)) &&
            (!again || column_gather(x, PASS_BACKWARD, e)) && run_attention_backward(x, e) &&
            column_return(x, e) && run_gradients_home(x, e);
 }

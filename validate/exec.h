@@ -50,7 +50,8 @@ struct exec *exec_new(const struct exec_case *c, const struct kern_backend *b, s
                       struct err *e);
 void exec_free(struct exec *x); /* accepts NULL */
 
-/* All passes once. */
+/* All passes once. Copies to the host's memory and back (options.offload) are done and timed by
+ * themselves, though the model has them beside the work of the block. */
 bool exec_once(struct exec *x, struct err *e);
 
 /* Phases of the last exec_once, in order. */

@@ -27,6 +27,17 @@ struct column {
     float *scratch;
 };
 
+/* Arrays of the backend and their place in host memory, one after the other from `host` on. */
+struct exec_kept {
+    char *host;
+    int64_t room;
+    int count, most;
+    struct exec_array {
+        void *data;
+        int64_t bytes;
+    } * array;
+};
+
 struct exec {
     struct exec_case c;
     const struct kern_backend *b;
@@ -63,6 +74,10 @@ struct exec {
     float **seen_dk, **seen_dv;
     int64_t *seen_rows;
 
+    /* What waits in the host's memory for the backward (offload): what attention reads of its
+     * selections, lists where rows are fetched, else bitmaps; KV that was gathered. */
+    struct exec_kept kept_indices, kept_kv;
+
     struct exchange to_lr, to_qkv, back_o, to_do, back_grads;
     /* Of back_grads: what arrives for a KV head that several ranks hold is added to what arrived
      * first for it, first_of[i] for segment i (itself: i); then the first ones are copied. */
@@ -87,6 +102,15 @@ void exec_begin(struct exec *x, const char *name);
 bool exec_meet(struct exec *x, const char *name, struct comm *c, struct err *e);
 bool exec_end(struct exec *x, enum cp_pass pass, enum cost_class cost, double sent, double received,
               double work, struct err *e);
+
+/* Room in host memory for so many arrays and bytes in all. */
+bool exec_keep_room(struct exec *x, struct exec_kept *k, int most, int64_t bytes, struct err *e);
+void exec_keep_add(struct exec_kept *k, void *data, int64_t bytes);
+/* The arrays to the host, or back from there, as a phase. */
+bool exec_to_host(struct exec *x, const char *name, enum cp_pass pass, const struct exec_kept *k,
+                  struct err *e);
+bool exec_from_host(struct exec *x, const char *name, enum cp_pass pass, const struct exec_kept *k,
+                    struct err *e);
 
 /* fp32 gradients -> what travels and what linear layers take. */
 bool exec_round_q(struct exec *x, struct err *e);

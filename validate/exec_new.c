@@ -152,6 +152,47 @@ static void take_keys(struct exec *x, struct err *e)
     }
 }
 
+bool exec_keep_room(struct exec *x, struct exec_kept *k, int most, int64_t bytes, struct err *e)
+{
+    void *room = NULL;
+    struct err why = {0};
+    if (e->code != ERR_NONE)
+        return false;
+    if (x->b->host_allocate ? !x->b->host_allocate((size_t)bytes + 1, &room, &why)
+                            : !(room = malloc((size_t)bytes + 1)))
+        return comm_fail(x->world, e, "host memory for what the backward needs: %s",
+                         *why.text ? why.text : "out of memory");
+    k->host = room, k->room = bytes, k->most = most;
+    k->array = ARENA_ARRAY(x->a, struct exec_array, most + 1);
+    return true;
+}
+
+static void give_host(const struct exec *x, struct exec_kept *k)
+{
+    if (x->b->host_release)
+        x->b->host_release(k->host);
+    else
+        free(k->host);
+}
+
+static void keep_indices(struct exec *x, struct err *e)
+{
+    int n = x->mine->piece_count;
+    int64_t bytes = 0;
+    struct exec_array *of = ARENA_ARRAY(x->a, struct exec_array, n + 1);
+    for (int i = 0; i < n && e->code == ERR_NONE; i++) {
+        int64_t groups = groups_of_piece(x, i);
+        of[i].data = x->move == MOVE_ROWS ? (void *)x->list[i] : (void *)x->bits[i];
+        of[i].bytes =
+            groups * (x->move == MOVE_ROWS ? exec_keep(&x->c, x->mine->pieces[i].head) : x->words) *
+            4;
+        bytes += of[i].bytes;
+    }
+    if (exec_keep_room(x, &x->kept_indices, n, bytes, e))
+        for (int i = 0; i < n; i++)
+            exec_keep_add(&x->kept_indices, of[i].data, of[i].bytes);
+}
+
 static void take_heads(struct exec *x, struct err *e)
 {
     int n = x->mine->piece_count, kv = x->mine->kv_count;
@@ -308,6 +349,8 @@ static bool build(struct exec *x, struct err *e)
     if (x->c.conf.sparse)
         take_selection(x, e);
     make_exchanges(x, e);
+    if (x->c.conf.sparse && x->c.options.offload >= OFFLOAD_INDICES && !x->c.options.inference)
+        keep_indices(x, e);
     return e->code == ERR_NONE && column_new(x, e) && make_inputs(x, e) && make_linear(x, e);
 }
 
@@ -328,8 +371,12 @@ void exec_free(struct exec *x)
 {
     if (!x)
         return;
+    struct err ignored = {0};
+    x->b->wait(&ignored); /* nothing that was asked for still uses them */
     for (int i = 0; i < x->buffer_count; i++)
         x->b->release(x->buffers[i]);
+    give_host(x, &x->kept_indices);
+    give_host(x, &x->kept_kv);
     if (x->row)
         x->world->backend->release(x->row);
     if (x->column)

@@ -269,6 +269,39 @@ static void measure_copies(struct lab *l, struct machine *m)
     m->sum_bytes_per_s = 12.0 * (double)size / seconds(l, "sum", do_scatter, &all);
 }
 
+/* ---- the host's memory ---- */
+
+struct host_copy {
+    void *host, *data;
+    size_t bytes;
+    bool back;
+};
+
+static bool do_host(struct lab *l, const void *what)
+{
+    const struct host_copy *c = what;
+    return c->back ? l->b->put(c->data, c->host, c->bytes, l->e)
+                   : l->b->get(c->host, c->data, c->bytes, l->e);
+}
+
+static void measure_host(struct lab *l, struct machine *m)
+{
+    struct host_copy c = {.bytes = 1 << 23};
+    c.data = take(l, (int64_t)c.bytes);
+    if (l->b->host_allocate)
+        l->b->host_allocate(c.bytes, &c.host, l->e);
+    else
+        c.host = malloc(c.bytes);
+    double s = c.host ? seconds(l, "to the host", do_host, &c) : 0;
+    c.back = true;
+    s += c.host ? seconds(l, "from the host", do_host, &c) : 0;
+    m->host_bytes_per_s = s > 0 ? 2 * (double)c.bytes / s : 1e9;
+    if (l->b->host_release)
+        l->b->host_release(c.host);
+    else
+        free(c.host);
+}
+
 /* ---- messages ---- */
 
 /* Each call sends from and receives at another place, so that, as in a run, little of it lies in
@@ -337,6 +370,7 @@ bool machine_measure(struct comm *world, const struct kern_backend *b, int repea
         return comm_fail(world, e, "%d ranks, want at most 256", world->size);
     measure_attention(&l, &m);
     measure_copies(&l, &m);
+    measure_host(&l, &m);
     measure_messages(&l, &m);
     while (l.count > 0)
         b->release(l.memory[--l.count]);
@@ -374,6 +408,13 @@ static double peak(const struct machine *m)
     return ROOF * (a > b ? a : b);
 }
 
+static double memory_roof(const struct machine *m)
+{
+    double most = m->copy_bytes_per_s;
+    most = m->sum_bytes_per_s > most ? m->sum_bytes_per_s : most;
+    return ROOF * (m->host_bytes_per_s > most ? m->host_bytes_per_s : most);
+}
+
 static void print_kernels(const struct machine *m, const char *name, FILE *f)
 {
     double forward = 100 * m->dense_flop_per_s[0] / peak(m),
@@ -387,7 +428,7 @@ static void print_kernels(const struct machine *m, const char *name, FILE *f)
     fprintf(f, "  backward: {row: %.5g ns, pair: %.5g ns}\n", 1e9 * m->row_s[1],
             1e9 * m->pair_s[1]);
     fprintf(f, "  select: %.5g ns\n  tile: 1\n  group: %d\ngemm: %.4g%%\ncopy: %.4g%%\n",
-            1e9 * m->score_s, GROUP, forward, 100.0 / ROOF);
+            1e9 * m->score_s, GROUP, forward, 100 * m->copy_bytes_per_s / memory_roof(m));
     fprintf(f, "gathered_row: %.5g ns\nscattered_row: %.5g ns\n", 1e9 * m->gathered_row_s,
             1e9 * m->scattered_row_s);
     fprintf(f, "sum: %.5g GB/s\nlist: %.5g ns\nlaunch: 1 us\n", 1e-9 * m->sum_bytes_per_s,
@@ -402,13 +443,13 @@ static void print_cluster(const struct machine *m, FILE *f)
     fprintf(f,
             "gpu: {source: \"the same\", bf16: %.5g GFLOP/s, memory: %.5g GB, hbm: %.5g GB/s, sms: "
             "1}\n",
-            1e-9 * peak(m), 1e-9 * pages, 1e-9 * ROOF * m->copy_bytes_per_s);
+            1e-9 * peak(m), 1e-9 * pages, 1e-9 * memory_roof(m));
     fprintf(f, "nodes: 1\ngpus_per_node: %d\n", m->ranks);
     for (int i = 0; i < 2; i++)
         fprintf(f, "%s: {rate: %.5g GB/s, latency: %.5g us, efficiency: %d%%%s}\n",
                 i ? "nic" : "nvlink", 1e-9 * ROOF * m->link_bytes_per_s, 1e6 * m->latency_s,
                 100 / ROOF, i ? ", gpus_per_nic: 1" : "");
-    fprintf(f, "pcie: %.5g GB/s\n", 1e-9 * m->link_bytes_per_s);
+    fprintf(f, "pcie: %.5g GB/s\n", 1e-9 * m->host_bytes_per_s);
 }
 
 bool machine_write(const struct machine *m, const struct kern_backend *b, const char *prefix,

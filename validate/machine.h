@@ -18,6 +18,7 @@ struct machine {
     double gathered_row_s;   /* packing one K and V row of head_dim 128 */
     double scattered_row_s;  /* adding one row of their gradients */
     double sum_bytes_per_s;  /* adding arrays of gradients: read plus written */
+    double host_bytes_per_s; /* to the host's memory or back */
     double list_s;           /* an entry of a list of keys that becomes a row of the union */
     double latency_s, link_bytes_per_s; /* of an all-to-all call; of what a rank sends */
 };

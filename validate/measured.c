@@ -20,6 +20,7 @@ const char *const measured_names[MEASURED_KINDS] = {"dense attention forward",
                                                     "scattered rows",
                                                     "sums of gradients",
                                                     "lists of rows",
+                                                    "copies to the host",
                                                     "exchanges"};
 
 struct point { /* seconds = per_call * calls + per_unit * units */
@@ -133,7 +134,11 @@ static void add_copies(struct measured *m, const struct run_row *row, double wor
     } of[] = {{"pack kv rows", MEASURED_GATHERED, 8 * 128},
               {"scatter dkv rows", MEASURED_SCATTERED, 24 * 128},
               {"sum dkv", MEASURED_SUMS, 1},
-              {"unite selections", MEASURED_LISTS, 1}};
+              {"unite selections", MEASURED_LISTS, 1},
+              {"offload indices", MEASURED_HOST, 1},
+              {"fetch indices", MEASURED_HOST, 1},
+              {"offload kv", MEASURED_HOST, 1},
+              {"fetch kv", MEASURED_HOST, 1}};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++)
         if (strcmp(row->phase, of[i].phase) == 0) {
             add_point(m, of[i].kind, 0, work / of[i].per_unit, seconds);
@@ -375,6 +380,8 @@ static void apply(const struct measured_line *line, struct kern_profile *k, stru
         k->sum_bytes_per_s = 1 / l[MEASURED_SUMS].per_unit;
     if (l[MEASURED_LISTS].points)
         k->list_s = l[MEASURED_LISTS].per_unit;
+    if (l[MEASURED_HOST].points)
+        c->pcie_bytes_per_s = 1 / l[MEASURED_HOST].per_unit;
     if (l[MEASURED_EXCHANGE].points && link > 0)
         c->nvlink.efficiency = share(1 / link, &c->nvlink.bytes_per_s),
         c->nic.efficiency = share(1 / link * c->gpus_per_nic, &c->nic.bytes_per_s);
@@ -501,7 +508,7 @@ void measured_print(const struct measured_fit *fit, enum table_format format, FI
     table_print(t, format, out);
     if (format == TABLE_TEXT)
         fputs("Units: FLOP, (query, key, head) pair at head_dim 128, score, FLOP, byte, K+V row, "
-              "byte, entry of a list, byte; seconds each.\n"
+              "byte, entry of a list, byte, byte; seconds each.\n"
               "Errors are fitted over measured, signs dropped: the median; then by a fit without "
               "all points of the block and run: median and worst.\n",
               out);

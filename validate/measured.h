@@ -12,6 +12,7 @@
  *   scattered rows    seconds of adding them at the owner = rows * row_s
  *   sums of gathered gradients   seconds = bytes / rate
  *   lists of rows     seconds = entries * list_s
+ *   copies to the host and back  seconds = bytes / rate
  *   exchanges         seconds = calls * latency + max(sent, received) / rate
  * Two-parameter lines minimise the relative error; a negative parameter becomes 0. Ring attention
  * holds its hops, so it is left out. A class with no points keeps what the first plan assumed. */
@@ -46,6 +47,7 @@ enum measured_kind {
     MEASURED_SCATTERED,
     MEASURED_SUMS,
     MEASURED_LISTS,
+    MEASURED_HOST,
     MEASURED_EXCHANGE,
     MEASURED_KINDS
 };

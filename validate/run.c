@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,6 +26,10 @@ struct job {
     int room;
     bool root;
     double *union_share;
+    /* What one rank computes for all ranks of this process: the answers of the block at hand. */
+    pthread_mutex_t truth_lock;
+    struct truth *truth;
+    int truth_index; /* of the block among those that are run; -1: none yet */
 };
 
 /* As model/program.c prices them. */
@@ -40,17 +45,21 @@ static double linear_flop(const struct plan *p, int block)
 struct exec_case run_case(const struct plan *p, int block, uint64_t seed)
 {
     const struct dit_model *m = p->c.model;
-    return (struct exec_case){.heads = m->heads,
-                              .kv_heads = m->kv_heads,
-                              .head_dim = m->head_dim,
-                              .tokens = dit_attention_tokens(m, block, p->c.video_tokens),
-                              .block = block,
-                              .conf = p->blocks[block].conf,
-                              .keep = &p->c.sparsity->keep[(size_t)block * (size_t)m->heads],
-                              .options = p->c.options,
-                              .linear_flop = linear_flop(p, block),
-                              .width = m->width,
-                              .seed = seed};
+    struct exec_case c =
+        (struct exec_case){.heads = m->heads,
+                           .kv_heads = m->kv_heads,
+                           .head_dim = m->head_dim,
+                           .tokens = dit_attention_tokens(m, block, p->c.video_tokens),
+                           .block = block,
+                           .conf = p->blocks[block].conf,
+                           .keep = &p->c.sparsity->keep[(size_t)block * (size_t)m->heads],
+                           .options = p->c.options,
+                           .linear_flop = linear_flop(p, block),
+                           .width = m->width,
+                           .seed = seed};
+    if (!(p->c.cluster->pcie_bytes_per_s > 0)) /* as model/program.c has it */
+        c.options.offload = OFFLOAD_NONE;
+    return c;
 }
 
 /* What the launcher says, or that all ranks are here. */
@@ -207,14 +216,32 @@ static bool over_ranks(struct comm *world, double x, double *most, double *mean,
     return ok;
 }
 
-static bool verify_block(struct job *j, struct comm *world, const struct exec_case *c,
+/* The first rank that comes computes them; each further one would take as long, on the same cores.
+ * A rank that fails ends the run, so that no other waits for long. */
+static const struct truth *truth_of(struct job *j, int index, const struct exec_case *c,
+                                    struct err *e)
+{
+    pthread_mutex_lock(&j->truth_lock);
+    if (j->truth_index != index) {
+        truth_free(j->truth);
+        j->truth = truth_new(c, j->o->backend, e);
+        j->truth_index = index;
+    } else if (!j->truth) {
+        err_set(e, ERR_DEVICE, err_at_name("verify"), "another rank could not compute the answers");
+    }
+    const struct truth *t = j->truth;
+    pthread_mutex_unlock(&j->truth_lock);
+    return t;
+}
+
+static bool verify_block(struct job *j, struct comm *world, int index, const struct exec_case *c,
                          struct exec *x, struct err *e)
 {
     struct exec_result result = {0};
     struct verify_distance d = {0};
     double o, grad, mean, worst = 0;
     comm_phase(world, "verify");
-    struct truth *t = truth_new(c, j->o->backend, e);
+    const struct truth *t = truth_of(j, index, c, e);
     bool ok = t && exec_result(x, &result, e);
     if (ok) {
         d = truth_distance(t, &result);
@@ -234,7 +261,6 @@ static bool verify_block(struct job *j, struct comm *world, const struct exec_ca
         j->r->far_gradient = grad > j->r->far_gradient ? grad : j->r->far_gradient;
     }
     exec_result_free(&result);
-    truth_free(t);
     return ok;
 }
 
@@ -254,7 +280,7 @@ static bool run_block(struct job *j, struct comm *world, int index, struct err *
     ok = ok && over_ranks(world, exec_union(x), &most, &mean, e);
     if (ok && world->rank == 0)
         j->union_share[index] = mean;
-    ok = ok && (!j->o->verify || verify_block(j, world, &c, x, e));
+    ok = ok && (!j->o->verify || verify_block(j, world, index, &c, x, e));
     exec_free(x);
     if (!ok && e->code != ERR_NONE && !strstr(e->text, "rank "))
         err_prefix(e, "rank %d, block %d, %s", world->world_rank, block,
@@ -282,12 +308,21 @@ bool run_plan(const struct plan *p, const struct run_options *o, FILE *out, cons
               struct arena *a, struct run_result *r, bool *root, struct err *e)
 {
     *r = (struct run_result){.blocks = o->block_count, .verified = o->verify};
-    struct job j = {.plan = p, .o = o, .out = out, .out_name = out_name, .a = a, .r = r};
+    struct job j = {.plan = p,
+                    .o = o,
+                    .out = out,
+                    .out_name = out_name,
+                    .a = a,
+                    .r = r,
+                    .truth_lock = PTHREAD_MUTEX_INITIALIZER,
+                    .truth_index = -1};
     j.union_share = ARENA_ARRAY(a, double, o->block_count + 1);
     struct comm_options c = {.ranks = p->cp,
                              .timeout_s = o->timeout_s,
                              .sleeps = o->cpu_clock || run_takes_turns(p->cp)};
     bool ok = o->comm->run(&c, rank_main, &j, e);
+    truth_free(j.truth);
+    pthread_mutex_destroy(&j.truth_lock);
     r->rows = j.rows, r->union_share = j.union_share;
     *root = j.root;
     return ok;

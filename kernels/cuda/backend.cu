@@ -144,6 +144,24 @@ static void backend_release(void *p)
         cudaGetLastError(); /* the device is lost, and the memory with it */
 }
 
+static bool backend_host_allocate(size_t bytes, void **p, struct err *e)
+{
+    void *got = NULL;
+    if (!cuda_ok(cudaHostAlloc(&got, bytes ? bytes : 1, cudaHostAllocDefault), "host memory", e)) {
+        cudaGetLastError();
+        err_prefix(e, "cannot get %.3f GB that stay in place", (double)bytes * 1e-9);
+        return false;
+    }
+    *p = got;
+    return true;
+}
+
+static void backend_host_release(void *p)
+{
+    if (cudaFreeHost(p) != cudaSuccess)
+        cudaGetLastError();
+}
+
 static bool copied(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, const char *what,
                    struct err *e)
 {
@@ -224,4 +242,6 @@ extern "C" const struct kern_backend kern_cuda = {
     .to_bf16 = cuda_to_bf16,
     .to_fp32 = cuda_to_fp32,
     .linear = NULL, /* the linear layers of a plan are not run on a GPU */
+    .host_allocate = backend_host_allocate,
+    .host_release = backend_host_release,
 };

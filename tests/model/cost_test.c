@@ -680,6 +680,9 @@ static void gathered_kv_comes_back_from_the_host(void)
     gsl_test_rel(fixture_phase(&p, "fetch kv")->to[1], bytes, 1e-12, "and back");
     gsl_test_rel(program_bytes(&f, &c, PASS_RECOMPUTE, 1).recv_near, 0, 1e-12,
                  "peers are not asked again");
+    f.c.options.checkpointing = CHECKPOINT_NONE; /* and keep_kv */
+    p = cp_program_of(&f.c, 0, &c, arena);
+    gsl_test(fixture_phase(&p, "offload kv") != NULL, "what stays on the GPU does not leave it");
 }
 
 /* Links that cost nothing: the ring of a column takes as long as its busiest shard, 1.3 times the

@@ -650,6 +650,26 @@ cudaError_t cudaFree(void *p)
     return leave(bad);
 }
 
+cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned flags)
+{
+    cudaError_t bad = enter();
+    if (!bad && (!p || flags != cudaHostAllocDefault))
+        bad = cudaErrorInvalidValue;
+    if (!bad && !(*p = malloc(bytes)))
+        bad = cudaErrorMemoryAllocation;
+    return leave(bad);
+}
+
+/* What was asked for is done before its memory goes. */
+cudaError_t cudaFreeHost(void *p)
+{
+    cudaError_t bad = enter();
+    if (!bad)
+        bad = run_all();
+    free(p);
+    return leave(bad);
+}
+
 static cudaError_t run_take(struct op *o)
 {
     devmem_take(rt.memory, o->to);

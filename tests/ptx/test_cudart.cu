@@ -50,6 +50,18 @@ static int value_of(const int *p, cudaStream_t stream)
     return x;
 }
 
+static void host_memory_that_stays_in_place_is_host_memory(void)
+{
+    int *p = memory(4), *host = NULL;
+    CHECK(cudaHostAlloc((void **)&host, 16, cudaHostAllocDefault) == cudaSuccess && host);
+    host[1] = 7;
+    CHECK(cudaMemcpyAsync(p, host, 16, cudaMemcpyHostToDevice, own) == cudaSuccess);
+    CHECK(value_of(p + 1, own) == 7);
+    CHECK(cudaMemcpyAsync(host, p, 16, cudaMemcpyDeviceToDevice, own) == cudaErrorInvalidValue);
+    CHECK(cudaFreeHost(host) == cudaSuccess && cudaFreeHost(NULL) == cudaSuccess);
+    CHECK(cudaHostAlloc((void **)&host, 16, 64) == cudaErrorInvalidValue);
+}
+
 static void a_kernel_runs(void)
 {
     int *p = memory(64);
@@ -193,6 +205,7 @@ static int in_a_process(void (*test)(void))
 int main(void)
 {
     static void (*const tests[])(void) = {a_kernel_runs,
+                                          host_memory_that_stays_in_place_is_host_memory,
                                           a_launch_beyond_a_limit_fails_at_once_and_once,
                                           work_waits_until_something_waits_for_it,
                                           a_stream_keeps_its_order,
