@@ -40,9 +40,9 @@ struct kern_keys {
     const int32_t *count; /* [groups] keys of each group; NULL: list_count for all */
     int32_t list_count;   /* K_h */
     int64_t list_stride;
-    const uint32_t
-        *bitmap; /* [groups][bitmap_words], bit j%32 of word j/32 is key j; used if list is NULL */
-    int64_t bitmap_words; /* at least ceil(key rows / 32) */
+    const uint32_t *bitmap; /* [groups][bitmap_words], bit j%32 of word j/32 is key j; used if list
+                               is NULL. Bits behind the last key mean nothing, here and in unions */
+    int64_t bitmap_words;   /* at least ceil(key rows / 32) */
 };
 
 /* One head, or a range of a head's queries. Heads that share K and V (grouped queries, split heads)
@@ -202,6 +202,12 @@ static inline int64_t kern_groups(int64_t rows, int64_t group)
 static inline int64_t kern_words(int64_t keys)
 {
     return (keys + 31) / 32;
+}
+
+/* The bits of word w of a bitmap that are keys. */
+static inline uint32_t kern_word_keys(int64_t keys, int64_t w)
+{
+    return keys - w * 32 >= 32 ? ~0u : ~(~0u << (keys - w * 32));
 }
 
 static inline float kern_float_of(uint16_t bf16)

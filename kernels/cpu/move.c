@@ -6,7 +6,7 @@ int64_t cpu_bits_to_list(const uint32_t *bits, int64_t keys, int32_t *list)
 {
     int64_t n = 0;
     for (int64_t w = 0; w < kern_words(keys); w++)
-        for (uint32_t rest = bits[w]; rest; rest &= rest - 1)
+        for (uint32_t rest = bits[w] & kern_word_keys(keys, w); rest; rest &= rest - 1)
             list[n++] = (int32_t)(w * 32 + __builtin_ctz(rest));
     return n;
 }
@@ -17,7 +17,7 @@ static void unite_one(const struct kern_union *u)
     memset(u->all, 0, (size_t)u->bitmap_words * sizeof *u->all);
     for (int64_t g = 0; g < u->groups; g++)
         for (int64_t w = 0; w < words; w++)
-            u->all[w] |= u->bitmap[g * u->bitmap_words + w];
+            u->all[w] |= u->bitmap[g * u->bitmap_words + w] & kern_word_keys(u->keys, w);
     for (int64_t w = 0; w < words; w++)
         rows += __builtin_popcount(u->all[w]);
     if (u->rows)

@@ -51,6 +51,8 @@ __global__ void __launch_bounds__(THREADS) unite_or(const __grid_constant__ stru
 #pragma unroll 8
     for (int64_t g = first; g < last; g++)
         bits |= __ldg(word + g * u->bitmap_words);
+    if (u->keys - w * 32 < 32) /* bits behind the last key */
+        bits &= ~(~0u << (u->keys - w * 32));
     if (bits)
         atomicOr(&u->all[w], bits);
 }

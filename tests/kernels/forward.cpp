@@ -30,17 +30,6 @@ static void expect_near(const struct problem *p, const struct problem *r, const 
     gsl_test(d.rounded != 0, "%s: %s: O is O32 rounded to bf16", variant, what);
 }
 
-/* Bits behind the last key, which the kernels do not look at. */
-static void set_bits_behind(struct problem *p)
-{
-    int64_t keys = p->shape.kv_rows, groups = kern_groups(p->shape.q_rows, p->shape.group);
-    for (int h = 0; h < p->shape.heads; h++)
-        for (int64_t g = 0; g < groups && keys % 32; g++)
-            const_cast<uint32_t *>(
-                p->head[h].keys.bitmap)[g * p->head[h].keys.bitmap_words + keys / 32] |=
-                ~0u << keys % 32;
-}
-
 /* Lists, then the same as bitmaps, which must give the same bytes. (Groups that have bitmaps may be
  * united: then their keys come in other pieces, and bytes differ.) */
 static void expect_like_reference(const struct problem_shape *s, const char *what)
@@ -56,7 +45,6 @@ static void expect_like_reference(const struct problem_shape *s, const char *wha
     if (s->keep[0] >= 0) {
         problem_new(&bits, s);
         problem_use_bitmaps(&bits);
-        set_bits_behind(&bits);
         if (run(&bits, what) && unites())
             expect_near(&bits, &r, what);
         else

@@ -347,6 +347,33 @@ static void large_unions_and_plain_lists_are_right(void)
     free(list);
 }
 
+/* 40 keys, of which the first group has 3 and 39, the second 7; bits 40 to 95 are set as well. */
+static void bits_behind_the_last_key_are_in_no_union(void)
+{
+    static const uint32_t bits[2][3] = {{1u << 3, 1u << 7 | ~0u << 8, ~0u},
+                                        {1u << 7, ~0u << 8, ~0u}};
+    static const uint32_t want[3] = {1u << 3 | 1u << 7, 1u << 7, 0};
+    struct memory m = {.count = 0};
+    struct err e = {0};
+    uint32_t all[3] = {1, 1, 1};
+    int32_t rows[3] = {0};
+    int64_t n = -1;
+    struct kern_union u = {.groups = 2,
+                           .keys = 40,
+                           .bitmap_words = 3,
+                           .bitmap = there(&m, bits, sizeof bits),
+                           .all = there(&m, all, sizeof all),
+                           .rows = there(&m, rows, sizeof rows),
+                           .row_count = &n};
+    gsl_test(!backend->unite(&u, 1, &e), "%s: unite: %s", backend->name, e.text);
+    back(all, u.all, sizeof all);
+    back(rows, u.rows, sizeof rows);
+    gsl_test(memcmp(all, want, sizeof all) != 0, "%s: keys 3, 7 and 39 alone", backend->name);
+    gsl_test(n != 3 || rows[0] != 3 || rows[1] != 7 || rows[2] != 39, "%s: their rows, %lld",
+             backend->name, (long long)n);
+    memory_free(&m);
+}
+
 /* The part of each group in a range of keys, relative to its start; and what is refused. */
 static void ranges_are_cut_out_and_long_lists_refused(void)
 {
@@ -640,6 +667,7 @@ static void move_all(void)
     hundreds_of_pieces_go_in_one_call();
     remapped_lists_fetch_the_rows_that_the_bitmap_names();
     large_unions_and_plain_lists_are_right();
+    bits_behind_the_last_key_are_in_no_union();
     ranges_are_cut_out_and_long_lists_refused();
     gathers_fetch_rows_of_any_width();
     scatter_adds_each_row_where_it_came_from();

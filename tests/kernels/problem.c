@@ -303,6 +303,9 @@ void problem_use_bitmaps(struct problem *p)
                 int32_t key = k->list[g * k->list_stride + j];
                 bits[g * words + key / 32] |= 1u << key % 32;
             }
+        for (int64_t g = 0; g < groups; g++) /* these mean nothing */
+            for (int64_t j = p->shape.kv_rows; j < words * 32; j++)
+                bits[g * words + j / 32] |= 1u << j % 32;
         *k = (struct kern_keys){.group = k->group, .bitmap = bits, .bitmap_words = words};
     }
 }
