@@ -222,8 +222,10 @@ static void bars(const struct view *v)
     struct rank_sum *sum = sum_ranks(v->p, v->a);
     int ranks = plan_ranks(v->p), each = (ranks + BARS_MOST - 1) / BARS_MOST;
     double scale = BAR / v->p->blocks_s;
-    fprintf(v->out, "\nRanks over all blocks%s: # compute, = exchange, . waiting for others\n",
-            each > 1 ? " (the busiest of each run)" : "");
+    fprintf(
+        v->out,
+        "\nRanks over all blocks%s: # compute (at the right), = exchange, . waiting for others\n",
+        each > 1 ? " (the busiest of each run)" : "");
     for (int first = 0; first < ranks; first += each) {
         int r = first;
         for (int k = first; k < first + each && k < ranks; k++)
@@ -307,6 +309,24 @@ static void beyond(const struct view *v)
             RATIO(outside / v->p->blocks_s));
 }
 
+/* The closed forms hide weights and gradients as if the blocks' exchanges left the links alone. */
+static void shared_links(const struct view *v)
+{
+    double exchanges = 0;
+    if (v->p->phase != PLAN_STEP || v->p->memory.sharding != SHARD_FSDP ||
+        v->p->memory.shard_ranks < 2)
+        return;
+    for (int b = 0; b < v->p->block_count; b++) {
+        const double *s = v->p->blocks[b].time.class_s;
+        exchanges += s[CLASS_COLLECTIVE] + s[CLASS_P2P];
+    }
+    if (exchanges > 0.1 * v->p->step_s)
+        fprintf(v->out,
+                "Exchanges are %s of the step, on links that FSDP's weights and gradients need as "
+                "well: the step is near a lower bound, `shardwise simulate` shares the links.\n",
+                RATIO(exchanges / v->p->step_s));
+}
+
 /* A trace of another clip says nothing of how sparsity changes with the clip. */
 static void other_grid(const struct view *v)
 {
@@ -333,6 +353,7 @@ static void rests_on(const struct view *v)
                 v->p->c.model->name, v->p->c.model->attention);
     other_gpu(v);
     beyond(v);
+    shared_links(v);
     if (median_keep(s, v->a) >= 1) {
         fprintf(v->out, "Dense attention (no sparsity given), kernels %s.\n",
                 v->r->c.kernels->name);
