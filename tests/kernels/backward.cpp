@@ -227,21 +227,18 @@ static void ordered_sums_give_the_same_bytes_whatever_the_room(void)
 
 /* Groups side by side that share no key, many and all; some have none at all; and numbers of groups
  * that are no multiple of those that are united, the last one short. */
+static void check_sharing(int like_before, int group, bool uneven, const char *what)
+{
+    struct problem_shape s =
+        shape(group % 32 ? 64 : 128, group * 6 + 3, 233, group, uneven ? 110 : 90, (uint64_t)group);
+    s.heads = 2, s.keep[1] = 50, s.like_before = like_before, s.uneven = uneven;
+    expect_like_reference(&s, plainly, true, what);
+}
+
 static void groups_are_right_whatever_they_share(void)
 {
-    static const int like_before[] = {-1, 80, 100};
     static const int groups[] = {7, 16, 20, 32};
-    for (int like : like_before)
-        for (int group : groups)
-            for (int uneven = !unites(); uneven < (like == 80 || unites() ? 2 : 0); uneven++) {
-                char what[64];
-                snprintf(what, sizeof what, "groups of %d, %d%% shared%s", group, like,
-                         uneven ? ", uneven" : "");
-                struct problem_shape s = shape(group % 32 ? 64 : 128, group * 6 + 3, 233, group,
-                                               uneven ? 110 : 90, (uint64_t)group);
-                s.heads = 2, s.keep[1] = 50, s.like_before = like, s.uneven = uneven;
-                expect_like_reference(&s, plainly, true, what);
-            }
+    problem_each_sharing(groups, 4, unites(), check_sharing);
 }
 
 static void misalign_dk(struct kern_head *h)

@@ -144,23 +144,20 @@ static void buffers_that_come_round_again_are_right(void)
 
 /* Groups side by side that share no key, many and all; some have none at all; and numbers of groups
  * that are no multiple of those that are united, the last one short. */
+static void check_sharing(int like_before, int group, bool uneven, const char *what)
+{
+    struct problem_shape s = shape(group % 32 ? 64 : 128, group * 6 + 3, 333, group,
+                                   uneven ? 160 : 140, (uint64_t)group);
+    /* Two heads start in the same order only if they both have counts, or neither; and wgmma's sums
+     * depend on how many tiles a block has had before. */
+    s.heads = 1 + uneven, s.keep[1] = 70, s.like_before = like_before, s.uneven = uneven;
+    expect_like_reference(&s, what);
+}
+
 static void groups_are_right_whatever_they_share(void)
 {
-    static const int like_before[] = {-1, 80, 100};
     static const int groups[] = {7, 16, 20, 32, 50, 64};
-    for (int like : like_before)
-        for (int group : groups)
-            for (int uneven = !unites(); uneven < (like == 80 || unites() ? 2 : 0); uneven++) {
-                char what[64];
-                snprintf(what, sizeof what, "groups of %d, %d%% shared%s", group, like,
-                         uneven ? ", uneven" : "");
-                struct problem_shape s = shape(group % 32 ? 64 : 128, group * 6 + 3, 333, group,
-                                               uneven ? 160 : 140, (uint64_t)group);
-                /* Two heads start in the same order only if they both have counts, or neither; and
-                 * wgmma's sums depend on how many tiles a block has had before. */
-                s.heads = 1 + uneven, s.keep[1] = 70, s.like_before = like, s.uneven = uneven;
-                expect_like_reference(&s, what);
-            }
+    problem_each_sharing(groups, 6, unites(), check_sharing);
 }
 
 static void misalign_q(struct kern_head *h)

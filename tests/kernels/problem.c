@@ -310,6 +310,22 @@ void problem_use_bitmaps(struct problem *p)
     }
 }
 
+void problem_each_sharing(const int *groups, int count, bool united,
+                          void (*check)(int like_before, int group, bool uneven, const char *what))
+{
+    static const int like_before[] = {-1, 80, 100};
+    char what[64];
+    for (int i = 0; i < 3 * count; i++)
+        for (int uneven = 0; uneven < 2; uneven++) {
+            int like = like_before[i / count], group = groups[i % count];
+            if (!united && (like != 80 || !uneven))
+                continue;
+            snprintf(what, sizeof what, "groups of %d, %d%% shared%s", group, like,
+                     uneven ? ", uneven" : "");
+            check(like, group, uneven, what);
+        }
+}
+
 /* ---- through the memory of a backend ---- */
 
 struct mirror { /* one array there and here */

@@ -63,6 +63,12 @@ bool problem_same(const struct problem *a, const struct problem *b);
 /* Bitmaps in place of lists, in memory of the problem. */
 void problem_use_bitmaps(struct problem *p);
 
+/* Calls `check` for query groups that share no key (like_before -1), 80% and all of them with the
+ * group before, each with alike and with uneven counts; where kernels do not unite groups only
+ * for 80% and uneven counts. `what` names the case. */
+void problem_each_sharing(const int *groups, int count, bool united,
+                          void (*check)(int like_before, int group, bool uneven, const char *what));
+
 /* Host problem -> memory of backend b, forward and backward there, outputs back. False with *e set
  * on failure. */
 bool problem_run(struct problem *p, const struct kern_backend *b, struct err *e);

@@ -171,15 +171,23 @@ static void requests_that_cannot_be_are_refused(void)
     refused(spoil_strategy, "no configuration of 8 ranks");
 }
 
+/* The fixture's question with the CP degree open. */
+static struct plan_found found_of_all_degrees(int batch)
+{
+    struct fixture *f = ARENA_NEW(arena, struct fixture); /* the plan refers to it */
+    struct plan_request r;
+    struct plan_found found = {0};
+    struct err e = {0};
+    request_init(f, &r);
+    r.cp = 0;
+    r.batch = batch;
+    gsl_test(!plan_search(&r, &found, arena, &e), "there is a plan: %s", e.text);
+    return found;
+}
+
 static void all_degrees_are_tried_and_throughput_decides(void)
 {
-    struct fixture f;
-    struct plan_request r;
-    struct plan_found found;
-    struct err e = {0};
-    request_init(&f, &r);
-    r.cp = 0;
-    gsl_test(!plan_search(&r, &found, arena, &e), "there is a plan: %s", e.text);
+    struct plan_found found = found_of_all_degrees(0);
     gsl_test_int(found.degree_count, 4, "1, 2, 4 and 8");
     for (int i = 0; i < found.degree_count; i++)
         gsl_test(found.degrees[i].samples_per_s >
@@ -201,14 +209,7 @@ static void a_batch_is_made_in_whole_passes(void)
 /* One sample a step leaves all replicas but one idle, so the shortest step wins. */
 static void a_batch_of_one_takes_the_shortest_step(void)
 {
-    struct fixture f;
-    struct plan_request r;
-    struct plan_found found;
-    struct err e = {0};
-    request_init(&f, &r);
-    r.cp = 0;
-    r.batch = 1;
-    gsl_test(!plan_search(&r, &found, arena, &e), "there is a plan: %s", e.text);
+    struct plan_found found = found_of_all_degrees(1);
     for (int i = 0; i < found.degree_count; i++) {
         const struct degree_row *d = &found.degrees[i];
         gsl_test_rel(d->samples_per_s, 1 / d->step_s, 1e-15, "degree %d", d->cp);

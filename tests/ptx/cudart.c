@@ -316,12 +316,16 @@ static cudaError_t kernel_of(const void *host, struct kernel **out)
     return cudaSuccess;
 }
 
+static cudaError_t enter_kernel(const void *host, struct kernel **out)
+{
+    cudaError_t bad = enter();
+    return bad ? bad : kernel_of(host, out);
+}
+
 cudaError_t cudaFuncSetAttribute(const void *host, enum cudaFuncAttribute name, int value)
 {
     struct kernel *k = NULL;
-    cudaError_t bad = enter();
-    if (!bad)
-        bad = kernel_of(host, &k);
+    cudaError_t bad = enter_kernel(host, &k);
     if (bad)
         return leave(bad);
     if (name == cudaFuncAttributePreferredSharedMemoryCarveout)
@@ -336,9 +340,7 @@ cudaError_t cudaFuncSetAttribute(const void *host, enum cudaFuncAttribute name, 
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *host)
 {
     struct kernel *k = NULL;
-    cudaError_t bad = enter();
-    if (!bad)
-        bad = kernel_of(host, &k);
+    cudaError_t bad = enter_kernel(host, &k);
     if (bad)
         return leave(bad);
     unsigned most = k->limits.max_threads;

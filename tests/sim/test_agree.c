@@ -22,6 +22,13 @@ static struct program_time eval(const struct plan_eval *ev, const struct cp_case
     return t;
 }
 
+/* 64,000 tokens, 16 heads of 128; PCIe is of no consequence. */
+static void two_servers(struct fixture *f, int gpus_each, struct arena *a)
+{
+    fixture_init(f, 16, 16, 64000, 2, gpus_each, 1, 1, a);
+    f->cluster.pcie_bytes_per_s = 1e15;
+}
+
 /* By hand: 64,000 tokens, 16 heads of 128 on 2 servers of one GPU. A backward step of attention is
  * 10 x 32,000^2 x 128 x 16 FLOP at 0.5 PFLOP/s, 41.94304 ms; KV of a shard is 262,144,000 bytes,
  * bf16 gradients as many, fp32 twice; 10.48576 ms at 25 GB/s. Beneath step 0 goes KV, beneath step
@@ -40,9 +47,8 @@ static void the_backward_of_a_ring_of_two_takes_what_its_hops_say(void)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct arena *a = arena_new();
         struct fixture f;
-        fixture_init(&f, 16, 16, 64000, 2, 1, 1, 1, a);
+        two_servers(&f, 1, a);
         f.cluster.nic.bytes_per_s = cases[i].nic_bytes_per_s;
-        f.cluster.pcie_bytes_per_s = 1e15; /* of no consequence */
         f.c.options.grad_fp32 = cases[i].fp32;
         f.kernels.overlap_share = 1e-12; /* hops take no SMs, and the simulation takes none again */
         struct cp_conf ring = fixture_conf(CP_RING, 1, 2, false, 16, a);
@@ -63,9 +69,8 @@ static void an_all_gather_between_servers_uses_every_nic(void)
     struct plan_eval sim = sim_eval(&o);
     struct arena *a = arena_new();
     struct fixture f;
-    fixture_init(&f, 16, 16, 64000, 2, 8, 1, 1, a);
+    two_servers(&f, 8, a);
     struct cp_conf c = fixture_conf(CP_ALLGATHER, 1, 16, false, 16, a);
-    f.cluster.pcie_bytes_per_s = 1e15;
     gsl_test_rel(eval(&eval_cost, &f.c, &c, a).phase[0].critical_s, 2.4576e-3, 1e-9, "closed form");
     gsl_test_rel(eval(&sim, &f.c, &c, a).phase[0].critical_s, 2.4576e-3, 1e-8, "simulation");
     arena_free(a);
@@ -81,11 +86,10 @@ static void a_ring_has_a_shared_nic_for_itself(void)
     struct arena *a = arena_new();
     struct fixture f;
     double want = 3 * 52.4288e-3 + 3.4952533333e-3 + 0.16384e-3;
-    fixture_init(&f, 16, 16, 64000, 2, 2, 1, 1, a);
+    two_servers(&f, 2, a);
     struct cp_conf c = fixture_conf(CP_RING, 1, 4, false, 16, a);
     f.cluster.nic.bytes_per_s = 2.5e9;
     f.cluster.gpus_per_nic = 2;
-    f.cluster.pcie_bytes_per_s = 1e15;
     gsl_test_rel(eval(&eval_cost, &f.c, &c, a).pass_s[PASS_FORWARD], want, 1e-9, "closed form");
     gsl_test_rel(eval(&sim, &f.c, &c, a).pass_s[PASS_FORWARD], want, 1e-8, "simulation");
     arena_free(a);
