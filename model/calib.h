@@ -16,8 +16,9 @@ bool calib_cluster(struct hw_cluster *c, struct arena *a, struct err *e);
 /* c->net's answer on the links of this cluster. Where they are those that it was measured on, the
  * profile's time as it is; else it changes by wire bytes over the two rates (rate * efficiency) and
  * by the two latencies, is never less than its bytes over the cluster's own link, and is known as a
- * borrowed profile is; gathers and scatters between nodes pass (w-1)/w of their bytes over NVLink. Between nodes the profile's form takes the NIC's rate, and NVLink bounds it
- * as in prof_collective. q->nic_bytes_per_s is set here. */
+ * borrowed profile is; gathers and scatters between nodes pass (w-1)/w of their bytes over NVLink.
+ * Between nodes the profile's form takes the NIC's rate, and NVLink bounds it as in
+ * prof_collective. q->nic_bytes_per_s is set here. */
 struct prediction calib_collective(const struct hw_cluster *c, const struct coll_query *q);
 
 /* The profile with what its dense kernels were measured at on this GPU (kern_dense.on) and the

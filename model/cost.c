@@ -336,7 +336,7 @@ static double hop_s(const struct walk *w, const struct cp_phase *p, struct group
     double whole = calibrated_s(w->cluster, q, p->calls), least = whole;
     if (!far)
         return fmax(whole, gather_step_s(w, p, g.count, bytes));
-    q.bytes = p->calls;
+    q.bytes = p->calls; /* a byte a call: what no share of the NIC shortens, its latency */
     if (use < 1)
         least = fmin(whole, calibrated_s(w->cluster, q, p->calls));
     return least + use * (whole - least);

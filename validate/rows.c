@@ -9,7 +9,8 @@
 
 const char *const rows_pass_names[] = {"forward", "recompute", "backward"};
 static const char *const class_names[] = {
-    "attention-dense", "attention-sparse", "select", "gemm", "copy", "collective", "p2p", "fsdp", "pointwise"};
+    "attention-dense", "attention-sparse", "select", "gemm", "copy", "collective", "p2p", "fsdp",
+    "pointwise"};
 const char rows_columns[] =
     "block\trepeat\trank\tpass\tphase\tclass\tseconds\twait_s\tsent_bytes\treceived_bytes\twork";
 
