@@ -720,7 +720,7 @@ struct plan *plan_read(const char *path, struct arena *a, struct err *e)
         return NULL;
     if (strcmp(schema, PLAN_SCHEMA) != 0) {
         err_set(e, ERR_INPUT, cfg_get(root, "schema")->at,
-                "schema '%s'; this version reads " PLAN_SCHEMA, schema);
+                "schema '%s'; this version reads " PLAN_SCHEMA ": plan again", schema);
         return NULL;
     }
     struct plan *p = ARENA_NEW(a, struct plan);

@@ -7,6 +7,31 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A paragraph a line; none where there is no such file. */
+static bool read_remarks(const char *path, struct published_set *out, struct arena *a,
+                         struct err *e)
+{
+    enum { REMARKS_MOST = 50, REMARK_BYTES = 8192 };
+    char line[REMARK_BYTES];
+    const char **remarks = ARENA_ARRAY(a, const char *, REMARKS_MOST);
+    FILE *f = fopen(path, "r");
+    bool ok = true;
+    for (int at = 1; f && ok && fgets(line, sizeof line, f); at++) {
+        size_t bytes = strcspn(line, "\n");
+        ok = out->remark_count < REMARKS_MOST && bytes + 1 < sizeof line;
+        line[bytes] = 0;
+        if (!ok)
+            err_set(e, ERR_INPUT, (struct err_at){path, at, 0},
+                    "want at most %d lines of at most %d bytes", REMARKS_MOST, REMARK_BYTES - 2);
+        else if (bytes > 0)
+            remarks[out->remark_count++] = arena_strdup(a, line);
+    }
+    if (f)
+        fclose(f);
+    out->remarks = remarks;
+    return ok;
+}
+
 bool published_all(const char *folder, struct published_set *out, struct arena *a, struct err *e)
 {
     const char *path = arena_printf(a, "%s/published_runs.csv", folder);
@@ -26,7 +51,7 @@ bool published_all(const char *folder, struct published_set *out, struct arena *
     }
     arena_free(scratch);
     *out = (struct published_set){.count = count, .runs = runs, .answers = answers};
-    return ok;
+    return ok && read_remarks(arena_printf(a, "%s/published_runs.txt", folder), out, a, e);
 }
 
 /* ---- scores ---- */
@@ -194,30 +219,6 @@ static const char intro_text[] =
     "these rows. Where kernels, exchange or checkpointing are not said the row names what may be "
     "meant and the prediction is a range over it; its error is taken from the middle of the range.";
 
-/* What the errors are made of, as far as the publications tell. */
-static const char *const reading[] = {
-    "Nearly every time is predicted too short: a plan is what good kernels allow, and a published "
-    "run holds more. The interval is that of the passes and knows nothing of the rest, so fewer "
-    "than 90% lie inside. Frameworks differ as well: for one model on the same H100 they publish "
-    "5.2 (with 8-bit attention) to 9.8 s a step on one GPU and 0.75 to 2.9 s on eight (LightX2V's "
-    "table).",
-    "Not modelled, and likely what is missing: the VAE and the text encoders, on one GPU while the "
-    "others wait (on 8 GPUs HunyuanVideo's published latency falls 5.6 times only); encoding each "
-    "clip and loading data in training steps, a fixed time that weighs most where the step is "
-    "short "
-    "(Cosmos-Predict2 on B200); modulation of every token in fp32 (Wan2.2); offloading (CogVideoX; "
-    "HunyuanVideo on one GPU, where two take less than half the time). What holds NeMo DFM and "
-    "Automodel up is not published; gradients that do not overlap, as DFM has them, are 1% of its "
-    "step.",
-    "Norms, modulation, rotary embedding, activations and residuals are priced by their bytes; how "
-    "often a framework moves them is known only to a range, 1 to 8 times the least, counted in "
-    "source code, not fitted to these rows. Before they were priced the median row was 18% too "
-    "short and 27 of 67 lay inside.",
-    "Memory is what the planner counts with 6 GB resident; pipelines that keep encoders on the GPU "
-    "need those on top (--resident). Activations without recompute are counted too high for fused "
-    "kernels: NeMo DFM ran on B200 what by our count does not fit.",
-};
-
 void published_page(const struct page *p, const struct published_set *s, struct arena *a)
 {
     if (!s->count)
@@ -225,8 +226,8 @@ void published_page(const struct page *p, const struct published_set *s, struct 
     page_heading(p, "Runs that others published");
     page_paragraph(p, intro_text);
     scores(p, s, a);
-    for (size_t i = 0; i < sizeof reading / sizeof *reading; i++)
-        page_paragraph(p, reading[i]);
+    for (int i = 0; i < s->remark_count; i++)
+        page_paragraph(p, s->remarks[i]);
     runs(p, s, a);
     sources(p, s, a);
 }

@@ -9,9 +9,12 @@ struct published_set {
     int count;
     const struct published_run *runs;
     const struct published_answer *answers;
+    int remark_count;
+    const char *const *remarks; /* paragraphs: what their maker reads in the errors */
 };
 
-/* Reads `folder`/published_runs.csv and asks the planner; count 0 where there is no such file. */
+/* Reads `folder`/published_runs.csv and asks the planner; count 0 where there is no such file.
+ * published_runs.txt beside it, if there, has a remark in each line: at most 50 of 8,190 bytes. */
 bool published_all(const char *folder, struct published_set *out, struct arena *a, struct err *e);
 
 /* Rows of a kind together: errors, and how many lie in their 90% interval. */

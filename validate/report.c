@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -352,6 +353,9 @@ bool report_write(const char *data, const char *folder, const char *made_by,
     struct findings f = {.data = data, .made_by = made_by, .residuals = &r};
     struct outfile *md = NULL, *html = NULL;
     bool ok = false;
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST) /* before the work */
+        return err_set(e, ERR_INPUT, err_at_name(folder), "no folder, and it cannot be made: %s",
+                       strerror(errno));
     const struct prof_net *net = prof_net_load("h100", err_at_name("report"), a, e);
     const struct prof_kernels *k =
         net ? prof_kernels_load("h100", err_at_name("report"), a, e) : NULL;

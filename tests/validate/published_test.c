@@ -173,6 +173,38 @@ static void a_folder_without_the_table_has_no_section(struct arena *a)
     gsl_test(!published_all("tests", &s, a, &e) || s.count != 0, "no table, no rows");
 }
 
+static bool read_remarks_of(const char *text, struct published_set *s, struct arena *a,
+                            struct err *e)
+{
+    const char *folder = folder_new(a);
+    folder_file(folder, "published_runs.csv", header, a);
+    folder_file(folder, "published_runs.txt", text, a);
+    bool ok = published_all(folder, s, a, e);
+    folder_remove(folder, a);
+    return ok;
+}
+
+static void remarks_are_the_lines_of_the_file_beside(struct arena *a)
+{
+    struct published_set s;
+    struct err e = {0}, many = {0};
+    gsl_test(!read_remarks_of("One.\n\nTwo, without an end", &s, a, &e) || s.remark_count != 2 ||
+                 strcmp(s.remarks[0], "One.") != 0 ||
+                 strcmp(s.remarks[1], "Two, without an end") != 0,
+             "two remarks: %s", e.text);
+    char line[8300];
+    memset(line, 'x', sizeof line - 1);
+    line[sizeof line - 1] = 0;
+    gsl_test(read_remarks_of(line, &s, a, &e) || !strstr(e.text, "published_runs.txt:1: want"),
+             "a line of 8,299 bytes: %s", e.text);
+    const char *lines = "";
+    for (int i = 0; i < 51; i++)
+        lines = arena_printf(a, "%sr\n", lines);
+    gsl_test(read_remarks_of(lines, &s, a, &many) ||
+                 !strstr(many.text, "published_runs.txt:51: want at most 50 lines"),
+             "51 remarks: %s", many.text);
+}
+
 int main(void)
 {
     struct arena *a = arena_new();
@@ -184,6 +216,7 @@ int main(void)
     the_readme_says_the_same(a);
     a_table_has_an_end(a);
     a_folder_without_the_table_has_no_section(a);
+    remarks_are_the_lines_of_the_file_beside(a);
     arena_free(a);
     return gsl_test_summary();
 }

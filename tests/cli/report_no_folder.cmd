@@ -1,0 +1,1 @@
+shardwise report no/out
