@@ -131,6 +131,18 @@ static bool take_option(struct args *a, int option, const char *text, struct err
     }
 }
 
+/* `word` is where getopt_long stopped: at '?' an unknown option, at ':' one without its value. */
+static bool bad_option(int found, const char *word, struct err *e)
+{
+    char letter[] = {'-', (char)optopt, 0};
+    if (found == ':')
+        return err_set(e, ERR_INPUT, err_at_name(word), "a value is missing");
+    return err_set(e, ERR_INPUT, err_at_name(NULL),
+                   "'%s' is no option of shardwise-run; its --help lists them, and what a plan "
+                   "holds is chosen by `shardwise plan`",
+                   optopt ? letter : word);
+}
+
 static bool parse(int argc, char **argv, struct args *a, bool *helped, struct err *e)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'},
@@ -153,7 +165,9 @@ static bool parse(int argc, char **argv, struct args *a, bool *helped, struct er
                        .timeout = 20,
                        .ranks = 2,
                        .tolerance = (double)INFINITY};
-    for (int o; (o = getopt_long(argc, argv, "o:h", options, NULL)) != -1;) {
+    for (int o; (o = getopt_long(argc, argv, ":o:h", options, NULL)) != -1;) {
+        if (o == '?' || o == ':')
+            return bad_option(o, argv[optind - 1], e);
         if (o == 'h') {
             fputs(help, stdout);
             *helped = true;

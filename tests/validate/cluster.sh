@@ -49,11 +49,14 @@ expect() {
     pattern=$1 what=$2
     shift 2
     "$@" >out 2>err
-    [ $? -eq 2 ] && grep -Eq "$pattern" err || { fail "$what"; head -3 err; }
+    [ $? -eq 2 ] && grep -Eqe "$pattern" err || { fail "$what"; head -3 err; }
 }
 shardwise plan $small --tp 2 --cp 2 -o tp.json >out 2>err || fail "a plan with tensor parallelism: $(cat err)"
 expect 'tp.json: tensor parallelism of degree 2: only context parallelism can be run' 'tensor parallelism' shardwise-run tp.json
 shardwise plan $small --cp 4 --strategies db-sp -o db-sp.json >out 2>err || fail "a plan of db-SP: $(cat err)"
+expect "'--offload' is no option of shardwise-run" 'an option of the plan' shardwise-run plan.json --offload kv
+expect "'-x' is no option of shardwise-run" 'an unknown letter' shardwise-run plan.json -x
+expect '--comm: a value is missing' 'no value' shardwise-run plan.json --comm
 expect 'db-sp.json: block 0: db-sp moves blocks of queries between ranks, which cannot be run' 'db-SP' shardwise-run db-sp.json
 started="ASAN_OPTIONS=detect_leaks=0 SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=4 SLURM_LOCALID=0"
 expect 'srun started 4 processes, and each would do the whole run' 'srun and virtual ranks' env $started shardwise-run plan.json --comm loopback
