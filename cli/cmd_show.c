@@ -11,6 +11,7 @@
 #include "model/kernel.h"
 #include "model/prof.h"
 #include "model/sparsity.h"
+#include "planner/launch.h"
 
 #define QTY(value, dim) qty_text((value), (dim), QTY_BUF)
 
@@ -369,6 +370,55 @@ static bool strategy_facts(struct cli *c, const char *name, struct table *t, str
     return true;
 }
 
+/* ---- programs ---- */
+
+static const struct table_col program_cols[] = {{"name", "program", TABLE_STR, 0},
+                                                {"about", "what for", TABLE_STR, 0},
+                                                {"strategies", "runs", TABLE_STR, 0}};
+
+static const char *strategies_of(struct cli *c, const struct launch *l)
+{
+    const char *text = "";
+    for (int s = 0; s < CP_STRATEGIES; s++)
+        if (l->strategies[s])
+            text = arena_printf(c->a, "%s%s%s", text, *text ? ", " : "", cp_strategies[s].name);
+    return text;
+}
+
+static bool program_row(struct cli *c, const char *name, struct table *t, struct err *e)
+{
+    const struct launch *l = launch_load(name, err_at_name(NULL), c->a, e);
+    if (!l)
+        return false;
+    table_str(t, l->name);
+    table_str(t, l->about);
+    table_str(t, strategies_of(c, l));
+    return true;
+}
+
+static bool program_facts(struct cli *c, const char *name, struct table *t, struct err *e)
+{
+    const struct launch *l = launch_load(name, err_at_name(NULL), c->a, e);
+    if (!l)
+        return false;
+    fact(t, "name", l->name);
+    fact(t, "what for", l->about);
+    fact(t, "runs", strategies_of(c, l));
+    fact(t, "each block", l->each_block ? "a word of its own" : "the same");
+    if (l->settings)
+        fact(t, "settings", l->settings);
+    for (int s = 0; s < CP_STRATEGIES; s++)
+        if (l->also[s])
+            fact(t, arena_printf(c->a, "with %s", cp_strategies[s].name), l->also[s]);
+    if (l->tensor)
+        fact(t, "with TP", *l->tensor ? l->tensor : "nothing more");
+    for (int s = 0; sharding_names[s]; s++)
+        if (l->sharding[s])
+            fact(t, arena_printf(c->a, "with %s", sharding_names[s]), l->sharding[s]);
+    fact(t, "source", l->source);
+    return true;
+}
+
 /* ---- the command ---- */
 
 #define COLS(c) (c), sizeof(c) / sizeof *(c)
@@ -382,10 +432,11 @@ static const struct shown shown[] = {
     {"nets", "net", "net", NULL, COLS(net_cols), net_row, net_facts},
     {"strategies", "strategy", NULL, cp_strategy_names, COLS(strategy_cols), strategy_row,
      strategy_facts},
+    {"programs", "program", "program", NULL, COLS(program_cols), program_row, program_facts},
 };
 enum { SHOWN = sizeof shown / sizeof *shown };
-static const char *const plurals[] = {"models",     "clusters", "gpus",       "kernels",
-                                      "sparsities", "nets",     "strategies", NULL};
+static const char *const plurals[] = {"models", "clusters",   "gpus",     "kernels", "sparsities",
+                                      "nets",   "strategies", "programs", NULL};
 
 static const struct shown *shown_find(const char *name, struct err *e)
 {
@@ -395,7 +446,7 @@ static const struct shown *shown_find(const char *name, struct err *e)
     const char *near = nearest_name(name, plurals);
     err_set(e, ERR_INPUT, err_at_name(NULL),
             "'%.80s' cannot be shown%s%s%s there are models, clusters, gpus, kernels, "
-            "sparsities, nets and strategies",
+            "sparsities, nets, strategies and programs",
             name, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : ";");
     return NULL;
 }
@@ -449,8 +500,9 @@ static const struct arg_group show_options = {
 
 const struct command cmd_show = {
     .name = "show",
-    .brief = "list models, clusters, GPUs, kernels, sparsities, nets, strategies; or one in detail",
-    .usage = "models|clusters|gpus|kernels|sparsities|nets|strategies [NAME]",
+    .brief = "list models, clusters, GPUs, kernels, programs and the like; or one in detail"
+             "in detail",
+    .usage = "models|clusters|gpus|kernels|sparsities|nets|strategies|programs [NAME]",
     .example = "shardwise show models\nshardwise show cluster 2x8-h100-400g",
     .about = "Presets are files: a folder named by the environment variable SHARDWISE_PRESETS is "
              "looked into first. Each number's "

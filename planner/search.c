@@ -62,7 +62,10 @@ static bool degrees_fit(const struct search *s, enum cp_strategy strategy, int g
 /* Placement is a choice only when both degrees are real and the replica spans nodes. */
 static int placements(const struct search *s, int g_h, int g_s)
 {
-    return g_h > 1 && g_s > 1 && s->cp * s->tensor > s->c.cluster->gpus_per_node ? 2 : 1;
+    return !s->r->rows_inside && g_h > 1 && g_s > 1 &&
+                   s->cp * s->tensor > s->c.cluster->gpus_per_node
+               ? 2
+               : 1;
 }
 
 /* ---- one block ---- */

@@ -19,6 +19,7 @@ struct plan_request {
     double batch; /* samples of an optimizer step, over all replicas; 0: one pass of them */
     const bool *strategies;      /* [CP_STRATEGIES]; NULL: all */
     int head_groups, seq_groups; /* only this degree; 0: all */
+    bool rows_inside;            /* only placements with rows inside nodes */
     enum dispatch dispatch;
     int query_group;      /* q */
     int64_t assign_nodes; /* search limit of one exact assignment; 0: the default */
