@@ -18,9 +18,6 @@ static const char *const eval_names[] = {"cost", "sim", "measured", NULL};
 static const struct arg_group plan_options = {
     "Output",
     (const struct arg_option[]){
-        OPTION_TEXT("for", "NAME", "programs",
-                    "choose among what this program can run (`shardwise show programs`), and say "
-                    "with which settings"),
         OPTION_INT("top", 1, 1000, "K", "show the K best configurations of the slowest block (5)"),
         OPTION_CHOICE(
             "eval", eval_names, "WHO",
@@ -38,61 +35,40 @@ static const struct arg_group plan_options = {
                       "standard output"),
         OPTION_END}};
 
-/* What was found; `launch` is the program of --for, or NULL. */
-struct answer {
-    struct plan_found f;
-    const struct launch *launch;
-    struct launch_found runs;
-};
-
-static bool print_text(struct cli *c, const struct plan_request *r, const struct answer *x,
+static bool print_text(struct cli *c, const struct plan_request *r, const struct plan_found *f,
                        FILE *out)
 {
-    const struct plan_found *f = &x->f;
+    int top = (int)args_int_or(c->args, "top", 5);
     prov_comment(c->prov, out);
-    plan_view(r, f, (int)args_int_or(c->args, "top", 5), out, c->scratch);
+    plan_view(r, f, top, out, c->scratch);
     if (args_given(c->args, "explain")) {
         fputs("\nWhy\n", out);
         plan_explain(r, f, out, c->scratch);
     }
-    if (x->launch)
-        launch_view(x->launch, &x->runs, (int)args_int_or(c->args, "top", 5), out, c->scratch);
+    if (r->program)
+        launch_view(r->program, f, top, out, c->scratch);
     return true;
 }
 
-static bool print_plan(struct cli *c, const struct plan_request *r, const struct answer *x,
+static bool print_plan(struct cli *c, const struct plan_request *r, const struct plan_found *f,
                        struct err *e)
 {
     if (c->format == TABLE_JSON)
-        return plan_write(x->f.plan, c->prov, "-", c->scratch, e);
+        return plan_write(f->plan, c->prov, "-", c->scratch, e);
     c->outfile = outfile_open("-", c->a, e);
     if (!c->outfile)
         return false;
     if (c->format == TABLE_CSV)
-        cli_table(c, plan_view_rows(x->f.plan, c->a), "blocks", outfile_stream(c->outfile));
+        cli_table(c, plan_view_rows(f->plan, c->a), "blocks", outfile_stream(c->outfile));
     else
-        print_text(c, r, x, outfile_stream(c->outfile));
-    return true;
-}
-
-static bool search(struct cli *c, const struct plan_request *r, struct answer *x, struct err *e)
-{
-    const char *name = args_text(c->args, "for");
-    *x = (struct answer){0};
-    if (!name)
-        return plan_search(r, &x->f, c->a, e);
-    if (!(x->launch = launch_load(name, args_at(c->args, "for"), c->a, e)) ||
-        !cli_input(c, "program", name, e) || !launch_search(x->launch, r, &x->runs, c->a, e))
-        return false;
-    x->f = x->runs.found;
-    launch_note(x->f.plan, stderr);
+        print_text(c, r, f, outfile_stream(c->outfile));
     return true;
 }
 
 static bool run(struct cli *c, struct err *e)
 {
     struct plan_request r;
-    struct answer x;
+    struct plan_found f;
     struct plan_eval measured;
     int eval = args_choice_or(c->args, "eval", EVAL_COST);
     if (!workload_request(c, &r, e))
@@ -111,12 +87,14 @@ static bool run(struct cli *c, struct err *e)
         r.eval = &measured;
         measured_warn(measured.data, stderr);
     }
-    if (!search(c, &r, &x, e))
+    if (!plan_search(&r, &f, c->a, e))
         return false;
+    if (r.program)
+        launch_note(f.plan, stderr);
     const char *path = args_text(c->args, "output");
-    if (path && !plan_write(x.f.plan, c->prov, path, c->scratch, e))
+    if (path && !plan_write(f.plan, c->prov, path, c->scratch, e))
         return false;
-    return (path && strcmp(path, "-") == 0) || print_plan(c, &r, &x, e);
+    return (path && strcmp(path, "-") == 0) || print_plan(c, &r, &f, e);
 }
 
 const struct command cmd_plan = {

@@ -8,6 +8,7 @@
 #include "base/preset.h"
 #include "cli/sweep_view.h"
 #include "cli/whatif.h"
+#include "planner/launch.h"
 #include "planner/sweep.h"
 
 enum { JOBS_MOST = 256 };
@@ -98,6 +99,8 @@ static bool check_file(const char *name, const char *text, struct err_at at, str
         return hw_cluster_load(text, at, a, e);
     if (strcmp(name, "kernels") == 0)
         return kern_load(text, at, a, e);
+    if (strcmp(name, "for") == 0)
+        return launch_load(text, at, a, e);
     return strcmp(name, "trace") != 0 || preset_find("sparsity", text, at, a, e);
 }
 
@@ -209,12 +212,12 @@ static void show_progress(void *data, int64_t rows, int64_t all)
 static void note_inputs(struct job *j, struct prov *prov)
 {
     const struct study *s = j->study;
-    static const char *const files[] = {"model", "cluster", "kernels", "trace", "measured"};
+    static const char *const files[] = {"model", "cluster", "kernels", "trace", "measured", "for"};
     const char **text = ARENA_ARRAY(j->c->a, const char *, s->params);
     int64_t stride = 1;
     for (int x = s->axes - 1; x >= 0; stride *= s->axis[x--].count) {
         bool named = s->axis[x].cases || x == 0;
-        for (int k = 0; k < 5; k++)
+        for (size_t k = 0; k < sizeof files / sizeof *files; k++)
             named |= strcmp(s->param[s->axis[x].param], files[k]) == 0;
         for (int v = 0; v < (named ? s->axis[x].count : 0); v++) {
             struct plan_request r;

@@ -12,28 +12,24 @@ static const char *conf_text(const struct plan *p, struct arena *a)
                         first->seq_groups);
 }
 
-void launch_view(const struct launch *l, const struct launch_found *f, int top, FILE *out,
+void launch_view(const struct launch *l, const struct plan_found *f, int top, FILE *out,
                  struct arena *a)
 {
     static const struct table_col cols[] = {{"configuration", "configuration", TABLE_STR, 0},
-                                            {"cp", "CP", TABLE_INT, 0},
-                                            {"replicas", "replicas", TABLE_INT, 0},
                                             {"step_s", "step", TABLE_QTY, QTY_SECONDS},
-                                            {"samples_per_s", "samples/s", TABLE_QTY, QTY_NUMBER},
+                                            {"over_best", "over best", TABLE_QTY, QTY_RATIO},
                                             {"memory_bytes", "memory", TABLE_QTY, QTY_BYTES}};
     struct table *t = table_new(a, cols, sizeof cols / sizeof *cols);
-    for (int i = 0; i < f->count && i < top; i++) {
-        const struct plan *p = f->rows[i].plan;
+    for (int i = 0; i < f->kind_count && i < top; i++) {
+        const struct plan *p = f->kinds[i];
         table_str(t, conf_text(p, a));
-        table_int(t, p->cp);
-        table_int(t, p->replicas);
         table_num(t, p->step_s);
-        table_num(t, f->rows[i].samples_per_s);
+        table_num(t, p->step_s / f->plan->step_s - 1);
         table_num(t, p->memory_peak.total);
     }
-    fprintf(out, "\nWhat %s can run: best of %d\n", l->name, f->count);
+    fprintf(out, "\nWhat %s can run with CP %d: best of %d\n", l->name, f->plan->cp, f->kind_count);
     table_print(t, TABLE_TEXT, out);
-    fprintf(out, "\nSettings: %s\n", launch_settings(l, f->found.plan, a));
+    fprintf(out, "\nSettings: %s\n", launch_settings(l, f->plan, a));
 }
 
 void launch_note(const struct plan *p, FILE *out)

@@ -6,8 +6,9 @@
 
 #include "planner/launch.h"
 
-/* The `top` best plans that the program can run, and the settings of the first. */
-void launch_view(const struct launch *l, const struct launch_found *f, int top, FILE *out,
+/* The `top` best plans that the program can run at the chosen degree, and the settings of the
+ * best. */
+void launch_view(const struct launch *l, const struct plan_found *f, int top, FILE *out,
                  struct arena *a);
 
 /* A note to `out` when blocks of `p` run sparse attention: settings do not say so. */

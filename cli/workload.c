@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "model/calib.h"
+#include "planner/launch.h"
 
 enum { GPUS_MOST = 1 << 20 };
 
@@ -39,6 +40,9 @@ const struct arg_group workload_place = {
                     "without sequence parallelism: all-reduces instead of gathers and scatters"),
         OPTION_TEXT("degrees", "HxS", NULL, "only H head groups times S sequence groups: 4x2"),
         OPTION_CHOICES("strategies", cp_strategy_names, "A,B,..", "only these (all)"),
+        OPTION_TEXT("for", "NAME", "programs",
+                    "only what this program can run (`shardwise show programs`); `plan` says with "
+                    "which settings"),
         OPTION_CHOICE("dispatch", dispatch_names, "KIND", "attention kernels of a block (auto)"),
         OPTION_INT("group", 1, WORKLOAD_TOKENS_MOST, "Q",
                    "adjacent queries that share one list of critical KV (32)"),
@@ -331,6 +335,16 @@ static bool read_case(struct cli *c, struct cp_case *out, struct err *e)
            read_sparsity(c, out->model, &out->sparsity, e);
 }
 
+/* --for: the program that is to run it. */
+static bool read_program(struct cli *c, struct plan_request *r, struct err *e)
+{
+    const char *name = args_text(c->args, "for");
+    if (!name)
+        return true;
+    const struct launch *l = launch_load(name, args_at(c->args, "for"), c->a, e);
+    return l && cli_input(c, "program", name, e) && launch_limit(l, r, c->a, e);
+}
+
 bool workload_request(struct cli *c, struct plan_request *r, struct err *e)
 {
     const struct args *g = c->args;
@@ -351,5 +365,6 @@ bool workload_request(struct cli *c, struct plan_request *r, struct err *e)
         return err_set(e, ERR_INPUT, args_at(g, "tp"),
                        "%d does not divide the %d GPUs of a node; tensor ranks share a node",
                        r->tensor, node);
-    return read_memory(g, hw_gpus(r->c.cluster) / r->tensor, &r->memory, e);
+    return read_program(c, r, e) &&
+           read_memory(g, hw_gpus(r->c.cluster) / r->tensor, &r->memory, e);
 }

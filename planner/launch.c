@@ -1,9 +1,7 @@
 #include "planner/launch.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#include "base/preset.h"
 #include "model/read.h"
 
 /* ---- placeholders ---- */
@@ -260,119 +258,22 @@ const char *launch_settings(const struct launch *l, const struct plan *p, struct
     return put(text, l->sharding[p->memory.sharding], l, p, a);
 }
 
-/* ---- the best plan that it can run ---- */
+/* ---- planning for it ---- */
 
-struct hunt {
-    struct plan_request r; /* with the strategies and degrees at hand */
-    bool strategies[CP_STRATEGIES];
-    struct launch_found *out;
-    double rate; /* the best so far, samples/s */
-    struct err last;
-    struct arena *a;
-};
-
-/* One search, noted as a row; false for errors that end it all. Of those that do not fit the last
- * one's error is kept, of bad input the first one's. */
-static bool hunt_one(struct hunt *h)
+bool launch_limit(const struct launch *l, struct plan_request *r, struct arena *a, struct err *e)
 {
-    struct plan_found f;
-    struct err e = {0};
-    bool ok = plan_search(&h->r, &f, h->a, &e);
-    if (!ok) {
-        if (h->last.code == ERR_NONE || e.code == ERR_INFEASIBLE)
-            h->last = e;
-        return e.code == ERR_INFEASIBLE || e.code == ERR_INPUT;
-    }
-    struct launch_row row = {.plan = f.plan,
-                             .samples_per_s = plan_rate(&h->r, f.plan->replicas, f.plan->step_s)};
-    int i = h->out->count++;
-    for (; i > 0 && row.samples_per_s > h->out->rows[i - 1].samples_per_s * (1 + 1e-12); i--)
-        h->out->rows[i] = h->out->rows[i - 1];
-    h->out->rows[i] = row;
-    if (i == 0)
-        h->out->found = f;
-    return true;
-}
-
-static bool pair(int strategy) /* it has two exchanges */
-{
-    return cp_strategies[strategy].rows && cp_strategies[strategy].columns;
-}
-
-/* u x r ranks of an all-to-all and a ring make up whole replicas, and what was asked for. */
-static bool pair_possible(const struct plan_request *r, int ranks, int u, int seq)
-{
-    return ranks % (u * seq) == 0 && (!r->cp || u * seq == r->cp) &&
-           (!r->head_groups || (u == r->head_groups && seq == r->seq_groups));
-}
-
-/* One strategy: alone it has one pair of degrees for each CP degree, or every pair is asked for. */
-static bool hunt_strategy(struct hunt *h, int strategy, int ranks)
-{
-    const struct plan_request asked = h->r;
-    bool ok = true;
-    memset(h->strategies, 0, sizeof h->strategies);
-    h->strategies[strategy] = true;
-    if (!pair(strategy))
-        return hunt_one(h);
-    for (int u = 2; u <= ranks / 2 && ok; u++)
-        for (int seq = 2; seq <= ranks / u && ok; seq++) {
-            if (!pair_possible(&asked, ranks, u, seq))
-                continue;
-            h->r.head_groups = u;
-            h->r.seq_groups = seq;
-            ok = hunt_one(h);
-        }
-    h->r = asked;
-    return ok;
-}
-
-/* The winner's search looked at degrees that its strategy cannot have: those say nothing. */
-static void keep_asked(struct plan_found *f)
-{
-    int kept = 0;
-    for (int i = 0; i < f->degree_count; i++)
-        if (f->degrees[i].fits || f->degrees[i].too_much)
-            f->degrees[kept++] = f->degrees[i];
-    f->degree_count = kept;
-}
-
-static int rows_most(int ranks)
-{
-    int count = CP_STRATEGIES;
-    for (int u = 2; u <= ranks / 2; u++)
-        for (int seq = 2; seq <= ranks / u; seq++)
-            count += CP_STRATEGIES * (ranks % (u * seq) == 0);
-    return count;
-}
-
-bool launch_search(const struct launch *l, const struct plan_request *r, struct launch_found *out,
-                   struct arena *a, struct err *e)
-{
-    int ranks = hw_gpus(r->c.cluster) / (r->tensor > 1 ? r->tensor : 1);
-    struct hunt h = {.r = *r, .out = out, .a = a};
-    bool allowed[CP_STRATEGIES], ok = true, any = false, mixed = false;
+    bool *strategies = ARENA_ARRAY(a, bool, CP_STRATEGIES), any = false;
     if (r->tensor > 1 && !l->tensor)
         return err_set(e, ERR_INPUT, err_at_name("--tp"), "%s has no tensor parallelism", l->name);
-    *out = (struct launch_found){.rows = ARENA_ARRAY(a, struct launch_row, rows_most(ranks))};
-    h.r.strategies = h.strategies;
-    h.r.rows_inside = true;
     for (int s = 0; s < CP_STRATEGIES; s++) {
-        allowed[s] = l->strategies[s] && (!r->strategies || r->strategies[s]);
-        any = any || allowed[s];
-        h.strategies[s] = allowed[s] && l->each_block && !pair(s);
-        mixed = mixed || h.strategies[s];
+        strategies[s] = l->strategies[s] && (!r->strategies || r->strategies[s]);
+        any = any || strategies[s];
     }
     if (!any)
         return err_set(e, ERR_INPUT, err_at_name("--strategies"), "%s has none of them", l->name);
-    if (mixed)
-        ok = hunt_one(&h);
-    for (int s = 0; s < CP_STRATEGIES && ok; s++)
-        if (allowed[s] && (!l->each_block || pair(s)))
-            ok = hunt_strategy(&h, s, ranks);
-    if (!ok || out->count == 0)
-        *e = h.last;
-    else
-        keep_asked(&out->found);
-    return ok && out->count > 0;
+    r->strategies = strategies;
+    r->program = l;
+    r->rows_inside = true;
+    r->alike = l->each_block ? ALIKE_PAIRS : ALIKE_ALL;
+    return true;
 }

@@ -1,7 +1,8 @@
-/* A plan as the settings of the program that will run it: presets/program, docs/formats.md "Program".
+/* A plan as the settings of the program that will run it: presets/program, docs/formats.md
+ * "Program".
  *
  * Most programs have one setting for all blocks, some a word for each; none splits heads unevenly
- * or gathers only the keys it needs, so a plan is made for a program (launch_search) or refused
+ * or gathers only the keys it needs, so a plan is made for a program (launch_limit) or refused
  * (launch_refusal). */
 #ifndef PLANNER_LAUNCH_H
 #define PLANNER_LAUNCH_H
@@ -35,20 +36,8 @@ const char *launch_settings(const struct launch *l, const struct plan *p, struct
  * run. */
 int launch_sparse_blocks(const struct plan *p);
 
-struct launch_found {
-    struct plan_found found; /* the best */
-    int count;
-    struct launch_row { /* all that fit, the best throughput first */
-        const struct plan *plan;
-        double samples_per_s;
-    } * rows;
-};
-
-/* plan_search among what the program can run: rows inside nodes, and one configuration for all
- * blocks, or, where each block has a word of its own, one pair of degrees for those that have two
- * exchanges. Every such plan is looked at; with each_block, plans that mix USP with other
- * strategies are not. The errors are plan_search's. */
-bool launch_search(const struct launch *l, const struct plan_request *r, struct launch_found *out,
-                   struct arena *a, struct err *e);
+/* Makes `r` a request for this program, with only what it can run: its strategies, rows inside
+ * nodes, blocks alike. ERR_INPUT when r->strategies or r->tensor leave nothing. */
+bool launch_limit(const struct launch *l, struct plan_request *r, struct arena *a, struct err *e);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "base/qty.h"
 #include "model/calib.h"
+#include "planner/alike.h"
 #include "planner/heads.h"
 
 const char *const dispatch_names[] = {"auto", "dense", "sparse", NULL};
@@ -436,6 +437,8 @@ static void finish_step(const struct search *s, struct plan *p)
 static bool search_degree(const struct plan_request *r, int cp, struct plan_found *out,
                           struct arena *a, struct err *e)
 {
+    if (r->alike != ALIKE_NO)
+        return plan_search_alike(r, cp, out, a, e);
     struct search s = search_new(r, cp, a, e);
     struct plan *p = ARENA_NEW(a, struct plan);
     int gpus = hw_gpus(r->c.cluster), blocks = dit_blocks(r->c.model);
@@ -643,6 +646,8 @@ static bool search_degrees(const struct plan_request *r, struct plan_found *out,
             best = out->degrees[out->degree_count - 1].samples_per_s;
             out->plan = f.plan;
             out->compared = f.compared;
+            out->kinds = f.kinds;
+            out->kind_count = f.kind_count;
         }
     }
     if (!out->plan && last.code == ERR_NONE)

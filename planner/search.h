@@ -10,6 +10,16 @@
 enum dispatch { DISPATCH_AUTO, DISPATCH_DENSE, DISPATCH_SPARSE };
 extern const char *const dispatch_names[]; /* "auto", "dense", "sparse"; NULL-terminated */
 
+/* Whether blocks may run different configurations. Dispatch and heads are each block's own. */
+enum plan_alike {
+    ALIKE_NO,
+    ALIKE_PAIRS, /* blocks with two exchanges (usp, hybrids) have one strategy and pair of degrees;
+                    plans in which some blocks have two and others one are not looked at */
+    ALIKE_ALL    /* one strategy and pair of degrees */
+};
+
+struct launch;
+
 struct plan_request {
     struct cp_case c; /* the cluster holds exactly the GPUs of the job */
     struct mem_options memory;
@@ -20,6 +30,8 @@ struct plan_request {
     const bool *strategies;      /* [CP_STRATEGIES]; NULL: all */
     int head_groups, seq_groups; /* only this degree; 0: all */
     bool rows_inside;            /* only placements with rows inside nodes */
+    enum plan_alike alike;
+    const struct launch *program; /* that the plan is for, by launch_limit; NULL: none */
     enum dispatch dispatch;
     int query_group;      /* q */
     int64_t assign_nodes; /* search limit of one exact assignment; 0: the default */
@@ -49,7 +61,10 @@ struct plan_compared {
 struct plan_found {
     struct plan *plan;
     struct plan_compared *compared; /* [block_count] */
-    struct degree_row {             /* one for each CP degree tried */
+    const struct plan **kinds;      /* with blocks alike: the plans of this degree, the least step
+                                       first; the first is `plan` */
+    int kind_count;
+    struct degree_row { /* one for each CP degree tried */
         int cp, replicas;
         bool fits;     /* has a plan: what follows is set */
         bool too_much; /* has none because of memory, not for want of a configuration */

@@ -3,6 +3,7 @@
 #include "planner/launch.h"
 
 #include <gsl/gsl_test.h>
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -216,28 +217,35 @@ static void request_init(struct fixture *f, struct plan_request *r, double sprea
     r->memory.aux_bytes = 0;
 }
 
-/* Blocks alike: one setting for all costs nothing, so the plain search over the same strategies
- * finds the same step. */
-static void alike_blocks_lose_nothing_by_one_setting(void)
+static bool search_for(const char *name, struct plan_request *r, struct plan_found *found,
+                       struct err *e)
+{
+    const struct launch *l = program(name);
+    return launch_limit(l, r, arena, e) && plan_search(r, found, arena, e);
+}
+
+/* Blocks that keep the same: one setting for all costs nothing, so the plain search over the same
+ * strategies finds the same step. */
+static void blocks_that_keep_the_same_lose_nothing_by_one_setting(void)
 {
     struct fixture f;
-    struct plan_request r;
-    struct plan_found free_search;
-    struct launch_found runs;
+    struct plan_request r, limited;
+    struct plan_found free_search, found;
     struct err e = {0};
     request_init(&f, &r, 0);
     bool only[CP_STRATEGIES] = {[CP_ULYSSES] = true, [CP_RING] = true, [CP_USP] = true};
     r.strategies = only;
     r.rows_inside = true;
+    limited = r;
     gsl_test(!plan_search(&r, &free_search, arena, &e), "plan: %s", e.text);
-    gsl_test(!launch_search(program("xdit"), &r, &runs, arena, &e), "launch: %s", e.text);
-    gsl_test_rel(runs.found.plan->step_s, free_search.plan->step_s, 1e-12, "the same step");
-    gsl_test_int(runs.count, 4, "ulysses 8x1, ring 1x8, usp 4x2 and 2x4");
+    gsl_test(!search_for("xdit", &limited, &found, &e), "limited: %s", e.text);
+    gsl_test_rel(found.plan->step_s, free_search.plan->step_s, 1e-12, "the same step");
+    gsl_test_int(found.kind_count, 4, "ulysses 8x1, ring 1x8, usp 4x2 and 2x4");
 }
 
-/* Blocks that differ: every row can be run as it stands, none beats the plain search, and the best
- * is the least of all pinned searches. */
-static void what_is_found_can_be_run(void)
+/* Blocks that keep differently: every kind can be run as it stands, none beats the search in which
+ * blocks are free, and the first is the least of searches pinned by hand. */
+static void what_is_found_can_be_run_and_is_the_best_of_that(void)
 {
     static const char *const names[] = {"xdit", "diffusers", "megatron", "fastvideo"};
     struct fixture f;
@@ -247,42 +255,112 @@ static void what_is_found_can_be_run(void)
     request_init(&f, &r, 0.02);
     gsl_test(!plan_search(&r, &best, arena, &e), "plan: %s", e.text);
     for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
-        const struct launch *l = program(names[n]);
-        struct launch_found runs;
-        gsl_test(!launch_search(l, &r, &runs, arena, &e), "%s: %s", l->name, e.text);
-        for (int i = 0; i < runs.count; i++) {
-            const struct plan *p = runs.rows[i].plan;
-            const char *why = launch_refusal(l, p, arena);
-            gsl_test(why != NULL, "%s runs its row %d: %s", l->name, i, why ? why : "");
-            gsl_test(p->step_s < best.plan->step_s * (1 - 1e-12), "%s is no better than the plan",
-                     l->name);
-            gsl_test(p->step_s < runs.found.plan->step_s * (1 - 1e-12), "%s: in order", l->name);
+        struct plan_request limited = r;
+        struct plan_found found;
+        gsl_test(!search_for(names[n], &limited, &found, &e), "%s: %s", names[n], e.text);
+        for (int i = 0; i < found.kind_count; i++) {
+            const struct plan *p = found.kinds[i];
+            const char *why = launch_refusal(limited.program, p, arena);
+            gsl_test(why != NULL, "%s runs kind %d: %s", names[n], i, why ? why : "");
+            gsl_test(p->step_s < best.plan->step_s * (1 - 1e-12), "%s does not beat free blocks",
+                     names[n]);
+            gsl_test(p->step_s < found.plan->step_s * (1 - 1e-12), "%s: the least first", names[n]);
         }
     }
+}
+
+static double pinned(const struct plan_request *r, enum cp_strategy s, int u)
+{
+    struct plan_request one = *r;
+    struct plan_found found;
+    struct err e = {0};
+    bool only[CP_STRATEGIES] = {false};
+    only[s] = true;
+    one.strategies = only;
+    one.rows_inside = true;
+    one.head_groups = u;
+    one.seq_groups = 8 / u;
+    gsl_test(!plan_search(&one, &found, arena, &e), "pinned: %s", e.text);
+    return found.plan->step_s;
+}
+
+static void the_best_is_the_least_of_all_that_blocks_may_share(void)
+{
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found found;
+    struct err e = {0};
+    request_init(&f, &r, 0.02);
+    double best = fmin(fmin(pinned(&r, CP_ULYSSES, 8), pinned(&r, CP_RING, 1)),
+                       fmin(pinned(&r, CP_USP, 4), pinned(&r, CP_USP, 2)));
+    gsl_test(!search_for("xdit", &r, &found, &e), "xdit: %s", e.text);
+    gsl_test_rel(found.plan->step_s, best, 1e-12, "the least of four");
+}
+
+/* Without --cp every degree gets a row, with the best that blocks may share there. */
+static void every_degree_is_tried(void)
+{
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found found;
+    struct err e = {0};
+    request_init(&f, &r, 0.02);
+    r.cp = 0;
+    gsl_test(!search_for("wan", &r, &found, &e), "wan: %s", e.text);
+    gsl_test_int(found.degree_count, 4, "1, 2, 4 and 8");
+    for (int i = 0; i < found.degree_count; i++)
+        gsl_test(!found.degrees[i].fits, "CP %d fits", found.degrees[i].cp);
+    gsl_test(!found.kinds || found.kinds[0] != found.plan, "the first kind is the plan");
+}
+
+/* Where nothing fits, the miss that is told is the least of all that blocks may share. */
+static void the_nearest_miss_is_told(void)
+{
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found found, one;
+    struct err e = {0};
+    double least = INFINITY;
+    request_init(&f, &r, 0.02);
+    f.cluster.gpu.memory_bytes = 1e6;
+    for (int u = 8; u >= 1; u /= 2) {
+        struct plan_request pin = r;
+        pin.rows_inside = true;
+        pin.head_groups = u;
+        pin.seq_groups = 8 / u;
+        bool only[CP_STRATEGIES] = {[CP_ULYSSES] = u == 8, [CP_RING] = u == 1, [CP_USP] = true};
+        pin.strategies = only;
+        gsl_test(plan_search(&pin, &one, arena, &(struct err){0}), "%d does not fit", u);
+        least = fmin(least, one.compared[0].nearest.memory.total);
+    }
+    gsl_test(search_for("xdit", &r, &found, &e) || e.code != ERR_INFEASIBLE, "no plan: %s", e.text);
+    gsl_test(!found.plan || !found.compared, "it says of what");
+    gsl_test_rel(found.compared[0].nearest.memory.total, least, 1e-12, "the nearest of four");
 }
 
 /* What was asked for holds beside what the program can do. */
 static void strategies_and_degrees_are_heeded(void)
 {
     struct fixture f;
-    struct plan_request r;
-    struct launch_found runs;
+    struct plan_request r, limited;
+    struct plan_found found;
     struct err e = {0};
     request_init(&f, &r, 0);
-    r.head_groups = 2;
-    r.seq_groups = 4;
-    gsl_test(!launch_search(program("xdit"), &r, &runs, arena, &e), "launch: %s", e.text);
-    gsl_test_int(runs.count, 1, "only usp has these degrees");
-    gsl_test_int(runs.found.plan->blocks[0].conf.head_groups, 2, "its head groups");
+    limited = r;
+    limited.head_groups = 2;
+    limited.seq_groups = 4;
+    gsl_test(!search_for("xdit", &limited, &found, &e), "xdit: %s", e.text);
+    gsl_test_int(found.kind_count, 1, "only usp has these degrees");
+    gsl_test_int(found.plan->blocks[0].conf.head_groups, 2, "its head groups");
     bool only[CP_STRATEGIES] = {[CP_SCP] = true};
-    r.strategies = only;
-    gsl_test(launch_search(program("xdit"), &r, &runs, arena, &e) || e.code != ERR_INPUT ||
+    limited = r;
+    limited.strategies = only;
+    gsl_test(search_for("xdit", &limited, &found, &e) || e.code != ERR_INPUT ||
                  !strstr(e.text, "xdit has none of them"),
              "scp is refused: %s", e.text);
     e = (struct err){0};
-    r.strategies = NULL;
     r.tensor = 2;
-    gsl_test(launch_search(program("wan"), &r, &runs, arena, &e) || !strstr(e.text, "--tp"),
+    gsl_test(search_for("wan", &r, &found, &e) || !strstr(e.text, "--tp"),
              "tensor parallelism is refused: %s", e.text);
 }
 
@@ -296,8 +374,11 @@ int main(void)
     what_a_program_cannot_do_is_said();
     all_presets_load_and_name_their_source();
     a_file_of_the_users_is_checked();
-    alike_blocks_lose_nothing_by_one_setting();
-    what_is_found_can_be_run();
+    blocks_that_keep_the_same_lose_nothing_by_one_setting();
+    what_is_found_can_be_run_and_is_the_best_of_that();
+    the_best_is_the_least_of_all_that_blocks_may_share();
+    every_degree_is_tried();
+    the_nearest_miss_is_told();
     strategies_and_degrees_are_heeded();
     folder_remove(folder, arena);
     arena_free(arena);
