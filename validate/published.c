@@ -35,13 +35,14 @@ enum column {
     PUBLISHED,
     BEYOND,
     ASSUMED,
+    ONE_GPU,
     COLUMNS
 };
 static const char *const columns[COLUMNS] = {
     "id",       "project",   "source",   "kind",          "model",     "clip",
     "grid",     "samples",   "cluster",  "gpus",          "tp",        "cp",
     "strategy", "kernels",   "sharding", "checkpointing", "pointwise", "passes",
-    "unit",     "published", "beyond",   "assumed"};
+    "unit",     "published", "beyond",   "assumed",       "one_gpu"};
 
 struct reader {
     const struct csv *csv;
@@ -201,6 +202,7 @@ static bool read_row(const struct reader *r, struct published_run *p)
         .source = cell(r, SOURCE),
         .beyond = cell(r, BEYOND),
         .assumed = cell(r, ASSUMED),
+        .one_gpu = -1,
         .place = arena_printf(r->a, "%s:%d", r->csv->path, r->csv->line[r->row])};
     if (!*p->id || !*p->project || !*p->source)
         return err_set(r->e, ERR_INPUT, place(r), "id, project and source must be given");
@@ -215,6 +217,35 @@ static bool read_row(const struct reader *r, struct published_run *p)
            choices(r, STRATEGY, cp_strategy_names, p->strategies, &p->strategy_count) &&
            choices(r, CHECKPOINTING, checkpointing_names, p->checkpoints, &p->checkpoint_count) &&
            read_number(r, p);
+}
+
+/* What can stand for another run on one GPU: a time, of one choice but for the kernels, which are
+ * those of the other, of the same project, model and tokens. */
+static bool stands_for(const struct published_run *one, const struct published_run *r)
+{
+    bool same = hw_gpus(one->cluster) == 1 && one->unit == PUBLISHED_S && r->unit == PUBLISHED_S &&
+                !one->training && !r->training && !strcmp(one->project, r->project) &&
+                !strcmp(one->model->name, r->model->name) && one->tokens == r->tokens &&
+                !strcmp(one->cluster->gpu.name, r->cluster->gpu.name) && one->strategy_count == 1 &&
+                one->checkpoint_count == 1 && one->kernel_count == r->kernel_count;
+    for (int i = 0; same && i < r->kernel_count; i++)
+        same = !strcmp(one->kernels[i], r->kernels[i]);
+    return same;
+}
+
+static bool read_one_gpu(const struct reader *r, struct published_run *rows)
+{
+    const char *id = cell(r, ONE_GPU);
+    for (int i = 0; *id && i < r->csv->rows; i++)
+        if (!strcmp(rows[i].id, id)) {
+            rows[r->row].one_gpu = i;
+            return stands_for(&rows[i], &rows[r->row]) ||
+                   err_set(r->e, ERR_INPUT, place(r),
+                           "one_gpu: '%.60s' is not the same inference run on one GPU in s: its "
+                           "project, model, tokens, GPU and kernels must be this row's",
+                           id);
+        }
+    return !*id || err_set(r->e, ERR_INPUT, place(r), "one_gpu: no row has the id '%.60s'", id);
 }
 
 bool published_read(const char *path, struct published_run **out, int *count, struct arena *a,
@@ -232,6 +263,9 @@ bool published_read(const char *path, struct published_run **out, int *count, st
     struct published_run *rows = ARENA_ARRAY(a, struct published_run, c.rows + 1);
     for (r.row = 0; r.row < c.rows; r.row++)
         if (!read_row(&r, &rows[r.row]))
+            return false;
+    for (r.row = 0; r.row < c.rows; r.row++)
+        if (!read_one_gpu(&r, rows))
             return false;
     *out = rows;
     *count = c.rows;
@@ -345,11 +379,11 @@ static bool add_pick(const struct published_run *r, const struct pick *k,
     }
     const struct interval *t = &f.degrees[0].step;
     double need = f.plan->memory_peak.total / 1e9;
+    bool memory = r->unit == PUBLISHED_GB;
+    double value = memory ? need : in_unit(r, t->value_s);
     out->need_gb = fmax(out->need_gb, need);
-    if (r->unit == PUBLISHED_GB)
-        widen(out, need, need, need);
-    else
-        widen(out, in_unit(r, t->value_s), in_unit(r, t->low_s), in_unit(r, t->high_s));
+    widen(out, value, memory ? need : in_unit(r, t->low_s), memory ? need : in_unit(r, t->high_s));
+    out->pick[out->picks++] = value;
     return true;
 }
 

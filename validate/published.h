@@ -12,7 +12,7 @@
 enum published_unit { PUBLISHED_S, PUBLISHED_TFLOPS, PUBLISHED_TOKENS, PUBLISHED_GB };
 extern const char *const published_units[]; /* "s", "TFLOP/s/GPU", "tokens/s/GPU", "GB" */
 
-enum { PUBLISHED_CHOICES = 4 };
+enum { PUBLISHED_CHOICES = 4, PUBLISHED_PICKS = 64 }; /* of kernels, strategies, checkpointing */
 
 /* One row. Where the publication leaves kernels, exchange or checkpointing open the row names all
  * that may be meant, and the prediction is a range over them. */
@@ -26,6 +26,7 @@ struct published_run {
     double pointwise;  /* as --pointwise; 0: the profile's range */
     double passes;     /* forward passes, or training steps, in the number */
     const char *place; /* "published_runs.csv:12", for messages */
+    int one_gpu;       /* the row that has the same run on one GPU, or -1: published_anchor.h */
     /* What is asked of the planner, for each choice. */
     const struct dit_model *model;
     const struct hw_cluster *cluster;
@@ -42,8 +43,10 @@ struct published_run {
 struct published_answer {
     double least, most; /* over the choices */
     double low, high;   /* 90% interval, over the choices; memory has none: least and most */
-    double off;         /* sqrt(least most) / published - 1 */
-    bool inside;        /* published lies in low..high */
+    int picks;          /* choices, and the value of each: kernels outermost */
+    double pick[PUBLISHED_PICKS];
+    double off;  /* sqrt(least most) / published - 1 */
+    bool inside; /* published lies in low..high */
     double need_gb,
         has_gb; /* memory that the plan needs and a GPU has: more is priced all the same */
 };

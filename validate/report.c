@@ -12,7 +12,7 @@
 #include "validate/accuracy.h"
 #include "validate/dsv.h"
 #include "validate/page.h"
-#include "validate/published_page.h"
+#include "validate/published_anchor.h"
 
 /* ---- protocols ---- */
 
@@ -338,6 +338,7 @@ static void write_page(const struct page *p, const struct findings *f, struct re
                    "did not; exp7's constant is what `full` "
                    "leaves over, so `full` is no check and `low rank` is.");
     published_page(p, &f->published, a);
+    anchor_page(p, &f->published, a);
     page_heading(p, "Plots");
     for (int i = 0; i < PLOTS; i++)
         page_image(p, plots[i].name, plots[i].title);

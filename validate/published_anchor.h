@@ -1,0 +1,37 @@
+/* From one measured GPU to several: who has timed a run on one GPU and asks how long it takes on
+ * eight. Rows of presets/data/published_runs.csv that name a row of one GPU (`one_gpu`) are
+ * predicted again with that row's published time at hand.
+ *
+ * Written down before a result was looked at:
+ *   rest   measured - predicted on one GPU is what the passes do not hold - VAE, text encoders,
+ *          host - and stays as it is on any number of GPUs: t(n) = p(n) + t(1) - p(1). Where it is
+ *          negative the passes are quicker than predicted, and `ratio` holds.
+ *   ratio  the passes take measured / predicted as long on any number: t(n) = p(n) t(1) / p(1).
+ *   row    the rule: ratio where the published number holds the passes alone (`beyond` begins with
+ *          "nothing"), else rest.
+ * The page gives all three. Choices of kernels (`fa2+dsv;fa3+dsv`) are anchored each for itself:
+ * what is open about the kernel then cancels in most part. */
+#ifndef VALIDATE_PUBLISHED_ANCHOR_H
+#define VALIDATE_PUBLISHED_ANCHOR_H
+
+#include "validate/published_page.h"
+
+enum anchor_rule { ANCHOR_NONE, ANCHOR_ROW, ANCHOR_REST, ANCHOR_RATIO, ANCHOR_RULES };
+
+/* Seconds on more GPUs of what takes `one_s` on one, where `predicted_one_s` was predicted, and
+ * `predicted_s` for more: by rest, or by ratio. */
+double anchor_rest_s(double one_s, double predicted_one_s, double predicted_s);
+double anchor_ratio_s(double one_s, double predicted_one_s, double predicted_s);
+
+/* The prediction for run `i` under a rule, the geometric middle of its choices; a run without
+ * one_gpu has only ANCHOR_NONE, else NAN. */
+double anchor_predict(const struct published_set *s, int i, enum anchor_rule rule);
+
+/* Runs that have a row of one GPU: errors under a rule; of `project`, or of all (NULL). */
+struct published_score anchor_score(const struct published_set *s, enum anchor_rule rule,
+                                    const char *project, struct arena *a);
+
+/* The section; nothing where no run has a row of one GPU. */
+void anchor_page(const struct page *p, const struct published_set *s, struct arena *a);
+
+#endif
