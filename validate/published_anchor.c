@@ -30,6 +30,8 @@ double anchor_predict(const struct published_set *s, int i, enum anchor_rule rul
         return sqrt(w->least * w->most);
     if (r->one_gpu < 0)
         return NAN;
+    if (rule == ANCHOR_MIDDLE)
+        return sqrt(anchor_predict(s, i, ANCHOR_REST) * anchor_predict(s, i, ANCHOR_RATIO));
     const struct published_answer *one = &s->answers[r->one_gpu];
     double least = INFINITY, most = 0;
     int each = w->picks / r->kernel_count;
@@ -66,7 +68,10 @@ struct published_score anchor_score(const struct published_set *s, enum anchor_r
     for (int i = 0; i < s->count; i++) {
         if (!wanted(&s->runs[i], project))
             continue;
+        double rest = anchor_predict(s, i, ANCHOR_REST), ratio = anchor_predict(s, i, ANCHOR_RATIO);
         out.projects += is_first(s, i);
+        out.inside +=
+            s->runs[i].value >= fmin(rest, ratio) && s->runs[i].value <= fmax(rest, ratio);
         off[out.rows] = anchor_predict(s, i, rule) / s->runs[i].value - 1;
         size[out.rows] = fabs(off[out.rows]);
         out.rows++;
@@ -88,20 +93,22 @@ static const char *off_text(const struct published_score *k, struct arena *a)
 static void score_row(const struct page *p, const struct published_set *s, const char *name,
                       const char *project, struct arena *a)
 {
-    const char *cells[ANCHOR_RULES + 2] = {name};
+    const char *cells[ANCHOR_RULES + 3] = {name};
     for (int rule = 0; rule < ANCHOR_RULES; rule++) {
         struct published_score k = anchor_score(s, (enum anchor_rule)rule, project, a);
         cells[1] = arena_printf(a, "%d", k.rows);
         cells[2 + rule] = off_text(&k, a);
+        cells[2 + ANCHOR_RULES] = arena_printf(a, "%d of %d", k.inside, k.rows);
     }
-    page_row(p, cells, ANCHOR_RULES + 2, false);
+    page_row(p, cells, ANCHOR_RULES + 3, false);
 }
 
 static void scores(const struct page *p, const struct published_set *s, struct arena *a)
 {
-    static const char *const head[ANCHOR_RULES + 2] = {
-        "which", "rows", "not measured", "measured, by the rule", "rest stays", "passes scale"};
-    page_table_begin(p, head, ANCHOR_RULES + 2);
+    static const char *const head[ANCHOR_RULES + 3] = {
+        "which",      "rows",         "not measured", "by the rule",
+        "rest stays", "passes scale", "their middle", "between the two"};
+    page_table_begin(p, head, ANCHOR_RULES + 3);
     score_row(p, s, "all", NULL, a);
     for (int i = 0; i < s->count; i++)
         if (s->runs[i].one_gpu >= 0 && is_first(s, i))
@@ -112,34 +119,39 @@ static void scores(const struct page *p, const struct published_set *s, struct a
 static void run_rows(const struct page *p, const struct published_set *s, struct arena *a)
 {
     static const char *const head[] = {
-        "run",       "GPUs",         "one GPU, published",    "one GPU, predicted",
-        "published", "not measured", "measured, by the rule", "error"};
-    page_table_begin(p, head, 8);
+        "run",          "one GPU, published", "one GPU, predicted",       "published",
+        "not measured", "by the rule",        "passes scale, rest stays", "their middle",
+        "its error"};
+    page_table_begin(p, head, 9);
     for (int i = 0; i < s->count; i++) {
         const struct published_run *r = &s->runs[i];
+        double t[ANCHOR_RULES];
+        for (int rule = 0; rule < ANCHOR_RULES; rule++)
+            t[rule] = anchor_predict(s, i, (enum anchor_rule)rule);
         if (r->one_gpu < 0)
             continue;
-        double t = anchor_predict(s, i, ANCHOR_ROW);
         const char *cells[] = {r->id,
-                               arena_printf(a, "%d", hw_gpus(r->cluster)),
                                arena_printf(a, "%.4g s", s->runs[r->one_gpu].value),
                                arena_printf(a, "%.4g", anchor_predict(s, r->one_gpu, ANCHOR_NONE)),
                                arena_printf(a, "%.4g s", r->value),
-                               arena_printf(a, "%.4g", anchor_predict(s, i, ANCHOR_NONE)),
-                               arena_printf(a, "%.4g", t),
-                               arena_printf(a, "%+.0f%%", 100 * (t / r->value - 1))};
-        page_row(p, cells, 8, false);
+                               arena_printf(a, "%.4g", t[ANCHOR_NONE]),
+                               arena_printf(a, "%.4g", t[ANCHOR_ROW]),
+                               arena_printf(a, "%.4g to %.4g", t[ANCHOR_RATIO], t[ANCHOR_REST]),
+                               arena_printf(a, "%.4g", t[ANCHOR_MIDDLE]),
+                               arena_printf(a, "%+.0f%%", 100 * (t[ANCHOR_MIDDLE] / r->value - 1))};
+        page_row(p, cells, 9, false);
     }
     page_table_end(p);
 }
 
 static const char intro_text[] =
     "Who has timed a run on one GPU knows what the passes do not hold. Runs on several GPUs whose "
-    "publication has the same run on one, predicted again with that time at hand. The rule: "
-    "published less predicted on one GPU stays as it is (VAE, text encoders, host); where it is "
-    "negative, or where the number holds the passes alone, the passes scale by published over "
-    "predicted. It was written down before it was tried; beside it what either half says of all "
-    "rows. Median error, and median bias in brackets.";
+    "publication has the same run on one, predicted again with that time at hand. The rule, "
+    "written down before it was tried: published less predicted on one GPU stays as it is on any "
+    "number (VAE, text encoders, host); where it is negative, or where the number holds the passes "
+    "alone, the passes scale by published over predicted. Beside it either half for all rows, and, "
+    "added when these were seen, their geometric middle. Median error, and median bias in "
+    "brackets; \"between\": the published time lies between the halves.";
 
 void anchor_page(const struct page *p, const struct published_set *s, struct arena *a)
 {

@@ -9,14 +9,24 @@
  *   ratio  the passes take measured / predicted as long on any number: t(n) = p(n) t(1) / p(1).
  *   row    the rule: ratio where the published number holds the passes alone (`beyond` begins with
  *          "nothing"), else rest.
- * The page gives all three. Choices of kernels (`fa2+dsv;fa3+dsv`) are anchored each for itself:
+ * Added when their results were seen: published times lie between the two on most rows, for what is
+ * missing is in part the passes' and in part not.
+ *   middle the geometric middle of rest and ratio.
+ * The page gives all four. Choices of kernels (`fa2+dsv;fa3+dsv`) are anchored each for itself:
  * what is open about the kernel then cancels in most part. */
 #ifndef VALIDATE_PUBLISHED_ANCHOR_H
 #define VALIDATE_PUBLISHED_ANCHOR_H
 
 #include "validate/published_page.h"
 
-enum anchor_rule { ANCHOR_NONE, ANCHOR_ROW, ANCHOR_REST, ANCHOR_RATIO, ANCHOR_RULES };
+enum anchor_rule {
+    ANCHOR_NONE,
+    ANCHOR_ROW,
+    ANCHOR_REST,
+    ANCHOR_RATIO,
+    ANCHOR_MIDDLE,
+    ANCHOR_RULES
+};
 
 /* Seconds on more GPUs of what takes `one_s` on one, where `predicted_one_s` was predicted, and
  * `predicted_s` for more: by rest, or by ratio. */
@@ -27,7 +37,8 @@ double anchor_ratio_s(double one_s, double predicted_one_s, double predicted_s);
  * one_gpu has only ANCHOR_NONE, else NAN. */
 double anchor_predict(const struct published_set *s, int i, enum anchor_rule rule);
 
-/* Runs that have a row of one GPU: errors under a rule; of `project`, or of all (NULL). */
+/* Runs that have a row of one GPU: errors under a rule; of `project`, or of all (NULL). `inside`
+ * counts those whose published time lies between rest and ratio. */
 struct published_score anchor_score(const struct published_set *s, enum anchor_rule rule,
                                     const char *project, struct arena *a);
 

@@ -5,13 +5,13 @@
 #include <string.h>
 
 #include "tests/base/folder.h"
-#include "validate/published_page.h"
+#include "validate/published_anchor.h"
 
 static const char header[] =
     "id,project,source,kind,model,clip,grid,samples,cluster,gpus,tp,cp,strategy,kernels,sharding,"
-    "checkpointing,pointwise,passes,unit,published,beyond,assumed\n";
+    "checkpointing,pointwise,passes,unit,published,beyond,assumed,one_gpu\n";
 static const char good[] = "a,p,s,training,wan2.1-14b,,24x52x30,1,8x8-h100,64,2,4,ring,fa3+dsv,"
-                           "zero1,none,,1,tokens/s/GPU,1866.47,,\n";
+                           "zero1,none,,1,tokens/s/GPU,1866.47,,,\n";
 
 static const struct published_ask every = {PUBLISHED_KINDS, NULL, false},
                                   single = {KIND_ONE_GPU, NULL, false};
@@ -56,6 +56,8 @@ static void a_bad_row_is_refused_with_its_line(struct arena *a)
         {",,1,", ",0.5,1,", "pointwise: 0.5 is not from 1"},
         {"zero1", "zero9", "sharding: 'zero9' is none of ddp"},
         {"a,p,s", "a,p,", "id, project and source must be given"},
+        {"1866.47,,,", "1866.47,,,b", "one_gpu: no row has the id 'b'"},
+        {"1866.47,,,", "1866.47,,,a", "one_gpu: 'a' is not the same inference run on one GPU"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct err e = {0};
@@ -116,6 +118,59 @@ static void what_is_open_makes_a_range(struct arena *a)
     gsl_test_rel(both.least, full.least, 0, "full recompute the slower one");
     gsl_test_rel(both.low, full.low, 0, "the interval is of both");
     gsl_test_rel(both.high, none.high, 0, "the interval is of both");
+}
+
+/* 100 s on one GPU, 80 of them predicted: 20 stay, or all takes 1.25 times as long. 60 s where 80
+ * were predicted: nothing can stay, all takes 0.75 times as long. */
+static void what_one_gpu_took_beyond_its_passes_stays_or_scales(void)
+{
+    gsl_test_rel(anchor_rest_s(100, 80, 20), 20 + 20, 1e-15, "the rest stays");
+    gsl_test_rel(anchor_ratio_s(100, 80, 20), 20 * 1.25, 1e-15, "the passes scale");
+    gsl_test_rel(anchor_rest_s(60, 80, 20), 20 * 0.75, 1e-15, "a negative rest scales");
+}
+
+/* `several` on 4 GPUs and the same run on one, 1,000 s; `beyond` of several as asked. */
+static bool anchored(const char *beyond, struct published_set *s, struct arena *a)
+{
+    static const char run[] = "p,s,inference,wan2.1-14b,,24x52x30,1,1x8-h100";
+    struct err e = {0};
+    const char *folder = folder_new(a);
+    folder_file(
+        folder, "published_runs.csv",
+        arena_printf(a,
+                     "%sseveral,%s,4,1,4,ulysses,fa2+dsv;fa3+dsv,ddp,none,,2,s,300,%s,,one\n"
+                     "one,%s,1,1,1,single,fa2+dsv;fa3+dsv,ddp,none,,2,s,1000,,,\n",
+                     header, run, beyond, run),
+        a);
+    bool ok = published_all(folder, s, a, &e);
+    folder_remove(folder, a);
+    gsl_test(!ok || s->count != 2 || s->runs[0].one_gpu != 1, "%s", e.text);
+    return ok && s->count == 2;
+}
+
+/* Each kernel is anchored for itself: with p of 4 GPUs and p1 of one, the ratio's range is p/p1 of
+ * each, and the rule's answer the geometric middle of the two kernels'. */
+static void runs_are_predicted_from_the_same_run_on_one_gpu(struct arena *a)
+{
+    struct published_set s;
+    if (!anchored("VAE", &s, a))
+        return;
+    const double *four = s.answers[0].pick, *one = s.answers[1].pick;
+    gsl_test(s.answers[0].picks != 2 || s.answers[1].picks != 2, "one for each kernel");
+    double ratio = 1000 * sqrt(four[0] / one[0] * four[1] / one[1]),
+           rest = sqrt((four[0] + 1000 - one[0]) * (four[1] + 1000 - one[1]));
+    gsl_test_rel(anchor_predict(&s, 0, ANCHOR_RATIO), ratio, 1e-12, "ratio");
+    gsl_test_rel(anchor_predict(&s, 0, ANCHOR_REST), rest, 1e-12, "rest");
+    gsl_test_rel(anchor_predict(&s, 0, ANCHOR_ROW), rest, 1e-12, "VAE: the rest stays");
+    gsl_test_rel(anchor_predict(&s, 0, ANCHOR_MIDDLE), sqrt(rest * ratio), 1e-12, "middle");
+    gsl_test(!isnan(anchor_predict(&s, 1, ANCHOR_ROW)), "nothing stands for one GPU itself");
+    struct published_score k = anchor_score(&s, ANCHOR_RATIO, NULL, a);
+    gsl_test(k.rows != 1 || k.projects != 1 || k.inside != (ratio <= 300 && 300 <= rest),
+             "one row");
+    gsl_test_rel(k.bias, ratio / 300 - 1, 1e-12, "its error");
+    gsl_test(anchor_score(&s, ANCHOR_ROW, "q", a).rows != 0, "no project q");
+    if (anchored("nothing: one step", &s, a))
+        gsl_test_rel(anchor_predict(&s, 0, ANCHOR_ROW), ratio, 1e-12, "passes alone: they scale");
 }
 
 /* Whoever reads the page is told how many rows of how many projects there are, and that the middle
@@ -212,6 +267,8 @@ int main(void)
     flops_are_those_that_others_count(a);
     rates_and_seconds_are_one_answer(a);
     what_is_open_makes_a_range(a);
+    what_one_gpu_took_beyond_its_passes_stays_or_scales();
+    runs_are_predicted_from_the_same_run_on_one_gpu(a);
     the_shipped_rows_are_answered(a);
     the_readme_says_the_same(a);
     a_table_has_an_end(a);
