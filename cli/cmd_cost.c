@@ -15,8 +15,6 @@ static const struct arg_group run_options = {
         OPTION_QTY("train-samples", QTY_NUMBER, "N", "samples to train on: 1M"),
         OPTION_QTY("train-tokens", QTY_NUMBER, "N", "video tokens to train on instead: 100G"),
         OPTION_QTY("train-steps", QTY_NUMBER, "N", "optimizer steps instead: 300k"),
-        OPTION_INT("batch", 1, 1 << 30, "B",
-                   "samples of a step over all GPUs (those of the dense plan)"),
 #ifdef SHARDWISE_TRACES
         SCHEDULE_OPTION,
         OPTION_INT("stages", 1, STAGES_MOST, "N", "with --schedule: times it is planned anew (16)"),
@@ -97,7 +95,6 @@ static bool read_run(struct cost *k, struct err *e)
         return err_set(e, ERR_INPUT,
                        err_at_name(k->r.c.options.inference ? "--inference" : "--phase"),
                        "a training run is made of whole steps");
-    k->r.batch = (double)args_int_or(k->c->args, "batch", 0);
     read_price(k);
     return read_extra(k, e);
 }
@@ -126,26 +123,37 @@ static bool read_length(struct cost *k, const struct plan_fit *dense, struct err
 
 /* ---- plans ---- */
 
-/* ERR_INFEASIBLE with the nearest miss when it does not fit. */
-static bool plan_stage(struct cost *k, const struct sparsity *s, enum dispatch dispatch,
-                       struct stage *out, struct err *e)
+static struct plan_request stage_request(const struct cost *k, const struct sparsity *s,
+                                         enum dispatch dispatch)
 {
     struct plan_request r = k->r;
-    struct plan_fit *f = &out->fit;
     r.c.sparsity = s;
     r.dispatch = dispatch;
-    arena_reset(k->c->scratch);
-    whatif_progress("planning the stages");
-    if (!plan_fit(&r, &(struct plan_limits){0}, f, k->c->scratch, e))
-        return false;
+    return r;
+}
+
+/* ERR_INFEASIBLE with the nearest miss when it does not fit. */
+static bool take_fit(const struct sparsity *s, const struct plan_fit *f, struct stage *out,
+                     struct err *e)
+{
     if (f->verdict != FIT_YES)
         return err_set(e, f->verdict == FIT_MEMORY ? ERR_INFEASIBLE : ERR_INPUT, err_at_name(NULL),
                        "%s%s", f->verdict == FIT_MEMORY ? "it does not fit: " : "", f->reason);
     double gpus = f->gpus / f->samples_per_s / f->step.value_s; /* of a sample */
+    out->fit = *f;
     out->keep = schedule_mean_keep(s);
     out->budget.gpu_s_sample =
         (struct interval){gpus * f->step.value_s, gpus * f->step.low_s, gpus * f->step.high_s};
     return true;
+}
+
+static bool plan_stage(struct cost *k, const struct sparsity *s, enum dispatch dispatch,
+                       struct stage *out, struct err *e)
+{
+    struct plan_request r = stage_request(k, s, dispatch);
+    struct plan_fit f;
+    whatif_progress("planning");
+    return plan_fit_all(&r, 1, &(struct plan_limits){0}, &f, e) && take_fit(s, &f, out, e);
 }
 
 static bool dense_stage(struct cost *k, struct stage *out, struct err *e)
@@ -167,19 +175,58 @@ static bool plan_dense(struct cost *k, struct err *e)
 }
 
 #ifdef SHARDWISE_TRACES
+/* Keeps at the middle of each stage. */
+static void scheduled_requests(const struct cost *k, const struct profile *p, const double *bounds,
+                               int count, struct plan_request *r)
+{
+    for (int i = 0; i < count; i++)
+        r[i] = stage_request(
+            k, schedule_at(k->c, p, k->r.c.sparsity, 0.5 * (bounds[i] + bounds[i + 1])),
+            k->r.dispatch);
+}
+
+static bool same_keeps(const struct sparsity *a, const struct sparsity *b)
+{
+    size_t n = (size_t)a->blocks * (size_t)a->heads;
+    return memcmp(a->keep, b->keep, n * sizeof *a->keep) == 0;
+}
+
+/* Plans of r[0 .. count - 1]; a run of equal keeps, as `levels` has them, is planned once. */
+static bool plan_requests(const struct cost *k, const struct plan_request *r, int count,
+                          struct plan_fit *out, struct err *e)
+{
+    struct plan_request *distinct = ARENA_ARRAY(k->c->a, struct plan_request, count);
+    struct plan_fit *f = ARENA_ARRAY(k->c->a, struct plan_fit, count);
+    int *of = ARENA_ARRAY(k->c->a, int, count), n = 0;
+    for (int i = 0; i < count; i++) {
+        if (i == 0 || !same_keeps(r[i].c.sparsity, r[i - 1].c.sparsity))
+            distinct[n++] = r[i];
+        of[i] = n - 1;
+    }
+    whatif_progress(arena_printf(k->c->a, "planning %d stages", n));
+    if (!plan_fit_all(distinct, n, &(struct plan_limits){0}, f, e))
+        return false;
+    for (int i = 0; i < count; i++)
+        out[i] = f[of[i]];
+    return true;
+}
+
 static bool plan_scheduled(struct cost *k, double dense_first, struct run_cost *s, struct err *e)
 {
     struct profile p;
     int count = (int)args_int_or(k->c->args, "stages", STAGES_USUAL);
     double *bounds = ARENA_ARRAY(k->c->a, double, count + 1);
+    struct plan_request *r = ARENA_ARRAY(k->c->a, struct plan_request, count);
+    struct plan_fit *f = ARENA_ARRAY(k->c->a, struct plan_fit, count);
     if (!schedule_read(k->c, &p, e))
         return false;
     budget_bounds(dense_first, k->steps, count, bounds);
+    scheduled_requests(k, &p, bounds, count, r);
+    if (!plan_requests(k, r, count, f, e))
+        return false;
     for (int i = 0; i < count; i++) {
         struct stage *t = &s->stage[s->stages++];
-        if (!plan_stage(k,
-                        schedule_at(k->c, &p, k->r.c.sparsity, 0.5 * (bounds[i] + bounds[i + 1])),
-                        k->r.dispatch, t, e))
+        if (!take_fit(r[i].c.sparsity, &f[i], t, e))
             return false;
         t->budget.from = bounds[i];
         t->budget.to = bounds[i + 1];

@@ -17,9 +17,7 @@ static const struct arg_group clip_options = {
         OPTION_INT("frames", 1, DIT_SIDE_MAX, "F",
                    "a number of frames: looks for the largest picture"),
         OPTION_TEXT("aspect", "W:H", NULL, "with --frames: the picture's width to height (16:9)"),
-        OPTION_INT("samples", 1, WORKLOAD_SAMPLES_MOST, "N",
-                   "samples of each replica in a step (1)"),
-        OPTION_END}};
+        WORKLOAD_SAMPLES, OPTION_END}};
 
 struct ladder_of { /* legal clips of a model, from short to long */
     const struct dit_model *model;

@@ -10,7 +10,7 @@ struct degree {
     bool fits, tried;
     struct cp_conf conf;
     struct mem_use memory;
-    double step_s;
+    double step_s, samples_per_s;
 };
 
 /* The peak of what was found, or the block that was nearest to fitting. */
@@ -22,7 +22,8 @@ static void degree_take(const struct plan_found *f, bool fits, struct degree *d)
     if (fits) {
         d->memory = p->memory_peak;
         d->conf = p->blocks[d->memory.block].conf;
-        d->step_s = p->step_s;
+        d->step_s = f->degrees[0].step_s;
+        d->samples_per_s = f->degrees[0].samples_per_s;
         return;
     }
     for (int b = 0; b < p->block_count; b++)
@@ -83,7 +84,7 @@ static const struct degree *chosen(const struct degree *d, int count)
     const struct degree *best = &d[0];
     for (int i = 1; i < count; i++) {
         bool better = d[i].fits != best->fits ? d[i].fits
-                      : d[i].fits             ? d[i].cp * d[i].step_s < best->cp * best->step_s
+                      : d[i].fits             ? d[i].samples_per_s > best->samples_per_s
                                               : d[i].memory.total < best->memory.total;
         best = better ? &d[i] : best;
     }
@@ -110,7 +111,7 @@ static struct table *degrees_table(struct cli *c, const struct plan_request *r,
         table_num(t, d[i].memory.total);
         table_str(t, d[i].fits ? "yes" : "no");
         table_num(t, d[i].fits ? d[i].step_s : NAN);
-        table_num(t, d[i].fits ? replicas * r->c.samples / d[i].step_s : NAN);
+        table_num(t, d[i].fits ? d[i].samples_per_s : NAN);
         table_str(t, mem_part_names[mem_limiting(&d[i].memory)]);
         table_str(t, cp_conf_text(&d[i].conf, conf, sizeof conf));
     }

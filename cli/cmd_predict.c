@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/nearest.h"
 #include "base/preset.h"
 #include "cli/cli.h"
 #include "model/calib.h"
@@ -14,24 +15,31 @@ enum { GPUS_MOST = 1 << 20, TOKENS_MOST = 1 << 30 };
 /* ---- one answer ---- */
 
 static const char *const kernel_names[] = {"dense", "sparse", "select", "gemm", NULL};
-enum { KERNELS = 4, COLLECTIVES = COLL_OPS };
 
-/* --op names either kind: collectives, in the order of enum coll_op, then kernels. */
-static const char *const op_names[] = {
-    "all_gather", "reduce_scatter", "all_reduce", "alltoall", "send_recv",
-    "dense",      "sparse",         "select",     "gemm",     NULL};
+static int place_in(const char *const *names, const char *name)
+{
+    for (int i = 0; names[i]; i++)
+        if (strcmp(names[i], name) == 0)
+            return i;
+    return -1;
+}
 
-/* The place of --op within its kind; `fallback` without --op. */
+/* --op is of the kind that is predicted, and only that kind's names are offered; `fallback` without
+ * it. */
 static bool read_op(struct cli *c, bool kernel, int fallback, int *op, struct err *e)
 {
-    int given = args_choice_or(c->args, "op", kernel ? COLLECTIVES + fallback : fallback);
-    *op = kernel ? given - COLLECTIVES : given;
-    if (*op >= 0 && *op < (kernel ? KERNELS : COLLECTIVES))
+    const char *name = args_text(c->args, "op");
+    const char *const *ours = kernel ? kernel_names : coll_op_names;
+    *op = name ? place_in(ours, name) : fallback;
+    if (*op >= 0)
         return true;
-    return err_set(e, ERR_INPUT, args_at(c->args, "op"), "'%s' is a %s; want one of %s",
-                   op_names[given], kernel ? "collective" : "kernel",
-                   kernel ? "dense, sparse, select, gemm"
-                          : "all_gather, reduce_scatter, all_reduce, alltoall, send_recv");
+    bool other = place_in(kernel ? coll_op_names : kernel_names, name) >= 0;
+    const char *near = other ? NULL : nearest_name(name, ours), *list = arena_strdup(c->a, *ours);
+    for (int i = 1; ours[i]; i++)
+        list = arena_printf(c->a, "%s, %s", list, ours[i]);
+    return err_set(e, ERR_INPUT, args_at(c->args, "op"), "'%.80s' is %s %s; want one of %s%s%s%s",
+                   name, other ? "a" : "no", kernel == other ? "collective" : "kernel", list,
+                   near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
 static const struct table_col answer_cols[] = {
@@ -272,16 +280,21 @@ static const struct arg_group table_options = {
 static const struct arg_group collective_options = {
     "Collectives",
     (const struct arg_option[]){
-        OPTION_CHOICE("op", op_names, "OP", "which collective (alltoall) or kernel (dense)"),
+        {.name = "op", /* checked with the kind at hand; the list is for help and completion */
+         .kind = ARG_TEXT,
+         .value = "OP",
+         .choices = coll_op_names,
+         .help = "which collective (alltoall)"},
         OPTION_QTY("bytes", QTY_BYTES, "SIZE",
                    "the buffer of a rank as nccl-tests counts it: 64 MiB"),
         OPTION_TEXT("cluster", "NAME", "clusters", "NODESxGPUS-KIND[-RATEg] or a YAML file"),
-        OPTION_INT("gpus", 1, GPUS_MOST, "N", "use only N GPUs of the cluster (all)"), OPTION_END}};
+        OPTION_INT("gpus", 1, GPUS_MOST, "N", "use only N GPUs of the cluster (all)"),
+        OPTION_END}};
 
 static const struct arg_group kernel_options = {
     "Kernels",
     (const struct arg_option[]){
-        OPTION_CHOICE("kernel", kernel_names, "NAME", "the same as --op"),
+        OPTION_CHOICE("kernel", kernel_names, "NAME", "which kernel, or --op (dense)"),
         OPTION_INT("tokens", 1, TOKENS_MOST, "S", "length of the sequence: 64k"),
         OPTION_INT("heads", 1, 65536, "N", "heads (1)"),
         OPTION_INT("batch", 1, 65536, "N", "sequences (1)"),

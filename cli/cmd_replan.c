@@ -4,6 +4,7 @@
 
 #include "cli/schedule.h"
 #include "cli/whatif.h"
+#include "planner/batch.h"
 #include "planner/budget.h"
 #include "planner/replan.h"
 #ifdef SHARDWISE_TRACES
@@ -21,7 +22,6 @@ static const struct arg_group run_options = {
         OPTION_INT("points", 2, POINTS_MOST, "N", "with --schedule: steps that are looked at (17)"),
 #endif
         OPTION_QTY("replan-time", QTY_SECONDS, "TIME", "all GPUs wait, at each new plan: 60 s"),
-        OPTION_INT("batch", 1, 1 << 30, "B", "samples of a step over all GPUs (the first plan's)"),
         OPTION_END}};
 
 struct point { /* one step of the run that is looked at */
@@ -138,14 +138,9 @@ static bool read_points(struct replan *k, struct err *e)
 
 /* ---- plans, and their times later on ---- */
 
-static double step_s(const struct replan *k, const struct plan *p)
-{
-    return k->batch / plan_rate(&k->point[0].r, p->replicas, p->step_s);
-}
-
 static bool plan_points(struct replan *k, struct err *e)
 {
-    k->batch = (double)args_int_or(k->c->args, "batch", 0);
+    k->batch = k->point[0].r.batch;
     for (int i = 0; i < k->run.count; i++) {
         struct plan_found f;
         whatif_progress("planning each point");
@@ -155,7 +150,7 @@ static bool plan_points(struct replan *k, struct err *e)
         k->point[i].plan = f.plan;
         k->point[i].keep = schedule_mean_keep(k->point[i].r.c.sparsity);
         if (!(k->batch > 0)) /* the first plan's, and then every plan's */
-            k->batch = k->point[0].r.batch = (double)f.plan->replicas * f.plan->c.samples;
+            k->batch = k->point[0].r.batch = plan_step_samples(&k->point[0].r, f.plan->replicas);
     }
     return true;
 }
@@ -171,7 +166,7 @@ static bool price_stale(struct replan *k, struct err *e)
             if (!plan_reprice(&k->point[j].r, k->point[i].plan, &now, k->c->scratch, e))
                 return false;
             bool fits = now.memory_peak.total <= now.c.cluster->gpu.memory_bytes;
-            s[i * n + j] = fits ? step_s(k, &now) : INFINITY;
+            s[i * n + j] = fits ? plan_batch_s(&k->point[0].r, &now) : INFINITY;
         }
     k->run.step_s = s;
     return true;

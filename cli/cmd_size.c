@@ -171,9 +171,9 @@ static void put_answer(const struct size *s, const struct plan_request *r, FILE 
     }
     const struct plan_fit *f = &s->tried[s->answer];
     fprintf(out,
-            ": %d GPU%s; %sCP %d, %d replica%s, a step takes %s%s, %s samples/s; %s of %s a GPU.\n",
+            ": %d GPU%s; %sCP %d, %d replica%s, %sa step takes %s%s, %s samples/s; %s of %s a GPU.\n",
             f->gpus, f->gpus == 1 ? "" : "s", whatif_tensor(r, a), f->cp, f->replicas,
-            f->replicas == 1 ? "" : "s", qty_text(f->step.value_s, QTY_SECONDS, QTY_BUF),
+            f->replicas == 1 ? "" : "s", whatif_batch(r, f, a), qty_text(f->step.value_s, QTY_SECONDS, QTY_BUF),
             whatif_range(&f->step, a), qty_text(f->samples_per_s, QTY_NUMBER, QTY_BUF),
             qty_text(f->memory.total, QTY_BYTES, QTY_BUF),
             qty_text(f->memory_limit, QTY_BYTES, QTY_BUF));

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "planner/batch.h"
+
 #define TIME(s)   qty_text((s), QTY_SECONDS, QTY_BUF)
 #define BYTES(b)  qty_text((b), QTY_BYTES, QTY_BUF)
 #define RATIO(r)  qty_text((r), QTY_RATIO, QTY_BUF)
@@ -43,21 +45,45 @@ static const char *step_range(const struct view *v)
     return "";
 }
 
+/* "for 64 samples in 8 passes " where a step is not one pass of all replicas. */
+static const char *batch_words(const struct view *v)
+{
+    const struct plan *p = v->p;
+    if (!(p->batch.samples > 0))
+        return "";
+    return arena_printf(v->a, "for %s samples in %s pass%s ", NUMBER(p->batch.samples),
+                        NUMBER(p->batch.passes), p->batch.passes > 1 ? "es" : "");
+}
+
+/* What a batch leaves without work: replicas of the last pass. */
+static void put_idle(const struct view *v)
+{
+    const struct plan *p = v->p;
+    double room = p->batch.passes * p->replicas * p->c.samples,
+           idle = floor((room - p->batch.samples) / p->c.samples);
+    if (p->batch.samples > 0 && idle >= 1)
+        fprintf(v->out, "%s of %d replicas have no sample in the last pass and wait.\n",
+                NUMBER(idle), p->replicas);
+}
+
 static void headline(const struct view *v)
 {
     const struct plan *p = v->p;
     const struct mem_use *m = &p->memory_peak;
     enum mem_part part = mem_limiting(m);
-    fprintf(v->out,
-            "%s, %s tokens on %s: %sCP %d, %d replica%s; %s %s%s, %s samples/s; %s of %s a GPU.\n",
-            p->c.model->name, NUMBER((double)p->c.video_tokens), p->c.cluster->name,
-            p->tensor > 1 ? arena_printf(v->a, "TP %d, ", p->tensor) : "", p->cp, p->replicas,
-            p->replicas == 1 ? "" : "s", covers[p->phase], TIME(p->step_s), step_range(v),
-            NUMBER(p->replicas * p->c.samples / p->step_s), BYTES(m->total),
-            BYTES(p->c.cluster->gpu.memory_bytes));
+    fprintf(
+        v->out,
+        "%s, %s tokens on %s: %sCP %d, %d replica%s; %s%s %s%s, %s samples/s; %s of %s a GPU.\n",
+        p->c.model->name, NUMBER((double)p->c.video_tokens), p->c.cluster->name,
+        p->tensor > 1 ? arena_printf(v->a, "TP %d, ", p->tensor) : "", p->cp, p->replicas,
+        p->replicas == 1 ? "" : "s", batch_words(v), covers[p->phase], TIME(p->batch.step_s),
+        step_range(v), NUMBER(plan_step_samples(v->r, p->replicas) / p->batch.step_s),
+        BYTES(m->total), BYTES(p->c.cluster->gpu.memory_bytes));
+    put_idle(v);
     if (p->phase == PLAN_STEP)
-        fprintf(v->out, "Step: blocks %s, weights not hidden %s, optimizer %s. ", TIME(p->blocks_s),
-                TIME(p->fsdp_s), TIME(p->optimizer_s));
+        fprintf(v->out, "%s: blocks %s, weights not hidden %s, optimizer %s%s. ",
+                p->batch.passes > 1 ? "Each pass" : "Step", TIME(p->blocks_s), TIME(p->fsdp_s),
+                TIME(p->optimizer_s), p->batch.passes > 1 ? " once a step" : "");
     fprintf(v->out, "Memory: rank %d at block %d, largest part %s %s.\n", m->rank, m->block,
             mem_part_names[part], BYTES(m->part[part]));
 }

@@ -133,6 +133,15 @@ const char *whatif_tensor(const struct plan_request *r, struct arena *a)
     return r->tensor > 1 ? arena_printf(a, "TP %d, ", r->tensor) : "";
 }
 
+const char *whatif_batch(const struct plan_request *r, const struct plan_fit *f, struct arena *a)
+{
+    return !(r->batch > 0)
+               ? ""
+               : arena_printf(a, "for %s samples in %s pass%s ",
+                              qty_text(r->batch, QTY_NUMBER, QTY_BUF),
+                              qty_text(f->passes, QTY_NUMBER, QTY_BUF), f->passes > 1 ? "es" : "");
+}
+
 bool whatif_resolution(const char *text, struct err_at at, struct whatif_sides *out, struct err *e)
 {
     struct whatif_sides s;
@@ -186,6 +195,7 @@ void whatif_more_cells(const struct plan_fit *f, struct table *t)
     table_num(t, known ? f->memory.part[mem_limiting(&f->memory)] : NAN);
     table_str(t, timed(f) ? plan_class_names[f->slow] : NULL);
     table_num(t, timed(f) ? f->slow_share : NAN);
+    table_num(t, timed(f) ? f->passes : NAN);
 }
 
 void whatif_limiting(const struct plan_fit *f, FILE *out)

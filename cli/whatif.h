@@ -34,6 +34,9 @@ bool whatif_resolution(const char *text, struct err_at at, struct whatif_sides *
 /* "TP 2, " where tensor ranks share the model, else "". */
 const char *whatif_tensor(const struct plan_request *r, struct arena *a);
 
+/* "for 64 samples in 8 passes " where --batch was given, else "". */
+const char *whatif_batch(const struct plan_request *r, const struct plan_fit *f, struct arena *a);
+
 /* Columns that every such table begins with, and their cells. */
 #define WHATIF_COLUMNS                                                                             \
     {"gpus", "GPUs", TABLE_INT, 0}, {"cp", "CP", TABLE_INT, 0},                                    \
@@ -53,8 +56,9 @@ void whatif_cells(const struct plan_fit *f, struct table *t);
         {"short_bytes", "short", TABLE_QTY, QTY_BYTES}, {"rank", "rank", TABLE_INT, 0},            \
         {"block", "block", TABLE_INT, 0}, {"part_bytes", "part", TABLE_QTY, QTY_BYTES},            \
         {"time_part", "most of the time", TABLE_STR, 0},                                           \
+        {"time_share", "share", TABLE_QTY, QTY_RATIO},                                             \
     {                                                                                              \
-        "time_share", "share", TABLE_QTY, QTY_RATIO                                                \
+        "passes", "passes", TABLE_QTY, QTY_NUMBER                                                  \
     }
 void whatif_more_cells(const struct plan_fit *f, struct table *t);
 

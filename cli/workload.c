@@ -21,9 +21,7 @@ const struct arg_group workload_clip = {
         OPTION_TEXT("grid", "TxHxW", NULL, "the grid of tokens instead: 33x45x80"),
         OPTION_INT("tokens", 1, WORKLOAD_TOKENS_MOST, "S",
                    "the number of video tokens instead: 128k"),
-        OPTION_INT("samples", 1, WORKLOAD_SAMPLES_MOST, "N",
-                   "samples of each replica in a step (1)"),
-        OPTION_END}};
+        WORKLOAD_SAMPLES, OPTION_END}};
 
 const struct arg_group workload_place = {
     "GPUs and configurations",
@@ -354,6 +352,7 @@ bool workload_request(struct cli *c, struct plan_request *r, struct err *e)
         .cp = (int)args_int_or(g, "cp", 0),
         .strategies = args_choices(g, "strategies"),
         .dispatch = (enum dispatch)args_choice_or(g, "dispatch", DISPATCH_AUTO),
+        .batch = (double)args_int_or(g, "batch", 0),
         .query_group = (int)args_int_or(g, "group", WORKLOAD_QUERY_GROUP),
         .eval = &eval_cost,
         .keep_candidates = 5,

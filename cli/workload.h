@@ -12,7 +12,16 @@ enum {
     WORKLOAD_QUERY_GROUP = 32 /* default of --group */
 };
 
-extern const struct arg_group workload_clip; /* --model, --clip, --grid, --tokens, --samples */
+/* --samples and --batch */
+#define WORKLOAD_SAMPLES                                                                           \
+    OPTION_INT("samples", 1, WORKLOAD_SAMPLES_MOST, "N",                                           \
+               "samples of each replica in a pass, forward and backward (1)"),                     \
+        OPTION_INT("batch", 1, 1 << 30, "B",                                                       \
+                   "samples of an optimizer step over all replicas, in whole passes: gradient "    \
+                   "accumulation (one pass)")
+
+extern const struct arg_group
+    workload_clip; /* --model, --clip, --grid, --tokens, --samples, --batch */
 extern const struct arg_group
     workload_place; /* --cluster, --gpus, --cp, --degrees, --strategies, --dispatch, --group */
 extern const struct arg_group

@@ -272,6 +272,11 @@ static void write_predicted(struct json *j, const struct plan *p)
     json_num(j, "blocks_s", p->blocks_s);
     json_num(j, "fsdp_s", p->fsdp_s);
     json_num(j, "optimizer_s", p->optimizer_s);
+    if (p->batch.samples > 0) {
+        json_num(j, "batch", p->batch.samples);
+        json_num(j, "passes", p->batch.passes);
+        json_num(j, "batch_step_s", p->batch.step_s);
+    }
     json_num(j, "memory_bytes", p->memory_peak.total);
     json_end(j);
 }

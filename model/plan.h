@@ -30,6 +30,10 @@ struct plan {
     double fsdp_s;      /* what of FSDP's traffic is not hidden; 0 unless PLAN_STEP */
     double step_s;      /* blocks_s + fsdp_s + optimizer */
     double optimizer_s; /* HBM traffic of the sharded states */
+    struct {            /* an optimizer step of more or fewer samples than a pass, if asked for */
+        double samples; /* over all replicas; 0: not asked, a step is one pass */
+        double passes, step_s;
+    } batch;
     struct mem_use memory_peak;
 };
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/qty.h"
+#include "planner/batch.h"
 
 const char *const fit_verdict_names[] = {"yes", "slow", "memory", "impossible", NULL};
 
@@ -102,6 +103,7 @@ static bool take_degree(const struct plan_request *r, const struct plan_found *f
         return false;
     out->cp = d->cp;
     out->replicas = d->replicas;
+    out->passes = plan_passes(r, d->replicas);
     out->memory = d->memory;
     out->step = d->step;
     out->samples_per_s = d->samples_per_s;
@@ -162,15 +164,18 @@ bool plan_fit(const struct plan_request *r, const struct plan_limits *l, struct 
 {
     struct plan_found f = {0};
     struct err found = {0};
+    struct plan_request one = *r;
     *out = (struct plan_fit){.gpus = hw_gpus(r->c.cluster),
                              .samples = r->c.samples,
                              .memory_limit = r->c.cluster->gpu.memory_bytes};
-    if (plan_search(r, &f, a, &found)) {
+    if (!one.rerank)
+        one.keep_candidates = 1; /* the best is all that is asked for */
+    if (plan_search(&one, &f, a, &found)) {
         const struct degree_row *d = choose(&f, l);
         out->verdict = keeps(d, l) ? FIT_YES : FIT_SLOW;
         if (out->verdict == FIT_SLOW)
             say_slow(d, l, out);
-        return take_degree(r, &f, d, out, a, e);
+        return take_degree(&one, &f, d, out, a, e);
     }
     if (found.code == ERR_INFEASIBLE) {
         out->verdict = FIT_MEMORY;
@@ -184,4 +189,32 @@ bool plan_fit(const struct plan_request *r, const struct plan_limits *l, struct 
     out->verdict = FIT_IMPOSSIBLE;
     snprintf(out->reason, sizeof out->reason, "%s", found.text);
     return true;
+}
+
+static void fit_one(const struct plan_request *r, const struct plan_limits *l, struct plan_fit *out,
+                    struct err *e)
+{
+    struct arena *a = arena_new();
+    plan_fit(r, l, out, a, e);
+    out->conf.pieces = NULL;
+    out->conf.piece_count = 0;
+    arena_free(a);
+}
+
+bool plan_fit_all(const struct plan_request *r, int count, const struct plan_limits *l,
+                  struct plan_fit *out, struct err *e)
+{
+    struct arena *a = arena_new();
+    struct err *found = ARENA_ARRAY(a, struct err, count);
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int i = 0; i < count; i++)
+        fit_one(&r[i], l, &out[i], &found[i]);
+    bool ok = true;
+    for (int i = 0; i < count && ok; i++)
+        if (found[i].code != ERR_NONE) {
+            *e = found[i];
+            ok = false;
+        }
+    arena_free(a);
+    return ok;
 }

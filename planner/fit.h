@@ -24,7 +24,8 @@ extern const char *const fit_verdict_names[]; /* "yes", "slow", "memory", "impos
 struct plan_fit {
     enum fit_verdict verdict;
     int gpus, cp, replicas;
-    double samples;        /* of a replica and step */
+    double samples;        /* of a replica and pass */
+    double passes;         /* of a step (planner/batch.h) */
     struct cp_conf conf;   /* of the slowest block; where nothing fits, the nearest to fitting */
     int sparse_blocks;     /* blocks that run sparse kernels */
     struct mem_use memory; /* peak, or the nearest miss's */
@@ -41,6 +42,11 @@ struct plan_fit {
  * throughput. When none fits: the least memory. False only for errors that are no answer. */
 bool plan_fit(const struct plan_request *r, const struct plan_limits *l, struct plan_fit *out,
               struct arena *a, struct err *e);
+
+/* plan_fit of each of `count` requests, on as many threads as there are cores; out[i] is the same
+ * on any number. out[i].conf has no pieces. The error is that of the first request that has one. */
+bool plan_fit_all(const struct plan_request *r, int count, const struct plan_limits *l,
+                  struct plan_fit *out, struct err *e);
 
 /* Bytes over the limit; 0 or less when it fits. */
 double fit_short(const struct plan_fit *f);

@@ -7,6 +7,7 @@
 #include "base/qty.h"
 #include "model/calib.h"
 #include "planner/alike.h"
+#include "planner/batch.h"
 #include "planner/heads.h"
 
 const char *const dispatch_names[] = {"auto", "dense", "sparse", NULL};
@@ -22,13 +23,24 @@ struct search {
     struct cp_conf
         *balanced; /* assignments of the block at hand: hybrids of one degree share theirs */
     int balanced_count;
-    struct arena *a;     /* results */
-    struct arena *block; /* candidates of the block at hand */
+    struct known_time *dense; /* what dense configurations took in blocks before */
+    int dense_count;
+    double least_sparse_s; /* of the block at hand: no sparse configuration is faster */
+    struct arena *a;       /* results */
+    struct arena *block;   /* candidates of the block at hand */
     struct arena *scratch;
     struct err *e;
 };
 
 enum { BALANCED_MOST = 256 }; /* degrees x placements x dispatch; beyond it they are found anew */
+enum { DENSE_MOST = 256 };    /* configurations x kinds of block */
+
+/* Dense attention does not ask for keeps: blocks of one kind take the same time. */
+struct known_time {
+    struct cp_conf conf;
+    bool joint, cross;
+    struct program_time time;
+};
 
 /* ---- which configurations there are ---- */
 
@@ -106,6 +118,48 @@ static void keep_candidate(struct found *f, const struct plan_candidate *c)
     f->best[i] = *c;
 }
 
+static const struct program_time *known_time(const struct search *s, int block,
+                                             const struct cp_conf *conf)
+{
+    for (int i = 0; i < s->dense_count && !conf->sparse; i++) {
+        const struct known_time *k = &s->dense[i];
+        if (k->conf.strategy == conf->strategy && k->conf.head_groups == conf->head_groups &&
+            k->conf.heads_inside == conf->heads_inside &&
+            k->joint == dit_is_joint(s->c.model, block) &&
+            k->cross == dit_is_cross(s->c.model, block))
+            return &k->time;
+    }
+    return NULL;
+}
+
+static struct program_time own_time(const struct program_time *t, int ranks, struct arena *a);
+
+static void remember_dense(struct search *s, int block, const struct plan_candidate *c)
+{
+    if (c->conf.sparse || s->dense_count == DENSE_MOST)
+        return;
+    s->dense[s->dense_count++] =
+        (struct known_time){.conf = c->conf,
+                            .joint = dit_is_joint(s->c.model, block),
+                            .cross = dit_is_cross(s->c.model, block),
+                            .time = own_time(&c->time, cp_ranks(&c->conf), s->a)};
+}
+
+static bool time_of(struct search *s, int block, struct plan_candidate *c)
+{
+    const struct program_time *known = known_time(s, block, &c->conf);
+    if (known) {
+        c->time = *known;
+        return true;
+    }
+    arena_reset(s->scratch);
+    if (!s->r->eval->block(s->r->eval, &s->c, block, &c->conf, &c->time, s->block, s->scratch,
+                           s->e))
+        return false;
+    remember_dense(s, block, c);
+    return true;
+}
+
 static bool try_conf(struct search *s, int block, const struct cp_conf *conf, struct found *f)
 {
     struct plan_candidate c = {.conf = *conf};
@@ -119,8 +173,7 @@ static bool try_conf(struct search *s, int block, const struct cp_conf *conf, st
             f->nearest = c;
         return true;
     }
-    arena_reset(s->scratch);
-    if (!s->r->eval->block(s->r->eval, &s->c, block, conf, &c.time, s->block, s->scratch, s->e))
+    if (!time_of(s, block, &c))
         return false;
     keep_candidate(f, &c);
     return true;
@@ -149,33 +202,63 @@ static bool put_heads(struct search *s, int block, struct cp_conf *conf)
     return true;
 }
 
-static bool try_degrees(struct search *s, int block, enum cp_strategy strategy, int g_h, int g_s,
-                        struct found *f)
+/* What the rank with the most pairs needs at least for attention: the mean over ranks, since sparse
+ * kernels take a sum of so much a row and so much a pair, on fewer keys no longer for each. */
+static double least_sparse_s(const struct search *s, int block)
 {
-    for (int sparse = 0; sparse < 2; sparse++)
-        for (int place = 0; place < placements(s, g_h, g_s); place++) {
-            if (!dispatch_fits(s, strategy, g_h, sparse))
-                continue;
-            struct cp_conf conf = {.strategy = strategy,
-                                   .head_groups = g_h,
-                                   .seq_groups = g_s,
-                                   .tensor = s->tensor,
-                                   .heads_inside = !place,
-                                   .sparse = sparse,
-                                   .query_group = s->r->query_group};
-            if (!put_heads(s, block, &conf) || !try_conf(s, block, &conf, f))
-                return false;
+    const struct cp_case *c = &s->c;
+    double tokens = (double)dit_attention_tokens(c->model, block, c->video_tokens), keys = 0;
+    for (int h = 0; h < c->model->heads; h++)
+        keys += fmin(kern_tiled(c->kernels, sparsity_keep(c->sparsity, block, h) * tokens), tokens);
+    double shard = tokens * c->samples / ((double)s->cp * s->tensor),
+           rows = shard * c->model->heads, pairs = shard * keys;
+    int dim = c->model->head_dim,
+        forwards = 1 + (!c->options.inference && c->options.checkpointing == CHECKPOINT_FULL);
+    return forwards * kern_sparse_time(c->kernels, false, rows, pairs, 0, dim).s +
+           (c->options.inference ? 0 : kern_sparse_time(c->kernels, true, rows, pairs, 0, dim).s);
+}
+
+/* Only where the best alone is asked for, and the closed forms of these kernels judge. */
+static bool cannot_win(const struct search *s, bool sparse, const struct found *f)
+{
+    return sparse && f->keep == 1 && f->count == 1 && !s->r->rerank && s->r->eval == &eval_cost &&
+           s->least_sparse_s > f->best[0].time.total_s * (1 + 1e-9);
+}
+
+static bool try_degrees(struct search *s, int block, enum cp_strategy strategy, int g_h, int g_s,
+                        bool sparse, struct found *f)
+{
+    for (int place = 0; place < placements(s, g_h, g_s); place++) {
+        if (!dispatch_fits(s, strategy, g_h, sparse))
+            continue;
+        if (cannot_win(s, sparse, f)) {
+            f->tried++;
+            continue;
         }
+        struct cp_conf conf = {.strategy = strategy,
+                               .head_groups = g_h,
+                               .seq_groups = g_s,
+                               .tensor = s->tensor,
+                               .heads_inside = !place,
+                               .sparse = sparse,
+                               .query_group = s->r->query_group};
+        if (!put_heads(s, block, &conf) || !try_conf(s, block, &conf, f))
+            return false;
+    }
     return true;
 }
 
+/* Dense before sparse; the order decides nothing (better). */
 static bool try_all(struct search *s, int block, struct found *f)
 {
-    for (int strategy = 0; strategy < CP_STRATEGIES; strategy++)
-        for (int g_h = s->cp; g_h >= 1; g_h--)
-            if (s->cp % g_h == 0 && degrees_fit(s, (enum cp_strategy)strategy, g_h, s->cp / g_h) &&
-                !try_degrees(s, block, (enum cp_strategy)strategy, g_h, s->cp / g_h, f))
-                return false;
+    s->least_sparse_s = least_sparse_s(s, block);
+    for (int sparse = 0; sparse < 2; sparse++)
+        for (int strategy = 0; strategy < CP_STRATEGIES; strategy++)
+            for (int g_h = s->cp; g_h >= 1; g_h--)
+                if (s->cp % g_h == 0 &&
+                    degrees_fit(s, (enum cp_strategy)strategy, g_h, s->cp / g_h) &&
+                    !try_degrees(s, block, (enum cp_strategy)strategy, g_h, s->cp / g_h, sparse, f))
+                    return false;
     return true;
 }
 
@@ -189,20 +272,25 @@ static double *copy_doubles(const double *from, int n, struct arena *a)
     return to;
 }
 
-static void own(struct plan_candidate *c, int phases, struct arena *a)
+static struct program_time own_time(const struct program_time *t, int ranks, struct arena *a)
 {
-    int ranks = cp_ranks(&c->conf);
+    struct program_time own = *t;
+    struct phase_time *phase = ARENA_ARRAY(a, struct phase_time, t->phase_count);
+    memcpy(phase, t->phase, (size_t)t->phase_count * sizeof *phase);
+    own.phase = phase;
+    own.compute_s = copy_doubles(t->compute_s, ranks, a);
+    own.comm_s = copy_doubles(t->comm_s, ranks, a);
+    own.wait_s = copy_doubles(t->wait_s, ranks, a);
+    return own;
+}
+
+static void own(struct plan_candidate *c, struct arena *a)
+{
     struct cp_piece *pieces = ARENA_ARRAY(a, struct cp_piece, c->conf.piece_count);
     memcpy(pieces, c->conf.pieces, (size_t)c->conf.piece_count * sizeof *pieces);
     c->conf.pieces = pieces;
-    if (!c->time.phase)
-        return;
-    struct phase_time *phase = ARENA_ARRAY(a, struct phase_time, phases);
-    memcpy(phase, c->time.phase, (size_t)phases * sizeof *phase);
-    c->time.phase = phase;
-    c->time.compute_s = copy_doubles(c->time.compute_s, ranks, a);
-    c->time.comm_s = copy_doubles(c->time.comm_s, ranks, a);
-    c->time.wait_s = copy_doubles(c->time.wait_s, ranks, a);
+    if (c->time.phase)
+        c->time = own_time(&c->time, cp_ranks(&c->conf), a);
 }
 
 /* The best candidates again, judged by the finer evaluator. */
@@ -231,9 +319,9 @@ static bool search_block(struct search *s, int block, struct plan_compared *out)
     if (!try_all(s, block, &f) || !rerank(s, block, &f))
         return false;
     for (int i = 0; i < f.count; i++)
-        own(&f.best[i], f.best[i].time.phase_count, s->a);
+        own(&f.best[i], s->a);
     if (f.refused > 0)
-        own(&f.nearest, 0, s->a);
+        own(&f.nearest, s->a);
     *out = (struct plan_compared){.count = f.count,
                                   .tried = f.tried,
                                   .refused = f.refused,
@@ -258,6 +346,7 @@ static struct search search_new(const struct plan_request *r, int cp, struct are
                        .heads = r->c.model->heads / tensor_of(r),
                        .limit = r->c.cluster->gpu.memory_bytes,
                        .a = a,
+                       .dense = ARENA_ARRAY(a, struct known_time, DENSE_MOST),
                        .block = arena_new(),
                        .scratch = arena_new(),
                        .e = e};
@@ -434,6 +523,13 @@ static void finish_step(const struct search *s, struct plan *p)
     p->step_s += p->fsdp_s + p->optimizer_s;
 }
 
+static void take_batch(const struct plan_request *r, struct plan *p)
+{
+    p->batch.samples = r->batch;
+    p->batch.passes = plan_passes(r, p->replicas);
+    p->batch.step_s = plan_batch_s(r, p);
+}
+
 static bool search_degree(const struct plan_request *r, int cp, struct plan_found *out,
                           struct arena *a, struct err *e)
 {
@@ -454,8 +550,10 @@ static bool search_degree(const struct plan_request *r, int cp, struct plan_foun
                        .blocks = ARENA_ARRAY(a, struct plan_block, blocks)};
     out->compared = ARENA_ARRAY(a, struct plan_compared, blocks);
     bool ok = search_blocks(&s, p, out->compared);
-    if (ok)
+    if (ok) {
         finish_step(&s, p);
+        take_batch(r, p);
+    }
     out->plan = p;
     search_free(&s);
     return ok;
@@ -483,8 +581,10 @@ bool plan_reprice(const struct plan_request *r, const struct plan *p, struct pla
         if (now->memory.total > out->memory_peak.total)
             out->memory_peak = now->memory;
     }
-    if (ok)
+    if (ok) {
         finish_step(&s, out);
+        take_batch(r, out);
+    }
     search_free(&s);
     return ok;
 }
@@ -554,17 +654,18 @@ static bool degree_possible(const struct plan_request *r, int cp)
            (!r->head_groups || r->head_groups * r->seq_groups == cp);
 }
 
-/* Critical seconds of all blocks by class. */
+/* Critical seconds of all blocks and passes by class. */
 static void degree_classes(struct degree_row *row, const struct plan_found *f,
                            const struct plan_request *r)
 {
-    double fixed[COST_CLASSES], doubt[COST_CLASSES] = {0}, known = 0;
+    double fixed[COST_CLASSES], doubt[COST_CLASSES] = {0}, known = 0,
+                                passes = plan_passes(r, f->plan->replicas);
     for (int b = 0; b < f->plan->block_count; b++) {
         const struct program_time *t = &f->compared[b].best[0].time;
         for (int k = 0; k < COST_CLASSES; k++) {
-            row->class_s[k] += t->class_s[k];
-            doubt[k] += t->doubt_s[k];
-            known += t->class_s[k];
+            row->class_s[k] += passes * t->class_s[k];
+            doubt[k] += passes * t->doubt_s[k];
+            known += passes * t->class_s[k];
         }
     }
     calib_half_widths(r->c.cluster, fixed);
@@ -574,12 +675,6 @@ static void degree_classes(struct degree_row *row, const struct plan_found *f,
     calib_half(row->class_s, doubt, row->half);
     row->step = interval_sum(row->class_s, row->half, COST_CLASSES);
     row->step = interval_of(row->step_s, log(row->step.high_s / row->step.value_s));
-}
-
-double plan_rate(const struct plan_request *r, int replicas, double pass_s)
-{
-    double pass = (double)replicas * r->c.samples;
-    return r->batch > 0 ? r->batch / (ceil(r->batch / pass) * pass_s) : pass / pass_s;
 }
 
 /* Compares what a sample takes: degrees differ in how many samples a step makes. */
@@ -596,8 +691,8 @@ static void mark_ties(const struct plan_request *r, struct plan_found *out)
         if (!d->fits || d == best)
             continue;
         for (int k = 0; k < COST_CLASSES; k++) {
-            chosen[k] = best->class_s[k] / plan_rate(r, best->replicas, 1);
-            other[k] = d->class_s[k] / plan_rate(r, d->replicas, 1);
+            chosen[k] = best->class_s[k] / plan_step_samples(r, best->replicas);
+            other[k] = d->class_s[k] / plan_step_samples(r, d->replicas);
         }
         calib_half_wider(best->half, d->half, half);
         d->tie = interval_tie(chosen, other, half, COST_CLASSES, &d->doubt);
@@ -613,8 +708,8 @@ static void degree_add(struct plan_found *out, int cp, const struct plan_found *
                              .fits = found == ERR_NONE,
                              .too_much = found == ERR_INFEASIBLE};
     if (row.fits) {
-        row.step_s = f->plan->step_s;
-        row.samples_per_s = plan_rate(r, replicas, row.step_s);
+        row.step_s = plan_batch_s(r, f->plan);
+        row.samples_per_s = plan_step_samples(r, replicas) / row.step_s;
         row.memory = f->plan->memory_peak;
         degree_classes(&row, f, r);
     }

@@ -24,9 +24,10 @@ struct plan_request {
     struct cp_case c; /* the cluster holds exactly the GPUs of the job */
     struct mem_options memory;
     enum plan_phase phase;
-    int tensor;   /* degree of tensor parallelism, inside a node; 0 counts as 1 */
-    int cp;       /* degree; 0: every divisor of the GPUs is tried, best throughput wins */
-    double batch; /* samples of an optimizer step, over all replicas; 0: one pass of them */
+    int tensor; /* degree of tensor parallelism, inside a node; 0 counts as 1 */
+    int cp;     /* degree; 0: every divisor of the GPUs is tried, best throughput wins */
+    double
+        batch; /* samples of an optimizer step, over all replicas; 0: one pass (planner/batch.h) */
     const bool *strategies;      /* [CP_STRATEGIES]; NULL: all */
     int head_groups, seq_groups; /* only this degree; 0: all */
     bool rows_inside;            /* only placements with rows inside nodes */
@@ -59,7 +60,7 @@ struct plan_compared {
 };
 
 struct plan_found {
-    struct plan *plan;
+    struct plan *plan;              /* of one pass */
     struct plan_compared *compared; /* [block_count] */
     const struct plan **kinds;      /* with blocks alike: the plans of this degree, the least step
                                        first; the first is `plan` */
@@ -68,7 +69,7 @@ struct plan_found {
         int cp, replicas;
         bool fits;     /* has a plan: what follows is set */
         bool too_much; /* has none because of memory, not for want of a configuration */
-        double step_s, samples_per_s;
+        double step_s, samples_per_s; /* of a whole step: every pass of the batch */
         double class_s[COST_CLASSES]; /* what step_s is made of; the rest of it counts as weights */
         double half[COST_CLASSES];    /* 90% half-widths of class_s (model/calib.h) */
         struct interval step;         /* 90% interval of step_s (model/calib.h) */
@@ -78,11 +79,6 @@ struct plan_found {
     } * degrees;
     int degree_count;
 };
-
-/* Samples a second when a pass of all `replicas` takes pass_s. A batch is made in whole passes: a
- * replica without a sample of its own in the last one waits, so replicas beyond the batch add
- * nothing. */
-double plan_rate(const struct plan_request *r, int replicas, double pass_s);
 
 /* What to add to "short": "; nothing will fit: .." where the resident part alone is too much, else
  * "". */

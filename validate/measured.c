@@ -34,6 +34,7 @@ struct point { /* seconds = per_call * calls + per_unit * units */
 struct list {
     struct point *points;
     int count, room;
+    bool rings; /* all points are phases of rings: they make room for others */
 };
 
 struct measured {
@@ -52,11 +53,22 @@ struct measured *measured_new(struct arena *a)
     return m;
 }
 
-static void add_point(struct measured *m, enum measured_kind kind, double calls, double units,
-                      double seconds)
+/* A ring's phase has its hops and merges in it: it counts while nothing else tells of the kind. */
+static bool makes_room(struct list *l, bool ring)
+{
+    if (ring && l->count && !l->rings)
+        return false;
+    if (l->rings && !ring)
+        l->count = 0;
+    l->rings = ring;
+    return true;
+}
+
+static void add_point(struct measured *m, enum measured_kind kind, bool ring, double calls,
+                      double units, double seconds)
 {
     struct list *l = &m->list[kind];
-    if (!(seconds > 0) || !(units > 0))
+    if (!(seconds > 0) || !(units > 0) || !makes_room(l, ring))
         return;
     if (l->count == l->room) {
         l->room = 2 * l->room + 64;
@@ -141,10 +153,10 @@ static void add_copies(struct measured *m, const struct run_row *row, double wor
               {"fetch kv", MEASURED_HOST, 1}};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++)
         if (strcmp(row->phase, of[i].phase) == 0) {
-            add_point(m, of[i].kind, 0, work / of[i].per_unit, seconds);
+            add_point(m, of[i].kind, false, 0, work / of[i].per_unit, seconds);
             return;
         }
-    add_point(m, MEASURED_COPY, 0, work, seconds);
+    add_point(m, MEASURED_COPY, false, 0, work, seconds);
 }
 
 static void add_phase(struct measured *m, const struct plan *p, const struct run_result *r,
@@ -156,26 +168,24 @@ static void add_phase(struct measured *m, const struct plan *p, const struct run
     int backward = row->pass == PASS_BACKWARD;
     switch (row->cost) {
     case CLASS_ATTENTION_DENSE:
-        if (!(moved > 0)) /* a ring's phase has its hops in it */
-            add_point(m, backward ? MEASURED_DENSE_BACKWARD : MEASURED_DENSE_FORWARD, 0,
-                      (backward ? 10.0 : 4.0) * work * p->c.model->head_dim, seconds);
+        add_point(m, backward ? MEASURED_DENSE_BACKWARD : MEASURED_DENSE_FORWARD, moved > 0, 0,
+                  (backward ? 10.0 : 4.0) * work * p->c.model->head_dim, seconds);
         break;
     case CLASS_ATTENTION_SPARSE:
-        if (!(moved > 0))
-            add_point(m, backward ? MEASURED_SPARSE_BACKWARD : MEASURED_SPARSE_FORWARD,
-                      scale * query_rows(p, row, m->a), scale * work, seconds);
+        add_point(m, backward ? MEASURED_SPARSE_BACKWARD : MEASURED_SPARSE_FORWARD, moved > 0,
+                  scale * query_rows(p, row, m->a), scale * work, seconds);
         break;
     case CLASS_SELECT:
-        add_point(m, MEASURED_SELECT, 0, work, seconds);
+        add_point(m, MEASURED_SELECT, false, 0, work, seconds);
         break;
     case CLASS_GEMM:
-        add_point(m, MEASURED_LINEAR, 0, work, seconds);
+        add_point(m, MEASURED_LINEAR, false, 0, work, seconds);
         break;
     case CLASS_COPY:
         add_copies(m, row, work, seconds);
         break;
     case CLASS_COLLECTIVE:
-        add_point(m, MEASURED_EXCHANGE, calls_of(p, row, m->a), moved, seconds);
+        add_point(m, MEASURED_EXCHANGE, false, calls_of(p, row, m->a), moved, seconds);
         break;
     default:
         break;
@@ -300,7 +310,8 @@ static void solve_line(const struct measured *m, enum measured_kind kind,
     double *off = ARENA_ARRAY(m->a, double, l->count + 1), a = 0, b = 0;
     int n = 0;
     bool others = false; /* than the fold */
-    *line = (struct measured_line){.points = l->count, .left_out_worst = (double)NAN};
+    *line = (struct measured_line){
+        .points = l->count, .rings = l->rings && l->count, .left_out_worst = (double)NAN};
     fit_line(l, -1, &line->per_call, &line->per_unit);
     for (int i = 0; i < l->count; i++) {
         struct point *p = &l->points[i];
@@ -430,18 +441,33 @@ struct plan_eval measured_eval(const struct measured_fit *fit)
 
 /* ---- tables and words ---- */
 
+/* "begin: name, name" of the kinds without points, or of those that rings alone tell of. */
+static void put_kinds(const struct measured_fit *fit, bool rings, const char *begin, FILE *out)
+{
+    const char *before = begin;
+    for (int k = 0; k < MEASURED_KINDS; k++)
+        if (rings ? fit->line[k].rings : fit->line[k].points == 0) {
+            fprintf(out, "%s%s", before, measured_names[k]);
+            before = ", ";
+        }
+    if (before != begin)
+        fputc('\n', out);
+}
+
 void measured_warn(const struct measured_fit *fit, FILE *out)
 {
-    const char *comma = "";
-    for (int k = 0; k < MEASURED_KINDS; k++)
-        if (fit->line[k].points == 0) {
-            fprintf(out, "%s%s",
-                    *comma ? comma : "shardwise: not measured, so as the profile says: ",
-                    measured_names[k]);
-            comma = ", ";
-        }
-    if (*comma)
-        fputc('\n', out);
+    put_kinds(fit, false, "shardwise: not measured, so as the profile says: ", out);
+    put_kinds(fit, true,
+              "shardwise: from rings alone, with what of their hops and merges shows, so "
+              "at most this: ",
+              out);
+    bool dense = fit->line[MEASURED_DENSE_FORWARD].points > 0,
+         sparse = fit->line[MEASURED_SPARSE_FORWARD].points > 0;
+    if (dense != sparse)
+        fprintf(out,
+                "shardwise: %s attention was measured and %s was not: a choice between them holds "
+                "a measurement against the profile (`plan --dispatch %s` keeps to the measured one)\n",
+                dense ? "dense" : "sparse", dense ? "sparse" : "dense", dense ? "dense" : "sparse");
     if (fit->took_turns)
         fprintf(out,
                 "shardwise: in %d of the runs ranks took turns on fewer cores: their times hold "

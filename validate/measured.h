@@ -14,8 +14,10 @@
  *   lists of rows     seconds = entries * list_s
  *   copies to the host and back  seconds = bytes / rate
  *   exchanges         seconds = calls * latency + max(sent, received) / rate
- * Two-parameter lines minimise the relative error; a negative parameter becomes 0. Ring attention
- * holds its hops, so it is left out. A class with no points keeps what the first plan assumed. */
+ * Two-parameter lines minimise the relative error; a negative parameter becomes 0. A ring's phase
+ * holds what of its hops was not hidden, and its merges: it is left out where other phases tell of
+ * the same attention, and else taken as attention alone, an upper bound (`rings`). A class with no
+ * points keeps what the first plan assumed. */
 #ifndef VALIDATE_MEASURED_H
 #define VALIDATE_MEASURED_H
 
@@ -59,6 +61,7 @@ struct measured_fit {
     int took_turns; /* files whose ranks outnumbered their cores: the fit holds that too */
     struct measured_line {
         int points;
+        bool rings; /* the points are whole phases of rings: attention takes no longer than this */
         double per_call, per_unit; /* seconds of each; per_call is 0 for one-parameter fits */
         /* |predicted / measured - 1| over points, by the fit and each by a fit without all points
          * of its block and run; the latter NaN when there is one such only */

@@ -17,6 +17,8 @@ static void save_line(struct json *j, const char *what, const struct measured_li
     json_object(j, NULL);
     json_text(j, "what", what);
     json_int(j, "points", l->points);
+    if (l->rings)
+        json_bool(j, "rings", true);
     json_num(j, "per_call_s", l->per_call);
     json_num(j, "per_unit_s", l->per_unit);
     json_num(j, "error_median", l->error_median);
@@ -50,15 +52,16 @@ bool measured_save(const struct measured_fit *fit, const struct prov *prov, cons
 
 static bool load_line(const struct cfg *map, struct measured_fit *fit, struct err *e)
 {
-    static const char *const keys[] = {
-        "what",         "points",          "per_call_s",     "per_unit_s",
-        "error_median", "left_out_median", "left_out_worst", NULL};
+    static const char *const keys[] = {"what",           "points",       "per_call_s",
+                                       "per_unit_s",     "error_median", "left_out_median",
+                                       "left_out_worst", "rings",        NULL};
     const double none = (double)NAN;
     int what;
     int64_t points;
     struct measured_line l = {0};
     if (!cfg_check_keys(map, keys, e) || !cfg_enum(map, "what", measured_names, &what, e) ||
         !cfg_int(map, "points", 0, INT32_MAX, &points, e) ||
+        !cfg_bool_or(map, "rings", false, &l.rings, e) ||
         !cfg_qty(map, "per_call_s", QTY_NUMBER, &l.per_call, e) ||
         !cfg_qty(map, "per_unit_s", QTY_NUMBER, &l.per_unit, e) ||
         !cfg_qty_or(map, "error_median", QTY_NUMBER, none, &l.error_median, e) ||

@@ -91,6 +91,56 @@ static void the_parts_of_a_step_add_up_and_its_interval_holds_it(const struct dr
     }
 }
 
+/* ---- short cuts of the search ---- */
+
+/* Keeps that differ from block to block. */
+static struct sparsity uneven_blocks(const struct drawn *d)
+{
+    struct sparsity s = d->sparsity;
+    size_t heads = (size_t)s.heads;
+    double *keep = ARENA_ARRAY(d->a, double, (size_t)s.blocks *heads);
+    for (size_t i = 0; i < (size_t)s.blocks * heads; i++)
+        keep[i] = fmin(1, s.keep[i] * pow(1.4, (double)(i / heads % 7) - 3));
+    s.keep = keep;
+    return s;
+}
+
+/* A search for the best alone leaves out what cannot win; one for the five best looks at all. */
+static void the_best_alone_is_the_first_of_five(const struct drawn *d)
+{
+    struct plan_request r = d->r;
+    struct sparsity s = uneven_blocks(d);
+    r.c.sparsity = &s;
+    r.keep_candidates = 5;
+    struct plan_found five = search(d, &r);
+    r.keep_candidates = 1;
+    struct plan_found one = search(d, &r);
+    for (int b = 0; five.plan && one.plan && b < five.plan->block_count; b++) {
+        const struct plan_block *x = &five.plan->blocks[b], *y = &one.plan->blocks[b];
+        gsl_test(x->conf.strategy != y->conf.strategy || x->conf.sparse != y->conf.sparse ||
+                     x->conf.head_groups != y->conf.head_groups || x->candidates != y->candidates,
+                 "%s: block %d: the same of as many", d->text, b);
+        gsl_test_rel(y->time.total_s, x->time.total_s, 1e-12, "%s: block %d", d->text, b);
+    }
+}
+
+/* What dense attention took in one block is taken over for the next. */
+static void a_block_takes_in_a_plan_what_it_takes_alone(const struct drawn *d)
+{
+    struct plan_request r = d->r;
+    struct sparsity s = uneven_blocks(d);
+    r.c.sparsity = &s;
+    struct plan_found f = search(d, &r);
+    for (int b = 0; f.plan && b < f.plan->block_count; b += 5) {
+        struct plan_compared alone;
+        struct err e = {0};
+        gsl_test(!plan_compare_block(&r, r.cp, b, &alone, d->a, &e), "%s: %s", d->text, e.text);
+        for (int i = 0; i < alone.count && i < f.compared[b].count; i++)
+            gsl_test_rel(f.compared[b].best[i].time.total_s, alone.best[i].time.total_s, 1e-12,
+                         "%s: block %d, place %d", d->text, b, i);
+    }
+}
+
 /* ---- two plans ---- */
 
 static void faster_links_are_never_slower(const struct drawn *d, const bool *strategies)
@@ -253,6 +303,8 @@ int main(int argc, char **argv)
         d.r.c.options.split_heads =
             false; /* cutting heads has a threshold of 1% (planner/heads.h) */
         the_parts_of_a_step_add_up_and_its_interval_holds_it(&d);
+        the_best_alone_is_the_first_of_five(&d);
+        a_block_takes_in_a_plan_what_it_takes_alone(&d);
         faster_links_are_never_slower(&d, in_order);
         faster_links_are_never_slower(&d, NULL);
         keeping_more_is_never_faster(&d, in_order);

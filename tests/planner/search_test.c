@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "planner/batch.h"
 #include "planner/search.h"
 #include "tests/model/fixture.h"
 
@@ -195,15 +196,43 @@ static void all_degrees_are_tried_and_throughput_decides(void)
                  "degree %d", found.degrees[i].cp);
 }
 
-/* 12 samples on 8 replicas are two passes, the second half empty: 12 in 20 s, by hand. */
+static struct plan plan_of_replicas(int replicas, enum sharding sharding)
+{
+    return (struct plan){.replicas = replicas,
+                         .memory.sharding = sharding,
+                         .blocks_s = 8,
+                         .fsdp_s = 1.5,
+                         .optimizer_s = 0.5,
+                         .step_s = 10};
+}
+
+/* 12 samples on 8 replicas are two passes, the second half empty. By hand: 2 x (8 + 1.5) + 0.5 s.
+ */
 static void a_batch_is_made_in_whole_passes(void)
 {
     struct plan_request r = {.c.samples = 1, .batch = 12};
-    gsl_test_rel(plan_rate(&r, 8, 10), 0.6, 1e-15, "12 samples in two passes of 10 s");
-    gsl_test_rel(plan_rate(&r, 12, 10), 1.2, 1e-15, "in one");
-    gsl_test_rel(plan_rate(&r, 64, 10), 1.2, 1e-15, "52 replicas wait");
+    struct plan p = plan_of_replicas(8, SHARD_FSDP);
+    gsl_test_rel(plan_passes(&r, 8), 2, 1e-15, "8 and 4");
+    gsl_test_rel(plan_passes(&r, 12), 1, 1e-15, "in one");
+    gsl_test_rel(plan_passes(&r, 64), 1, 1e-15, "52 replicas wait");
+    gsl_test_rel(plan_batch_s(&r, &p), 19.5, 1e-15, "the optimizer once");
+    r.c.samples = 2;
+    gsl_test_rel(plan_batch_s(&r, &p), 10, 1e-15, "12 of 16 samples in one pass");
     r.batch = 0;
-    gsl_test_rel(plan_rate(&r, 64, 10), 6.4, 1e-15, "no batch: each replica makes its samples");
+    gsl_test_rel(plan_step_samples(&r, 64), 128, 1e-15, "no batch: each replica makes its samples");
+    gsl_test_rel(plan_batch_s(&r, &p), 10, 1e-15, "no batch: one pass");
+}
+
+/* By hand, three passes: FSDP and ZeRO-2 give gradients away in each, ddp and ZeRO-1 at the end. */
+static void gradients_that_add_up_in_place_leave_once(void)
+{
+    struct plan_request r = {.c.samples = 1, .batch = 24};
+    const double want[] = {
+        [SHARD_DDP] = 26, [SHARD_ZERO1] = 26, [SHARD_ZERO2] = 29, [SHARD_FSDP] = 29};
+    for (int s = SHARD_DDP; s <= SHARD_FSDP; s++) {
+        struct plan p = plan_of_replicas(8, (enum sharding)s);
+        gsl_test_rel(plan_batch_s(&r, &p), want[s], 1e-15, "%s", sharding_names[s]);
+    }
 }
 
 /* One sample a step leaves all replicas but one idle, so the shortest step wins. */
@@ -421,6 +450,7 @@ int main(void)
     requests_that_cannot_be_are_refused();
     all_degrees_are_tried_and_throughput_decides();
     a_batch_is_made_in_whole_passes();
+    gradients_that_add_up_in_place_leave_once();
     a_batch_of_one_takes_the_shortest_step();
     tensor_ranks_share_out_their_own_heads();
     degrees_that_cannot_be_told_apart_are_ties();

@@ -135,6 +135,51 @@ static void laws_come_back_from_their_rows(void)
 
 /* The plan's kernels have curves of its GPU and were measured on another one; what the rows say
  * stands before both when the fit is planned with. */
+/* One forward of dense attention a rank, so much a FLOP; with bytes sent where it is a ring's. */
+static void write_dense_rows(const char *path, const struct plan *p, double flop_s, double sent)
+{
+    struct run_options with = {.repeats = 1};
+    struct err e = {0};
+    with.backend = kern_backend_of("cpu", &e), with.comm = comm_backend_of("loopback", &e);
+    FILE *f = fopen(path, "w");
+    run_write_header(f, plan_signature(p), p->cp, &with);
+    for (int r = 0; r < 4; r++) {
+        double pairs = 1e6 * (1 + r), flop = 4 * pairs * p->c.model->head_dim;
+        fprintf(f, "0\t0\t%d\tforward\tattention\tattention-dense\t%.9g\t0\t%.0f\t%.0f\t%.0f\n", r,
+                flop * flop_s, sent, sent, pairs);
+    }
+    fclose(f);
+}
+
+static struct measured_fit fit_of(const char *first, const char *second)
+{
+    struct err e = {0};
+    struct measured_fit fit = {0};
+    struct measured *m = measured_new(arena);
+    gsl_test(!measured_add(m, "rings.json", first, &e) ||
+                 (second && !measured_add(m, "rings.json", second, &e)) ||
+                 !measured_solve(m, &fit, &e),
+             "%s: %s", first, e.text);
+    return fit;
+}
+
+/* A ring's 20 ps a FLOP hold its hops: they stand in only where no other row tells of attention. */
+static void rings_tell_of_attention_where_nothing_else_does(void)
+{
+    const struct plan *p = make_plan("rings.json", 1, false);
+    write_dense_rows("ring.tsv", p, 20e-12, 1e6);
+    write_dense_rows("plain.tsv", p, 10e-12, 0);
+    struct measured_fit ring = fit_of("ring.tsv", NULL), before = fit_of("ring.tsv", "plain.tsv"),
+                        after = fit_of("plain.tsv", "ring.tsv");
+    gsl_test_rel(ring.line[MEASURED_DENSE_FORWARD].per_unit, 20e-12, 1e-6, "of a ring alone");
+    gsl_test(!ring.line[MEASURED_DENSE_FORWARD].rings, "and said to be");
+    gsl_test_rel(before.line[MEASURED_DENSE_FORWARD].per_unit, 10e-12, 1e-6, "a ring, then others");
+    gsl_test_rel(after.line[MEASURED_DENSE_FORWARD].per_unit, 10e-12, 1e-6, "others, then a ring");
+    gsl_test(before.line[MEASURED_DENSE_FORWARD].rings || after.line[MEASURED_DENSE_FORWARD].rings,
+             "no ring in these");
+    gsl_test_int(before.line[MEASURED_DENSE_FORWARD].points, 4, "the plain ones");
+}
+
 static void no_curve_and_no_other_gpu_stands_before_what_was_measured(void)
 {
     struct err e = {0};
@@ -283,6 +328,7 @@ int main(void)
     arena = arena_new();
     gsl_test(!mkdtemp(dir) || chdir(dir) != 0, "a folder for the files");
     laws_come_back_from_their_rows();
+    rings_tell_of_attention_where_nothing_else_does();
     no_curve_and_no_other_gpu_stands_before_what_was_measured();
     a_fit_is_a_file_that_reads_back();
     the_evaluator_uses_them();
