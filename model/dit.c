@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/preset.h"
+#include "model/dit_diffusers.h"
 #include "model/read.h"
 
 static const char *const model_keys[] = {
@@ -325,8 +327,11 @@ static const struct dit_model *model_read(const struct cfg *map, struct arena *a
 
 const struct dit_model *dit_load(const char *name, struct err_at at, struct arena *a, struct err *e)
 {
-    const struct cfg *map = read_preset("model", name, model_keys, at, a, e);
-    return map ? model_read(map, a, e) : NULL;
+    const char *path = preset_find("model", name, at, a, e);
+    const struct cfg *map = path ? cfg_read_file(path, a, e) : NULL;
+    if (map && dit_is_diffusers(map))
+        return dit_of_diffusers(map, a, e);
+    return map && read_known(map, "model", model_keys, e) ? model_read(map, a, e) : NULL;
 }
 
 const struct dit_model *dit_read(const struct cfg *map, struct arena *a, struct err *e)

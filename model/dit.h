@@ -122,7 +122,8 @@ double dit_params_per_token(const struct dit_model *m);
 /* Weights of one block, averaged over blocks (params / blocks): what FSDP gathers. */
 double dit_block_params(const struct dit_model *m);
 
-/* A preset name or a path (base/preset.h). The result lives in `a`. */
+/* A preset name, or the path (base/preset.h) of a model file or of a diffusers transformer's
+ * config.json (model/dit_diffusers.h). The result lives in `a`. */
 const struct dit_model *dit_load(const char *name, struct err_at at, struct arena *a,
                                  struct err *e);
 

@@ -93,8 +93,7 @@ bool read_int_or(const struct cfg *map, const char *key, int least, int most, in
     return true;
 }
 
-static bool check_map(const struct cfg *map, const char *what, const char *const *known,
-                      struct err *e)
+bool read_known(const struct cfg *map, const char *what, const char *const *known, struct err *e)
 {
     if (map->kind != CFG_MAP)
         return err_set(e, ERR_INPUT, map->at, "%s: want a map with keys such as '%s'", what,
@@ -106,7 +105,7 @@ const struct cfg *read_map(const struct cfg *map, const char *key, const char *c
                            struct err *e)
 {
     const struct cfg *child = cfg_need(map, key, e);
-    return child && check_map(child, key, known, e) ? child : NULL;
+    return child && read_known(child, key, known, e) ? child : NULL;
 }
 
 const struct cfg *read_preset(const char *kind, const char *name, const char *const *known,
@@ -114,7 +113,7 @@ const struct cfg *read_preset(const char *kind, const char *name, const char *co
 {
     const char *path = preset_find(kind, name, at, a, e);
     const struct cfg *root = path ? cfg_read_file(path, a, e) : NULL;
-    return root && check_map(root, kind, known, e) ? root : NULL;
+    return root && read_known(root, kind, known, e) ? root : NULL;
 }
 
 void write_qty(struct json *j, const char *key, double si, const char *unit)

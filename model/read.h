@@ -29,6 +29,9 @@ bool read_int(const struct cfg *map, const char *key, int least, int most, int *
 bool read_int_or(const struct cfg *map, const char *key, int least, int most, int fallback,
                  int *value, struct err *e);
 
+/* A document that must be a map with no keys but `known`; `what` names it in messages. */
+bool read_known(const struct cfg *map, const char *what, const char *const *known, struct err *e);
+
 /* A needed map under `key` with no keys but `known`; NULL and an error otherwise. */
 const struct cfg *read_map(const struct cfg *map, const char *key, const char *const *known,
                            struct err *e);

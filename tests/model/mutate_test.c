@@ -8,6 +8,7 @@
 #include "base/preset.h"
 #include "base/rng.h"
 #include "model/dit.h"
+#include "model/dit_diffusers.h"
 #include "model/hw.h"
 #include "model/kernel.h"
 
@@ -32,6 +33,13 @@ static bool read_model(const struct cfg *map, struct arena *a, struct err *e)
     return m != NULL;
 }
 
+static bool read_diffusers(const struct cfg *map, struct arena *a, struct err *e)
+{
+    const struct dit_model *m = dit_of_diffusers(map, a, e);
+    gsl_test(m && !model_is_sane(m), "a model that was read is sane");
+    return m != NULL;
+}
+
 static bool read_cluster(const struct cfg *map, struct arena *a, struct err *e)
 {
     const struct hw_cluster *c = hw_cluster_read(map, a, e);
@@ -51,17 +59,27 @@ static bool read_kernels(const struct cfg *map, struct arena *a, struct err *e)
 }
 
 struct kind {
-    const char *name, *preset;
+    const char *name, *preset; /* or the text itself, which begins with a brace */
     bool (*read)(const struct cfg *map, struct arena *a, struct err *e);
 };
-static const struct kind kinds[] = {{"model", "hunyuanvideo-13b", read_model},
-                                    {"model", "step-video-t2v-30b", read_model},
-                                    {"cluster", "h100", read_cluster},
-                                    {"kernel", "fa3+dsv", read_kernels}};
+static const char wan_config[] =
+    "{\"_class_name\": \"WanTransformer3DModel\", \"patch_size\": [1, 2, 2], \"ffn_dim\": 13824, "
+    "\"num_layers\": 40, \"num_attention_heads\": 40, \"attention_head_dim\": 128, "
+    "\"in_channels\": 16, \"image_dim\": null, \"added_kv_proj_dim\": null, \"text_dim\": 4096}\n";
+static const char hunyuan_config[] =
+    "{\"_class_name\": \"HunyuanVideoTransformer3DModel\", \"mlp_ratio\": 4.0, \"num_layers\": 20, "
+    "\"num_single_layers\": 40, \"num_attention_heads\": 24, \"patch_size\": 2, "
+    "\"patch_size_t\": 1, \"num_refiner_layers\": 2, \"pooled_projection_dim\": 768}\n";
+static const struct kind kinds[] = {
+    {"model", "hunyuanvideo-13b", read_model}, {"model", "step-video-t2v-30b", read_model},
+    {"diffusers", wan_config, read_diffusers}, {"diffusers", hunyuan_config, read_diffusers},
+    {"cluster", "h100", read_cluster},         {"kernel", "fa3+dsv", read_kernels}};
 
 static size_t load_text(const struct kind *k, char *text, struct arena *a)
 {
     struct err e = {0};
+    if (*k->preset == '{')
+        return strlen(strcpy(text, k->preset));
     const char *path = preset_find(k->name, k->preset, err_at_name(k->name), a, &e);
     FILE *in = path ? fopen(path, "r") : NULL;
     size_t n = in ? fread(text, 1, TEXT_MOST - 64, in) : 0;
