@@ -80,6 +80,9 @@ const struct arg_group workload_training = {
         OPTION_CHOICE("phase", plan_phase_names, "PART", "what the times cover (step)"),
         OPTION_CHOICE("checkpointing", checkpointing_names, "KIND",
                       "activation checkpointing (full)"),
+        OPTION_CHOICE("activations", activations_names, "KIND",
+                      "what a block keeps for its backward: plain torch, or fused kernels "
+                      "(TransformerEngine, flash-attn; plain)"),
         OPTION_CHOICE("sharding", sharding_names, "KIND",
                       "of weights, gradients and optimizer (fsdp)"),
         OPTION_INT(
@@ -256,6 +259,7 @@ static bool read_memory(const struct args *g, int gpus, struct mem_options *out,
 {
     struct mem_options o = mem_options_default(gpus); /* those of a tensor rank */
     o.sharding = (enum sharding)args_choice_or(g, "sharding", (int)o.sharding);
+    o.activations = (enum activations)args_choice_or(g, "activations", (int)o.activations);
     o.shard_ranks = (int)args_int_or(g, "shard-ranks", o.shard_ranks);
     o.fsdp_units = (int)args_int_or(g, "fsdp-units", o.fsdp_units);
     o.ema = args_given(g, "ema");

@@ -6,6 +6,7 @@ const char *const mem_part_names[MEM_PARTS] = {
     "states",    "gathered weights",   "checkpoints", "block activations",
     "attention", "all-to-all staging", "gathered KV", "KV indices",
     "resident"};
+const char *const activations_names[] = {"plain", "fused", NULL};
 const char *const sharding_names[] = {"ddp", "zero1", "zero2", "fsdp", NULL};
 
 enum { BF16 = 2, FP32 = 4 };
@@ -45,27 +46,58 @@ static void states(const struct cp_case *c, const struct mem_options *o, int ten
     }
 }
 
-/* Bytes a block's activations take, per token and unit of width: 34 for norms, attention and
- * residuals in bf16, 10 for norms kept in fp32, 2 for each hidden unit of each feed-forward matrix
+/* Bytes that a block keeps until its backward, per token and unit of width. `whole`: what tensor
+ * parallelism shares out only with sequence parallelism (norms, their inputs, residuals). */
+struct kept {
+    double whole, shared;
+};
+
+/* 34 for norms, attention and residuals in bf16 (Korthikanti et al., arXiv 2205.05198: 10 of them
+ * whole), 10 for norms kept in fp32, 2 for each hidden unit of each feed-forward matrix
  * (docs/model.md, "Memory"; 60 for a plain 4d FFN, the value that meets FastVideo issue 121's 4- to
  * 8-GPU difference within 3%). */
-static double activation_bytes(const struct dit_model *m)
+static struct kept kept_plain(const struct dit_model *m)
 {
-    return 44 + 2.0 * m->ffn_mats * m->ffn / m->width;
+    return (struct kept){20, 24 + 2.0 * m->ffn_mats * m->ffn / m->width};
 }
 
-/* Of these 20 are norms, their inputs and residuals, which tensor parallelism shares out only with
- * sequence parallelism (Korthikanti et al., arXiv 2205.05198: 10, and 10 for norms in fp32). What a
- * tensor rank gathers is on it whole, once. */
-static void activations(const struct cp_case *c, double local, int tensor, double *part)
+/* Tensors that TransformerEngine's linear layers and norms, flash-attn and the gates between them
+ * save where a norm and its modulation are one kernel: docs/model.md, "Memory", names each and its
+ * source. Where O comes back from other ranks the projection keeps it once more. */
+static struct kept kept_fused(const struct dit_model *m, int block, bool exchanged)
+{
+    double q = (double)m->heads * m->head_dim / m->width,
+           kv = (double)m->kv_heads * m->head_dim / m->width,
+           hidden = (double)m->ffn_mats * m->ffn / m->width,
+           lse = (double)FP32 * m->heads / m->width;
+    bool cross = dit_is_cross(m, block);
+    return (struct kept){.whole = BF16 * (6 + (cross ? 2 : 0)),
+                         .shared = BF16 * (q + kv + q + 2 * kv + q + (exchanged ? q : 0) + hidden) +
+                                   lse + (cross ? BF16 * 3 * q + lse : 0)};
+}
+
+/* Bytes of a token and unit of width on a tensor rank. */
+static double block_bytes(const struct cp_case *c, const struct mem_options *o, int block,
+                          const struct cp_conf *conf)
+{
+    int tensor = cp_tensor(conf);
+    struct kept k = o->activations == ACTIVATIONS_FUSED
+                        ? kept_fused(c->model, block, conf->head_groups > 1)
+                        : kept_plain(c->model);
+    return c->options.tensor_allreduce ? k.shared / tensor + k.whole
+                                       : (k.shared + k.whole) / tensor;
+}
+
+/* What a tensor rank gathers is on it whole, once. */
+static void activations(const struct cp_case *c, const struct mem_options *o, int block_at,
+                        const struct cp_conf *conf, double local, double *part)
 {
     const struct dit_model *m = c->model;
-    double whole = c->options.tensor_allreduce ? 20 : 0,
-           parts = c->options.tensor_allreduce ? 1 : tensor;
+    int tensor = cp_tensor(conf);
+    double parts = c->options.tensor_allreduce ? 1 : tensor;
     double stream = local * m->width * BF16 / parts;
-    double block = ((activation_bytes(m) - whole) / tensor + whole) * local * m->width;
-    if (tensor > 1 && !c->options.tensor_allreduce)
-        block += BF16 * local * m->width;
+    double gathered = tensor > 1 && !c->options.tensor_allreduce ? BF16 * local * m->width : 0;
+    double block = block_bytes(c, o, block_at, conf) * local * m->width + gathered;
     int blocks = dit_blocks(m);
     if (c->options.inference) {
         part[MEM_BLOCK] = block;
@@ -73,7 +105,9 @@ static void activations(const struct cp_case *c, double local, int tensor, doubl
     }
     switch (c->options.checkpointing) {
     case CHECKPOINT_NONE:
-        part[MEM_BLOCK] = blocks * block;
+        for (int b = 0; b < blocks; b++)
+            part[MEM_BLOCK] += block_bytes(c, o, b, conf) * local * m->width;
+        part[MEM_BLOCK] += gathered;
         return;
     case CHECKPOINT_SELECTIVE:
         part[MEM_CHECKPOINTS] =
@@ -172,7 +206,7 @@ struct mem_use mem_of_block(const struct cp_case *c, const struct mem_options *o
     for (int h = 0; h < cp_head_ranks(conf); h++) {
         struct mem_use u = {.rank = cp_rank_at(conf, h, 0), .block = block};
         attention(c, o, conf, block, tokens, h, &held, u.part);
-        activations(c, tokens * tensor / cp_ranks(conf), tensor, u.part);
+        activations(c, o, block, conf, tokens * tensor / cp_ranks(conf), u.part);
         for (int p = 0; p < MEM_PARTS; p++)
             u.part[p] *= c->samples;
         states(c, o, tensor, u.part);

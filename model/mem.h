@@ -21,8 +21,14 @@ extern const char *const mem_part_names[MEM_PARTS];
 enum sharding { SHARD_DDP, SHARD_ZERO1, SHARD_ZERO2, SHARD_FSDP };
 extern const char *const sharding_names[]; /* "ddp", "zero1", "zero2", "fsdp"; NULL-terminated */
 
+/* What autograd keeps of a block until its backward: every torch operation its inputs, fp32 norms
+ * among them, or what fused kernels keep (docs/model.md, "Memory", lists their tensors). */
+enum activations { ACTIVATIONS_PLAIN, ACTIVATIONS_FUSED };
+extern const char *const activations_names[]; /* "plain", "fused"; NULL-terminated */
+
 struct mem_options {
     enum sharding sharding;
+    enum activations activations;
     int shard_ranks;   /* GPUs that share the states (of a tensor rank's part of the model) */
     int fsdp_units;    /* blocks per FSDP unit; 0: the whole model is one unit */
     bool ema;          /* an fp32 running average of the weights, sharded */

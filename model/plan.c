@@ -262,6 +262,8 @@ static void write_case(struct json *j, const struct plan *p)
     json_bool(j, "ema", p->memory.ema);
     json_bool(j, "index_bitmap", p->memory.index_bitmap);
     json_num(j, "aux_bytes", p->memory.aux_bytes);
+    if (p->memory.activations != ACTIVATIONS_PLAIN)
+        json_text(j, "activations", activations_names[p->memory.activations]);
     json_end(j);
 }
 
@@ -571,11 +573,29 @@ static bool read_tensor(const struct cfg *map, struct plan *p, struct err *e)
             cfg_bool_or(map, "tensor_allreduce", false, &p->c.options.tensor_allreduce, e));
 }
 
+/* `activations` is absent in plans for plain torch. */
+static bool read_memory(const struct cfg *map, struct mem_options *out, struct err *e)
+{
+    int sharding, activations = ACTIVATIONS_PLAIN;
+    if (!cfg_enum(map, "sharding", sharding_names, &sharding, e) ||
+        !read_int32(map, "shard_ranks", 1, MOST_RANKS, &out->shard_ranks, e) ||
+        !read_int32(map, "fsdp_units", 0, MOST_BLOCKS, &out->fsdp_units, e) ||
+        !cfg_bool_or(map, "ema", false, &out->ema, e) ||
+        !cfg_bool_or(map, "index_bitmap", false, &out->index_bitmap, e) ||
+        !cfg_qty(map, "aux_bytes", QTY_NUMBER, &out->aux_bytes, e) ||
+        (cfg_get(map, "activations") &&
+         !cfg_enum(map, "activations", activations_names, &activations, e)))
+        return false;
+    out->sharding = (enum sharding)sharding;
+    out->activations = (enum activations)activations;
+    return true;
+}
+
 static bool read_case(const struct cfg *root, struct plan *p, struct err *e)
 {
     const struct cfg *w = cfg_need(root, "workload", e), *m = cfg_need(root, "memory", e);
     struct cp_options *o = &p->c.options;
-    int phase, checkpointing, sharding, offload = OFFLOAD_INDICES;
+    int phase, checkpointing, offload = OFFLOAD_INDICES;
     if (!w || !m || !cfg_int(w, "video_tokens", 1, DIT_TOKENS_MAX, &p->c.video_tokens, e) ||
         !read_int32(w, "samples", 1, MOST_RANKS, &p->c.samples, e) ||
         !cfg_enum(w, "phase", plan_phase_names, &phase, e) ||
@@ -601,14 +621,8 @@ static bool read_case(const struct cfg *root, struct plan *p, struct err *e)
     p->phase = (enum plan_phase)phase;
     o->checkpointing = (enum checkpointing)checkpointing;
     p->c.linear = p->phase != PLAN_ATTENTION;
-    if (!cfg_enum(m, "sharding", sharding_names, &sharding, e) ||
-        !read_int32(m, "shard_ranks", 1, MOST_RANKS, &p->memory.shard_ranks, e) ||
-        !read_int32(m, "fsdp_units", 0, MOST_BLOCKS, &p->memory.fsdp_units, e) ||
-        !cfg_bool_or(m, "ema", false, &p->memory.ema, e) ||
-        !cfg_bool_or(m, "index_bitmap", false, &p->memory.index_bitmap, e) ||
-        !cfg_qty(m, "aux_bytes", QTY_NUMBER, &p->memory.aux_bytes, e))
+    if (!read_memory(m, &p->memory, e))
         return false;
-    p->memory.sharding = (enum sharding)sharding;
     o->index_bitmap = p->memory.index_bitmap;
     return true;
 }

@@ -36,13 +36,14 @@ enum column {
     BEYOND,
     ASSUMED,
     ONE_GPU,
+    ACTIVATIONS,
     COLUMNS
 };
 static const char *const columns[COLUMNS] = {
     "id",       "project",   "source",   "kind",          "model",     "clip",
     "grid",     "samples",   "cluster",  "gpus",          "tp",        "cp",
     "strategy", "kernels",   "sharding", "checkpointing", "pointwise", "passes",
-    "unit",     "published", "beyond",   "assumed",       "one_gpu"};
+    "unit",     "published", "beyond",   "assumed",       "one_gpu",   "activations"};
 
 struct reader {
     const struct csv *csv;
@@ -195,7 +196,7 @@ static bool read_number(const struct reader *r, struct published_run *p)
 static bool read_row(const struct reader *r, struct published_run *p)
 {
     static const char *const kinds[] = {"inference", "training", NULL};
-    int kind, sharding;
+    int kind, sharding, activations = ACTIVATIONS_PLAIN;
     *p = (struct published_run){
         .id = cell(r, ID),
         .project = cell(r, PROJECT),
@@ -208,10 +209,13 @@ static bool read_row(const struct reader *r, struct published_run *p)
         return err_set(r->e, ERR_INPUT, place(r), "id, project and source must be given");
     if (!choice(r, KIND, cell(r, KIND), kinds, &kind) ||
         !choice(r, SHARDING, cell(r, SHARDING), sharding_names, &sharding) ||
+        (*cell(r, ACTIVATIONS) &&
+         !choice(r, ACTIVATIONS, cell(r, ACTIVATIONS), activations_names, &activations)) ||
         !(p->model = dit_load(cell(r, MODEL), place(r), r->a, r->e)))
         return false;
     p->training = kind == 1;
     p->sharding = (enum sharding)sharding;
+    p->activations = (enum activations)activations;
     return read_tokens(r, p) && read_cluster(r, p) && read_kernels(r, p) && read_pointwise(r, p) &&
            whole(r, SAMPLES, SAMPLES_MOST, &p->samples) &&
            choices(r, STRATEGY, cp_strategy_names, p->strategies, &p->strategy_count) &&
@@ -342,6 +346,7 @@ static bool request(const struct published_run *r, const struct pick *k, struct 
     out->c.options.inference = !r->training;
     out->c.options.checkpointing = (enum checkpointing)k->checkpointing;
     out->memory.sharding = r->sharding;
+    out->memory.activations = r->activations;
     return true;
 }
 

@@ -34,6 +34,7 @@ struct published_run {
     struct grid grid;
     int samples, tensor, cp;
     enum sharding sharding;
+    enum activations activations;
     int kernel_count, strategy_count, checkpoint_count;
     const char *kernels[PUBLISHED_CHOICES];
     int strategies[PUBLISHED_CHOICES], checkpoints[PUBLISHED_CHOICES];

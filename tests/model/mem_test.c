@@ -83,6 +83,59 @@ static void tensor_parallelism_shares_out_states_and_activations(void)
                  "20 bytes of a token's width on every rank");
 }
 
+/* TransformerEngine and flash-attn, by hand for 16 heads of 128 in a width of 2,048 and a plain FFN
+ * of 4 x 2,048, in bf16 tensors of tokens x width: the block's input, Q K V's input, Q and K before
+ * their norms, Q K V, O, the projection's output (9); the second norm's input, the FFN's input and
+ * output (3), its hidden units before and after the activation (8); with cross-attention its norm's
+ * input and output, Q before and after its norm, O (5). 20 or 25, and 4 bytes a head of LSE for
+ * each attention. */
+static void fused_kernels_keep_their_own_tensors(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 8, 1, 1, arena);
+    struct mem_options o = mem_options_default(8);
+    o.activations = ACTIVATIONS_FUSED;
+    struct cp_conf ring = fixture_conf(CP_RING, 1, 8, false, 16, arena),
+                   ulysses = fixture_conf(CP_ULYSSES, 8, 1, false, 16, arena);
+    double tensor = 8000 * 2048 * 2.0, lse = 8000 * 16 * 4.0;
+    gsl_test_rel(mem_of_block(&f.c, &o, 0, &ring, arena).part[MEM_BLOCK], 25 * tensor + 2 * lse,
+                 1e-12, "with cross-attention");
+    gsl_test_rel(mem_of_block(&f.c, &o, 0, &ulysses, arena).part[MEM_BLOCK], 26 * tensor + 2 * lse,
+                 1e-12, "O of the heads, and of the tokens");
+    f.model.cross_blocks = 0;
+    f.model.single_blocks = 3;
+    gsl_test_rel(mem_of_block(&f.c, &o, 0, &ring, arena).part[MEM_BLOCK], 3 * (20 * tensor + lse),
+                 1e-12, "three blocks without, none recomputed");
+    f.c.options.checkpointing = CHECKPOINT_FULL;
+    gsl_test_rel(mem_of_block(&f.c, &o, 0, &ring, arena).part[MEM_BLOCK], 20 * tensor + lse, 1e-12,
+                 "one at a time");
+    f.model.ffn_mats = 3;
+    gsl_test_rel(mem_of_block(&f.c, &o, 0, &ring, arena).part[MEM_BLOCK], 24 * tensor + lse, 1e-12,
+                 "gated: both factors and their product");
+}
+
+/* Without sequence parallelism the norms' inputs and outputs, the inputs of QKV and FFN and what
+ * the gates multiply are whole on each tensor rank: 8 tensors of 22. */
+static void fused_kernels_keep_whole_norms_without_sequence_parallelism(void)
+{
+    struct fixture f;
+    fixture_init(&f, 16, 16, 64000, 1, 8, 1, 1, arena);
+    f.model.cross_blocks = 0;
+    f.model.single_blocks = 3;
+    struct mem_options o = mem_options_default(2);
+    o.activations = ACTIVATIONS_FUSED;
+    struct cp_conf c = fixture_conf(CP_RING, 1, 2, false, 16, arena);
+    c.tensor = 4;
+    c.pieces = cp_pieces_even(16, 4, arena);
+    double tensor = 32000 * 2048 * 2.0, lse = 32000 * 16 * 4.0;
+    gsl_test_rel(mem_of_block(&f.c, &o, 0, &c, arena).part[MEM_BLOCK],
+                 3 * (20 * tensor + lse) / 4 + tensor, 1e-12,
+                 "a quarter of all, and one gathered state");
+    f.c.options.tensor_allreduce = true;
+    gsl_test_rel(mem_of_block(&f.c, &o, 0, &c, arena).part[MEM_BLOCK],
+                 3 * ((14 * tensor + lse) / 4 + 6 * tensor), 1e-12, "six whole");
+}
+
 /* FastVideo issue 121: full fine-tuning of HunyuanVideo-13B, 93 frames of 480x848, takes 74.8 GB on
  * 4 GPUs and 47.1 on 8. The part that does not shrink (VAE, text encoder, context) is unknown; the
  * difference, 27.7 GB, is ours to meet. */
@@ -152,6 +205,8 @@ int main(void)
     index_lists_are_two_gigabytes_a_block();
     states_follow_the_sharding();
     tensor_parallelism_shares_out_states_and_activations();
+    fused_kernels_keep_their_own_tensors();
+    fused_kernels_keep_whole_norms_without_sequence_parallelism();
     hunyuanvideo_shrinks_from_4_to_8_gpus_as_reported();
     fewer_rows_and_more_ranks_never_need_more();
     the_fullest_rank_is_named();

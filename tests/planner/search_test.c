@@ -375,11 +375,13 @@ static void plan_files_come_back_the_same_and_refuse_changes(void)
     struct err e = {0};
     size_t n;
     request_init(&f, &r);
+    r.memory.activations = ACTIVATIONS_FUSED;
     gsl_test(!plan_search(&r, &found, arena, &e) || !plan_write(found.plan, NULL, path, arena, &e),
              "written: %s", e.text);
     struct plan *back = plan_read(path, arena, &e);
     gsl_test(back == NULL, "read back: %s", e.text);
     if (back) {
+        gsl_test_int((int)back->memory.activations, ACTIVATIONS_FUSED, "what blocks keep");
         gsl_test_rel(back->step_s, found.plan->step_s, 0, "step time, every bit");
         gsl_test_rel(time_of(&(struct fixture){.cluster = *back->c.cluster, .c = back->c},
                              &back->blocks[0].conf),

@@ -9,9 +9,9 @@
 
 static const char header[] =
     "id,project,source,kind,model,clip,grid,samples,cluster,gpus,tp,cp,strategy,kernels,sharding,"
-    "checkpointing,pointwise,passes,unit,published,beyond,assumed,one_gpu\n";
+    "checkpointing,pointwise,passes,unit,published,beyond,assumed,one_gpu,activations\n";
 static const char good[] = "a,p,s,training,wan2.1-14b,,24x52x30,1,8x8-h100,64,2,4,ring,fa3+dsv,"
-                           "zero1,none,,1,tokens/s/GPU,1866.47,,,\n";
+                           "zero1,none,,1,tokens/s/GPU,1866.47,,,,\n";
 
 static const struct published_ask every = {PUBLISHED_KINDS, NULL, false},
                                   single = {KIND_ONE_GPU, NULL, false};
@@ -56,6 +56,7 @@ static void a_bad_row_is_refused_with_its_line(struct arena *a)
         {",,1,", ",0.5,1,", "pointwise: 0.5 is not from 1"},
         {"zero1", "zero9", "sharding: 'zero9' is none of ddp"},
         {"a,p,s", "a,p,", "id, project and source must be given"},
+        {"1866.47,,,,", "1866.47,,,,half", "activations: 'half' is none of plain, fused"},
         {"1866.47,,,", "1866.47,,,b", "one_gpu: no row has the id 'b'"},
         {"1866.47,,,", "1866.47,,,a", "one_gpu: 'a' is not the same inference run on one GPU"},
     };
@@ -138,8 +139,8 @@ static bool anchored(const char *beyond, struct published_set *s, struct arena *
     folder_file(
         folder, "published_runs.csv",
         arena_printf(a,
-                     "%sseveral,%s,4,1,4,ulysses,fa2+dsv;fa3+dsv,ddp,none,,2,s,300,%s,,one\n"
-                     "one,%s,1,1,1,single,fa2+dsv;fa3+dsv,ddp,none,,2,s,1000,,,\n",
+                     "%sseveral,%s,4,1,4,ulysses,fa2+dsv;fa3+dsv,ddp,none,,2,s,300,%s,,one,\n"
+                     "one,%s,1,1,1,single,fa2+dsv;fa3+dsv,ddp,none,,2,s,1000,,,,\n",
                      header, run, beyond, run),
         a);
     bool ok = published_all(folder, s, a, &e);
