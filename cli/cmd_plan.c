@@ -6,8 +6,11 @@
 #include "cli/plan_view.h"
 #include "cli/whatif.h"
 #include "planner/explain.h"
+#include "planner/one_gpu.h"
 #include "sim/eval.h"
 #include "validate/measured.h"
+
+#define TIME(s) qty_text((s), QTY_SECONDS, QTY_BUF)
 
 static const char *const format_names[] = {"text", "csv", "json",
                                            NULL}; /* in the order of enum table_format */
@@ -26,6 +29,9 @@ static const struct arg_group plan_options = {
         OPTION_TEXT("measured", "FIT", "file",
                     "with --eval measured: what `calibrate` fitted to shardwise-run's rows; or "
                     "PLAN,ROWS[,PLAN,ROWS..] to fit now"),
+        OPTION_QTY("one-gpu", QTY_SECONDS, "TIME",
+                   "with --inference: what the same samples (--batch: one a forward pass) took on "
+                   "one GPU; says in text what the plan takes then"),
         OPTION_FLAG(
             "explain",
             "say why: the runner-up, heads, unions, and where DSV's released solver differs"),
@@ -35,12 +41,46 @@ static const struct arg_group plan_options = {
                       "standard output"),
         OPTION_END}};
 
+static bool read_one_gpu(const struct args *g, const struct plan_request *r, struct err *e)
+{
+    struct err_at at = args_at(g, "one-gpu");
+    if (!args_given(g, "one-gpu"))
+        return true;
+    if (!r->c.options.inference)
+        return err_set(e, ERR_INPUT, at,
+                       "goes with --inference: of training no such runs are known");
+    return args_qty_or(g, "one-gpu", 0) > 0 || err_set(e, ERR_INPUT, at, "want a time above 0");
+}
+
+/* What was measured on one GPU, and what it says of the plan. */
+static bool print_one_gpu(struct cli *c, const struct plan_request *r, const struct plan *p,
+                          FILE *out, struct err *e)
+{
+    struct plan_one_gpu o;
+    if (!args_given(c->args, "one-gpu"))
+        return true;
+    if (!plan_one_gpu(r, p, args_qty_or(c->args, "one-gpu", 0), &o, c->scratch, e))
+        return false;
+    fprintf(out, "\nOn one GPU %s were measured where %s are predicted", TIME(o.measured_s),
+            TIME(o.predicted_s));
+    if (o.stays_s > o.scales_s)
+        fprintf(out,
+                ": this plan then takes %s if all that is missing there is the passes' and scales, "
+                "%s if it stays as it is, %s in the middle.\n",
+                TIME(o.scales_s), TIME(o.stays_s), TIME(o.middle_s));
+    else
+        fprintf(out, ": this plan then takes %s.\n", TIME(o.scales_s));
+    return true;
+}
+
 static bool print_text(struct cli *c, const struct plan_request *r, const struct plan_found *f,
-                       FILE *out)
+                       FILE *out, struct err *e)
 {
     int top = (int)args_int_or(c->args, "top", 5);
     prov_comment(c->prov, out);
     plan_view(r, f, top, out, c->scratch);
+    if (!print_one_gpu(c, r, f->plan, out, e))
+        return false;
     if (args_given(c->args, "explain")) {
         fputs("\nWhy\n", out);
         plan_explain(r, f, out, c->scratch);
@@ -61,7 +101,7 @@ static bool print_plan(struct cli *c, const struct plan_request *r, const struct
     if (c->format == TABLE_CSV)
         cli_table(c, plan_view_rows(f->plan, c->a), "blocks", outfile_stream(c->outfile));
     else
-        print_text(c, r, f, outfile_stream(c->outfile));
+        return print_text(c, r, f, outfile_stream(c->outfile), e);
     return true;
 }
 
@@ -71,7 +111,7 @@ static bool run(struct cli *c, struct err *e)
     struct plan_found f;
     struct plan_eval measured;
     int eval = args_choice_or(c->args, "eval", EVAL_COST);
-    if (!workload_request(c, &r, e))
+    if (!workload_request(c, &r, e) || !read_one_gpu(c->args, &r, e))
         return false;
     r.keep_candidates = (int)args_int_or(c->args, "top", 5);
     if (r.keep_candidates < 2)

@@ -6,16 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-double anchor_ratio_s(double one_s, double predicted_one_s, double predicted_s)
-{
-    return predicted_s * one_s / predicted_one_s;
-}
-
-double anchor_rest_s(double one_s, double predicted_one_s, double predicted_s)
-{
-    double rest = one_s - predicted_one_s;
-    return rest < 0 ? anchor_ratio_s(one_s, predicted_one_s, predicted_s) : predicted_s + rest;
-}
+#include "planner/one_gpu.h"
 
 static bool passes_alone(const struct published_run *r)
 {
@@ -37,8 +28,9 @@ double anchor_predict(const struct published_set *s, int i, enum anchor_rule rul
     int each = w->picks / r->kernel_count;
     bool ratio = rule == ANCHOR_RATIO || (rule == ANCHOR_ROW && passes_alone(r));
     for (int k = 0; k < w->picks; k++) {
-        double t = (ratio ? anchor_ratio_s : anchor_rest_s)(s->runs[r->one_gpu].value,
-                                                            one->pick[k / each], w->pick[k]);
+        struct plan_one_gpu from =
+            plan_from_one_gpu(s->runs[r->one_gpu].value, one->pick[k / each], w->pick[k]);
+        double t = ratio ? from.scales_s : from.stays_s;
         least = fmin(least, t);
         most = fmax(most, t);
     }
@@ -151,7 +143,9 @@ static const char intro_text[] =
     "number (VAE, text encoders, host); where it is negative, or where the number holds the passes "
     "alone, the passes scale by published over predicted. Beside it either half for all rows, and, "
     "added when these were seen, their geometric middle. Median error, and median bias in "
-    "brackets; \"between\": the published time lies between the halves.";
+    "brackets; \"between\": the published time lies between the halves. `plan --one-gpu TIME` "
+    "gives "
+    "both and their middle.";
 
 void anchor_page(const struct page *p, const struct published_set *s, struct arena *a)
 {

@@ -3,17 +3,14 @@
  * predicted again with that row's published time at hand.
  *
  * Written down before a result was looked at:
- *   rest   measured - predicted on one GPU is what the passes do not hold - VAE, text encoders,
- *          host - and stays as it is on any number of GPUs: t(n) = p(n) + t(1) - p(1). Where it is
- *          negative the passes are quicker than predicted, and `ratio` holds.
- *   ratio  the passes take measured / predicted as long on any number: t(n) = p(n) t(1) / p(1).
- *   row    the rule: ratio where the published number holds the passes alone (`beyond` begins with
- *          "nothing"), else rest.
- * Added when their results were seen: published times lie between the two on most rows, for what is
- * missing is in part the passes' and in part not.
- *   middle the geometric middle of rest and ratio.
- * The page gives all four. Choices of kernels (`fa2+dsv;fa3+dsv`) are anchored each for itself:
- * what is open about the kernel then cancels in most part. */
+ *   rest   measured - predicted on one GPU is what the passes do not hold, and stays as it is on
+ * any number of GPUs (planner/one_gpu.h: `stays`). ratio  the passes take measured / predicted as
+ * long on any number (`scales`). row    the rule: ratio where the published number holds the passes
+ * alone (`beyond` begins with "nothing"), else rest. Added when their results were seen: published
+ * times lie between the two on most rows, for what is missing is in part the passes' and in part
+ * not. middle the geometric middle of rest and ratio. The page gives all four. Choices of kernels
+ * (`fa2+dsv;fa3+dsv`) are anchored each for itself: what is open about the kernel then cancels in
+ * most part. */
 #ifndef VALIDATE_PUBLISHED_ANCHOR_H
 #define VALIDATE_PUBLISHED_ANCHOR_H
 
@@ -27,11 +24,6 @@ enum anchor_rule {
     ANCHOR_MIDDLE,
     ANCHOR_RULES
 };
-
-/* Seconds on more GPUs of what takes `one_s` on one, where `predicted_one_s` was predicted, and
- * `predicted_s` for more: by rest, or by ratio. */
-double anchor_rest_s(double one_s, double predicted_one_s, double predicted_s);
-double anchor_ratio_s(double one_s, double predicted_one_s, double predicted_s);
 
 /* The prediction for run `i` under a rule, the geometric middle of its choices; a run without
  * one_gpu has only ANCHOR_NONE, else NAN. */

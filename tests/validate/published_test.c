@@ -121,15 +121,6 @@ static void what_is_open_makes_a_range(struct arena *a)
     gsl_test_rel(both.high, none.high, 0, "the interval is of both");
 }
 
-/* 100 s on one GPU, 80 of them predicted: 20 stay, or all takes 1.25 times as long. 60 s where 80
- * were predicted: nothing can stay, all takes 0.75 times as long. */
-static void what_one_gpu_took_beyond_its_passes_stays_or_scales(void)
-{
-    gsl_test_rel(anchor_rest_s(100, 80, 20), 20 + 20, 1e-15, "the rest stays");
-    gsl_test_rel(anchor_ratio_s(100, 80, 20), 20 * 1.25, 1e-15, "the passes scale");
-    gsl_test_rel(anchor_rest_s(60, 80, 20), 20 * 0.75, 1e-15, "a negative rest scales");
-}
-
 /* `several` on 4 GPUs and the same run on one, 1,000 s; `beyond` of several as asked. */
 static bool anchored(const char *beyond, struct published_set *s, struct arena *a)
 {
@@ -268,7 +259,6 @@ int main(void)
     flops_are_those_that_others_count(a);
     rates_and_seconds_are_one_answer(a);
     what_is_open_makes_a_range(a);
-    what_one_gpu_took_beyond_its_passes_stays_or_scales();
     runs_are_predicted_from_the_same_run_on_one_gpu(a);
     the_shipped_rows_are_answered(a);
     the_readme_says_the_same(a);
