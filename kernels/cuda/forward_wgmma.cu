@@ -34,17 +34,9 @@
  * N/2, P N/4 = 64 + 32 + 32 + 16 of a consumer's 208 at D = 128, N = 64. Shared memory: STAGES N D
  * 4 + 16 N (keys) + 20 STAGES (counts, barriers), and the merge's part at M <= 64: 197,760 and
  * 215,168 bytes at D = 128 with 6 stages; with united groups 205,376 and 222,784. */
-#include "kernels/cuda/forward.cuh"
+#include "kernels/cuda/forward_wgmma.cuh"
 
-enum {
-    WARPGROUP = 128,
-    CONSUMERS = 2, /* warpgroups 0 and 1; 2 is the producer */
-    PRODUCER_REGISTERS = 88,
-    CONSUMER_REGISTERS = 208,
-    CONSUMER_BARRIER = 1, /* named barriers; 0 is __syncthreads */
-    TURN_BARRIER = 2,     /* of consumer 0; 3 of consumer 1 */
-    PRODUCER_BARRIER = 4
-};
+enum { PRODUCER_REGISTERS = 88, CONSUMER_REGISTERS = 208 };
 
 /* U: groups in a tile, at most. */
 template <int D, int M, int N, int STAGES, bool ORDERED, int U> struct wg_shape {
@@ -67,38 +59,6 @@ template <int D, int M, int N, int STAGES, bool ORDERED, int U> struct wg_shape 
     static constexpr int merge_bytes = M < 128 ? PART_FLOATS(D) * 4 * WARPGROUP : 0;
     static constexpr int shared_bytes = merge_at + merge_bytes;
 };
-
-/* The buffers, as seen by either side. */
-template <class shape> struct ring {
-    uint32_t base; /* shared memory */
-    int32_t *counts;
-    uint32_t *seen; /* united groups: which of a buffer's keys each has */
-};
-
-/* One of them: which, and whether it is the even or odd time around. */
-struct place {
-    uint32_t stage, parity;
-};
-
-template <class shape> DEV struct place place_after(struct place at, unsigned by)
-{
-    at.stage += by;
-    if (at.stage >= shape::stages) {
-        at.stage -= shape::stages;
-        at.parity ^= 1;
-    }
-    return at;
-}
-
-template <class shape> DEV uint32_t ring_full(const struct ring<shape> *r, struct place at)
-{
-    return r->base + shape::barriers_at + at.stage * 16;
-}
-
-template <class shape> DEV uint32_t ring_empty(const struct ring<shape> *r, struct place at)
-{
-    return r->base + shape::barriers_at + at.stage * 16 + 8;
-}
 
 template <class shape> DEV uint32_t ring_k(const struct ring<shape> *r, struct place at)
 {
@@ -236,25 +196,6 @@ DEV struct place produce_united(const struct ring<shape> *r, const struct forwar
 
 /* ---- consumer ---- */
 
-/* A warp's 8 R queries, of which `rows` exist, as its part of A of wgmma: row lane / 4, and, if R
- * is 2, that + 8. */
-template <int D, int R>
-DEV void load_q(uint32_t (&q)[D / 16][4], const uint16_t *from, int rows, int dim, uint32_t flip,
-                int lane)
-{
-    int row = lane / 4;
-    const uint16_t *at = from + (int64_t)row * dim + lane % 4 * 2;
-#pragma unroll
-    for (int c = 0; c < D / 16; c++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            q[c][i] = i % 2 < R ? 0 : dev_anything();
-            if (i % 2 < R && row + i % 2 * 8 < rows && c * 16 < dim)
-                q[c][i] =
-                    __ldg((const uint32_t *)(at + i % 2 * 8 * dim + c * 16 + i / 2 * 8)) ^ flip;
-        }
-}
-
 /* s = Q K^T, asked for. */
 template <int D, int N>
 DEV void ask_scores(float (&s)[1][N / 8][4], const uint32_t (&q)[D / 16][4], uint32_t k)
@@ -286,29 +227,6 @@ DEV void ask_weigh(float (&o)[1][D / 8][4], const uint32_t (&p)[N / 16][4], uint
     dev_wgmma_commit();
 }
 
-/* Weights of the first R of a thread's two rows; the others' are 0 from the beginning. */
-template <int N, int R>
-DEV void pack_weights(uint32_t (&p)[N / 16][4], const float (&s)[1][N / 8][4])
-{
-#pragma unroll
-    for (int n = 0; n < N / 16; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i += 3 - R)
-            p[n][i] = dev_pack(s[0][2 * n + i / 2][i % 2 * 2], s[0][2 * n + i / 2][i % 2 * 2 + 1]);
-}
-
-/* Columns from `count` on leave the softmax. */
-template <int N, int R> DEV void mask_beyond(float (&s)[1][N / 8][4], int count, int lane)
-{
-    count -= lane % 4 * 2;
-#pragma unroll
-    for (int n = 0; n < N / 8; n++)
-#pragma unroll
-        for (int j = 0; j < 2; j++)
-            if (n * 8 + j >= count)
-                s[0][n][j] = s[0][n][j + 2 * R - 2] = -INFINITY;
-}
-
 /* Columns whose bit is not set leave the softmax. */
 template <int N>
 DEV void mask_unseen(float (&s)[1][N / 8][4], const uint32_t (&seen)[N / 32], int lane)
@@ -321,15 +239,6 @@ DEV void mask_unseen(float (&s)[1][N / 8][4], const uint32_t (&seen)[N / 32], in
             if (!(bits & 1u << (n % 4 * 8 + j)))
                 s[0][n][j] = s[0][n][j + 2] = -INFINITY;
     }
-}
-
-/* Waits for a buffer; how many keys it has. What the producer's copies wrote is then visible to
- * wgmma. */
-template <class shape> DEV int ring_take(const struct ring<shape> *r, struct place at)
-{
-    dev_barrier_wait(ring_full(r, at), (int)at.parity);
-    dev_fence_async();
-    return r->counts[at.stage];
 }
 
 /* United groups: which of a buffer's keys the warp's queries see. */
@@ -351,27 +260,6 @@ DEV void mask(float (&s)[1][shape::n / 8][4], int count, const uint32_t (&seen)[
         mask_unseen<shape::n>(s, seen, lane);
     else if (count < shape::n)
         mask_beyond<shape::n, R>(s, count, lane);
-}
-
-/* The warp is done with a buffer: its lanes have read the count too, which lane 0 cannot know. */
-template <class shape> DEV void ring_release(const struct ring<shape> *r, struct place at, int lane)
-{
-    __syncwarp();
-    if (lane == 0)
-        dev_barrier_arrive(ring_empty(r, at));
-}
-
-/* Consumers that use the same buffers ask equally often, and each gives the turn to the other. */
-template <class shape> DEV void turn_wait(int consumer)
-{
-    if (shape::ordered)
-        dev_named_barrier(TURN_BARRIER + consumer, CONSUMERS * WARPGROUP);
-}
-
-template <class shape> DEV void turn_give(int consumer)
-{
-    if (shape::ordered)
-        dev_named_barrier_arrive(TURN_BARRIER + consumer, CONSUMERS * WARPGROUP);
 }
 
 /* All buffers of a tile of queries that are this consumer's, from `at` on; the place of its next
@@ -434,24 +322,6 @@ DEV struct place consume(const struct ring<shape> *r, const uint32_t (&q)[D / 16
     return place_after<shape>(at, shape::turns);
 }
 
-/* Both consumers: the second's sums become part of the first's. Half of the rows at a time, to need
- * half of the room. */
-template <int D, int R>
-DEV void merge_consumers(float *room, float (&o)[1][D / 8][4], struct softmax_row (&row)[1][R],
-                         int thread)
-{
-    float *mine = room + thread % WARPGROUP / 32 * PART_FLOATS(D) * 32 + thread % 32;
-#pragma unroll
-    for (int r = 0; r < R; r++) {
-        dev_named_barrier(CONSUMER_BARRIER, CONSUMERS * WARPGROUP);
-        if (thread >= WARPGROUP)
-            part_put<D>(mine, o[0], row[0][r], r);
-        dev_named_barrier(CONSUMER_BARRIER, CONSUMERS * WARPGROUP);
-        if (thread < WARPGROUP)
-            part_add<D>(mine, o[0], row[0][r], r);
-    }
-}
-
 template <class shape>
 DEV struct place attend(const struct ring<shape> *r, float *room, const struct forward_batch *b,
                         const struct forward_head *h, struct forward_queries mine, struct place at,
@@ -480,30 +350,6 @@ DEV struct place attend(const struct ring<shape> *r, float *room, const struct f
 }
 
 /* ---- the kernel ---- */
-
-template <class shape> DEV void make_barriers(const struct ring<shape> *r)
-{
-    for (struct place at = {0, 0}; at.stage < shape::stages; at.stage++) {
-        dev_barrier_init(ring_full(r, at), WARPGROUP + shape::tellers);
-        dev_barrier_init(ring_empty(r, at),
-                         (shape::rows + 63) / 64 * 4); /* one of each warp that uses it */
-    }
-}
-
-/* This block's next tile of queries from number `work` on that has any; false at the end. */
-template <class shape>
-DEV bool next_queries(const struct forward_batch *b, int *work, const struct forward_head **h,
-                      struct forward_queries *mine)
-{
-    for (; *work < b->tiles * b->heads; *work += (int)gridDim.x) {
-        *h = &b->head[*work / b->tiles];
-        *mine = shape::united > 1 ? forward_united_of(*h, *work % b->tiles)
-                                  : forward_queries_of(*h, shape::rows, *work % b->tiles);
-        if (mine->rows > 0)
-            return true;
-    }
-    return false;
-}
 
 template <int D, int M, int N, int STAGES, bool ORDERED, int U>
 __global__ void __launch_bounds__((CONSUMERS + 1) * WARPGROUP, 1)
