@@ -195,11 +195,11 @@ static void dense_one(struct bench *b, FILE *f, struct attention_run *r)
 }
 
 /* A plan is made before the clock starts, and its first run is checked as the others' are. */
-static void dense_cudnn(struct bench *b, FILE *f, struct attention_run *r)
+static void dense_cudnn(struct bench *b, FILE *f, struct attention_run *r, int passes)
 {
     struct err e = {};
     r->variant = "cudnn";
-    for (int backward = 0; backward < 2 && bench_time_left(b, "dense"); backward++) {
+    for (int backward = 0; backward < passes && bench_time_left(b, "dense"); backward++) {
         r->backward = backward;
         e = {};
         r->cudnn = cuda_cudnn_new(&r->a, r->backward, &e);
@@ -212,7 +212,8 @@ static void dense_cudnn(struct bench *b, FILE *f, struct attention_run *r)
     }
 }
 
-static void dense_case(struct bench *b, FILE *f, int64_t rows, int heads, int dim)
+/* passes: 1 forward, 2 both. */
+static void dense_case(struct bench *b, FILE *f, int64_t rows, int heads, int dim, int passes)
 {
     struct kern_head head[16];
     bench_heads(b, head, heads, rows, dim);
@@ -220,14 +221,14 @@ static void dense_case(struct bench *b, FILE *f, int64_t rows, int heads, int di
     r.a.dim = dim, r.a.head_count = heads, r.a.heads = head;
     runs(b, &r);  /* O and LSE for the backward pass */
     if (!b->tiny) /* tiny: checkers of memory and races look at our kernels only */
-        dense_cudnn(b, f, &r);
+        dense_cudnn(b, f, &r, passes);
     static const struct {
         const char *variant;
         bool backward;
     } cases[] = {{NULL, false}, {NULL, true}, {"mma", false}, {"ordered", true}, {"wgmma", true}};
     for (const auto &c : cases) {
         r.variant = c.variant, r.backward = c.backward;
-        if (bench_time_left(b, "dense") && runs(b, &r))
+        if (c.backward < passes && bench_time_left(b, "dense") && runs(b, &r))
             dense_one(b, f, &r);
     }
     bench_release(b);
@@ -238,12 +239,13 @@ void bench_dense(struct bench *b)
     FILE *f = bench_table(b, "attention",
                           "gpu,mask,batch,seqlen,heads,head_dim,pass_,kernel,usable,lat_us");
     if (b->tiny) {
-        dense_case(b, f, 128, 1, 64);
+        dense_case(b, f, 128, 1, 64, 2);
     } else {
         static const int64_t rows[] = {16384, 32768, 64000};
         for (int64_t s : rows)
-            dense_case(b, f, s, HEADS, 128);
-        dense_case(b, f, 32768, HEADS, 64);
+            dense_case(b, f, s, HEADS, 128, 2);
+        dense_case(b, f, 32768, HEADS, 64, 2);
+        dense_case(b, f, 16384, HEADS, 256, 1);
     }
     fclose(f);
 }
@@ -281,9 +283,9 @@ static void sparse_one(struct bench *b, FILE *f, struct attention_run *r, int64_
     printf("  %-58s %9.3f ms  %6.1f TFLOP/s%s\n", what, ms, flop / ms * 1e-9, ratio);
 }
 
-/* All variants, or the default of each direction. */
+/* The first so many variants of each direction, of which the very first is the default. */
 static void sparse_case(struct bench *b, FILE *f, struct kern_head *head, int64_t rows, int dim,
-                        int group, int64_t keep, bool all)
+                        int group, int64_t keep, int forwards, int backwards)
 {
     int first = b->memory_count;
     struct attention_run r = {};
@@ -291,12 +293,11 @@ static void sparse_case(struct bench *b, FILE *f, struct kern_head *head, int64_
     for (int h = 0; h < HEADS; h++)
         bench_lists(b, &head[h], group, keep, (uint32_t)(h + 77));
     runs(b, &r);
-    for (int v = 0; v < FORWARDS + BACKWARDS; v++) {
-        r.backward = v >= FORWARDS;
-        r.variant = r.backward ? backward_variants[v - FORWARDS] : forward_variants[v];
-        if ((r.variant && !all) || !bench_time_left(b, "sparse") || !runs(b, &r))
-            continue;
-        sparse_one(b, f, &r, rows, group, keep, "");
+    for (int v = 0; v < forwards + backwards; v++) {
+        r.backward = v >= forwards;
+        r.variant = r.backward ? backward_variants[v - forwards] : forward_variants[v];
+        if (bench_time_left(b, "sparse") && runs(b, &r))
+            sparse_one(b, f, &r, rows, group, keep, "");
     }
     while (b->memory_count > first)
         kern_cuda.release(b->memory[--b->memory_count]);
@@ -340,20 +341,22 @@ void bench_sparse(struct bench *b)
     bench_heads(b, head, HEADS, rows, 128);
     for (int group : groups)
         if (!b->tiny || group == 64)
-            sparse_case(b, f, head, rows, 128, group, main_keep, true);
+            sparse_case(b, f, head, rows, 128, group, main_keep, FORWARDS, BACKWARDS);
     for (int group = 32; group <= 64; group *= 2)
         neighbours_case(b, f, head, rows, group, main_keep);
     for (double keep : keeps)
         for (int group : groups)
             if (!b->tiny || (keep < 0.05 && group == 64))
-                sparse_case(b, f, head, rows, 128, group, (int64_t)(keep * (double)rows), false);
+                sparse_case(b, f, head, rows, 128, group, (int64_t)(keep * (double)rows), 1, 1);
     bench_release(b);
     static const int dims[] = {64, 96, 256};
     for (int dim : dims) {
-        if (b->tiny && dim != 64)
+        if (b->tiny && dim == 96)
             continue;
         bench_heads(b, head, HEADS, rows, dim);
-        sparse_case(b, f, head, rows, dim, 64, main_keep, false);
+        sparse_case(b, f, head, rows, dim, 64, main_keep, dim > 128 ? 2 : 1, 1);
+        if (dim > 128)
+            sparse_case(b, f, head, rows, dim, 128, main_keep, 2, 0);
         bench_release(b);
     }
     fclose(f);

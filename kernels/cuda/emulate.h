@@ -520,6 +520,11 @@ static inline void dev_wgmma_64x128_reg(float c[64], const uint32_t a[4], uint64
     emu::wgmma_issue(c, 128, a, 0, b, false, add, "dev_wgmma_64x128_reg");
 }
 
+static inline void dev_wgmma_64x256_reg(float c[128], const uint32_t a[4], uint64_t b, int add = 1)
+{
+    emu::wgmma_issue(c, 256, a, 0, b, false, add, "dev_wgmma_64x256_reg");
+}
+
 /* ---- the runtime
  * ------------------------------------------------------------------------------------------ */
 

@@ -1,5 +1,5 @@
 /* Attention forward, dense and query-grouped sparse, on tensor cores by mma.sync (any GPU from
- * sm_80), and the choice between it and the wgmma kernels of forward_wgmma.cu.
+ * sm_80), and the choice between it and the wgmma kernels of forward_wgmma.cu and forward_wide.cu.
  *
  *   S = scale Q_g K[keys_g]^T,  P = 2^(S - lse),  O_g = P V[keys_g],  lse = log2 sum_j 2^S_j
  *
@@ -328,10 +328,12 @@ static const struct forward_kernel *mma_for(int dim, int rows, const struct cuda
     return found;
 }
 
-/* Where wgmma has no kernel (dimensions above 128) mma.sync takes its place. */
+/* Where wgmma has no kernel (tiles of 32 rows of dimensions above 128, for which docs/cuda.md
+ * expects no gain) mma.sync takes its place. */
 static const struct forward_kernel *or_mma(const struct forward_kernel *k, int dim, int rows,
                                            const struct cuda_device *d)
 {
+    k = k ? k : forward_wide_for(dim, rows, d);
     return k ? k : mma_for(dim, rows, d);
 }
 

@@ -276,6 +276,8 @@ struct forward_kernel {
 
 /* forward_wgmma.cu: NULL if it has no kernel for this. */
 const struct forward_kernel *forward_wgmma_for(int dim, int rows, const struct cuda_device *d);
+/* forward_wide.cu: for dimensions above 128, tiles of 64 or 128 rows. */
+const struct forward_kernel *forward_wide_for(int dim, int rows, const struct cuda_device *d);
 /* The same without the consumers' order of asking, to be measured beside it. */
 const struct forward_kernel *forward_wgmma_free_for(int dim, int rows, const struct cuda_device *d);
 /* For united groups: 64 or 128 rows. */

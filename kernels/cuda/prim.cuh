@@ -373,10 +373,11 @@ template <int N> DEV void dev_registers_more(void)
     DEV_ON_WGMMA(asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)));
 }
 
-#define DEV_R4(x, i)  "+f"(x[i]), "+f"(x[i + 1]), "+f"(x[i + 2]), "+f"(x[i + 3])
-#define DEV_R16(x, i) DEV_R4(x, i), DEV_R4(x, i + 4), DEV_R4(x, i + 8), DEV_R4(x, i + 12)
-#define DEV_R32(x, i) DEV_R16(x, i), DEV_R16(x, i + 16)
-#define DEV_R64(x, i) DEV_R32(x, i), DEV_R32(x, i + 32)
+#define DEV_R4(x, i)   "+f"(x[i]), "+f"(x[i + 1]), "+f"(x[i + 2]), "+f"(x[i + 3])
+#define DEV_R16(x, i)  DEV_R4(x, i), DEV_R4(x, i + 4), DEV_R4(x, i + 8), DEV_R4(x, i + 12)
+#define DEV_R32(x, i)  DEV_R16(x, i), DEV_R16(x, i + 16)
+#define DEV_R64(x, i)  DEV_R32(x, i), DEV_R32(x, i + 32)
+#define DEV_R128(x, i) DEV_R64(x, i), DEV_R64(x, i + 64)
 
 /* c[64][64] (+)= A[64][16] B[16][64]; A and B K-major in shared memory (B as [64 columns][16]).
  * `add` 0 starts from zero. Thread i of the warpgroup, w = i / 32, g = i % 32 / 4, t = i % 4, holds
@@ -437,10 +438,30 @@ DEV void dev_wgmma_64x128_reg(float c[64], const uint32_t a[4], uint64_t b, int 
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add)));
 }
 
+/* The same with 256 columns: c[64][256]. */
+DEV void dev_wgmma_64x256_reg(float c[128], const uint32_t a[4], uint64_t b, int add = 1)
+{
+    DEV_ON_WGMMA(asm volatile(
+        "{ .reg .pred p; setp.ne.b32 p, %133, 0; "
+        "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "
+        "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "
+        "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, "
+        "%53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, "
+        "%70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, "
+        "%87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, "
+        "%103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, "
+        "%117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
+        "{%128, %129, %130, %131}, %132, p, 1, 1, 1; }"
+        : DEV_R128(c, 0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add)));
+}
+
 #undef DEV_R4
 #undef DEV_R16
 #undef DEV_R32
 #undef DEV_R64
+#undef DEV_R128
 
 /* ---- start
  * -------------------------------------------------------------------------------------------- */

@@ -7,7 +7,7 @@ trap 'rm -rf "$folder"' EXIT
 failed=0
 "$1" "$folder" --tiny >"$folder/out" 2>&1 || { echo "FAIL: exit status $?"; failed=1; }
 grep ' failed: ' "$folder/out" && failed=1
-for want in ceilings:gather_bulk ceilings:add_bulk ceilings:copy_kernel attention:fwd attention:bwd sparse:sparse_group \
+for want in ceilings:gather_bulk ceilings:add_bulk ceilings:copy_kernel attention:fwd attention:bwd sparse:sparse_group sparse:256,128,sparse_group \
     sparse:lowrank_select move:pack move:remap ladder:1.naive ladder:5.async ladder:winner.mma ladder:winner.wgmma ladder:5.ordered \
     ladder:winner.fused; do
     grep -q "${want#*:}" "$folder/${want%:*}.csv" || { echo "FAIL: ${want%:*}.csv has no row of ${want#*:}"; failed=1; }

@@ -1,7 +1,7 @@
 /* ptx_counts: what the CUDA kernels execute, counted on the PTX machine at the tiles and list
- * lengths of the problem that docs/cuda.md expects times for (64,000 keys, dimension 128, 5,120
- * keys a group), with few tiles. For each kernel, per step (64 keys and a tile of queries; for
- * selection: 128 groups and 64 keys): warp instructions, cycles of a processor for each of its
+ * lengths of the problem that docs/cuda.md expects times for (64,000 keys, dimension 128 or 256,
+ * 5,120 keys a group), with few tiles. For each kernel, per step (64 keys and a tile of queries;
+ * for selection: 128 groups and 64 keys): warp instructions, cycles of a processor for each of its
  * parts, and how far shared memory and global memory are from ideal.
  *
  * Usage: ptx_counts [--keys N] [CASE...]   all cases. Exits 1 where shared memory has conflicts
@@ -111,6 +111,7 @@ struct test {
     const char *kernel; /* the one that the case is about: a part of its name */
     double conflicts;   /* wavefronts over ideal, at most */
     int united = 0;     /* groups that run as one; their keys are neighbours' */
+    int dim = DIM;
 };
 
 static const struct test tests[] = {
@@ -123,7 +124,12 @@ static const struct test tests[] = {
     {"forward-fours-32", "wgmma-fours", false, 32, 4, "forward_wgmma", 1.05, 4},
     {"forward-pairs-32", "wgmma-pairs", false, 32, 2, "forward_wgmma", 1.05, 2},
     {"forward-pairs-64", "wgmma-pairs", false, 64, 2, "forward_wgmma", 1.05, 2},
+    {"forward-mma-64-256", "mma", false, 64, 1, "forward_mma", 1, 0, 256},
+    {"forward-mma-128-256", "mma", false, 128, 1, "forward_mma", 1, 0, 256},
+    {"forward-wide-64", "wgmma", false, 64, 2, "forward_wide", 1, 0, 256},
+    {"forward-wide-128", "wgmma", false, 128, 1, "forward_wide", 1, 0, 256},
     {"backward-ordered-64", "ordered", true, 64, 1, "groups_kernel", 1},
+    {"backward-ordered-64-256", "ordered", true, 64, 1, "groups_kernel", 1.06, 0, 256},
     {"backward-wgmma-64", "wgmma", true, 64, 1, "groups_wgmma", 1.13},
     {"backward-pairs-32", "wgmma-pairs", true, 32, 2, "groups_wgmma", 1.13, 2},
     {"backward-bulk-64", "bulk", true, 64, 1, "groups_kernel", 1},
@@ -140,12 +146,14 @@ static void attention(struct inputs *in, const struct test *t, int64_t keep)
     int64_t keys = t->group ? (int64_t)KEYS : keep;
     struct kern_head h = {};
     h.q_rows = rows, h.kv_rows = keys;
-    h.q = normal(in, rows * DIM), h.k = normal(in, keys * DIM), h.v = normal(in, keys * DIM);
-    h.d_o = normal(in, rows * DIM), h.o = (uint16_t *)device(in, NULL, (size_t)(rows * DIM * 2));
+    h.q = normal(in, rows * t->dim), h.k = normal(in, keys * t->dim),
+    h.v = normal(in, keys * t->dim);
+    h.d_o = normal(in, rows * t->dim),
+    h.o = (uint16_t *)device(in, NULL, (size_t)(rows * t->dim * 2));
     h.lse = (float *)device(in, NULL, (size_t)rows * 4);
-    h.dq = (float *)device(in, NULL, (size_t)(rows * DIM * 4));
-    h.dk = (float *)device(in, NULL, (size_t)(keys * DIM * 4));
-    h.dv = (float *)device(in, NULL, (size_t)(keys * DIM * 4));
+    h.dq = (float *)device(in, NULL, (size_t)(rows * t->dim * 4));
+    h.dk = (float *)device(in, NULL, (size_t)(keys * t->dim * 4));
+    h.dv = (float *)device(in, NULL, (size_t)(keys * t->dim * 4));
     h.keys.group = t->group;
     if (t->united) {
         h.keys.bitmap = neighbours(in, t->groups, keep, keys);
@@ -156,7 +164,7 @@ static void attention(struct inputs *in, const struct test *t, int64_t keep)
     }
     struct kern_attention a = {};
     struct err e = {};
-    a.dim = DIM, a.head_count = 1, a.heads = &h;
+    a.dim = t->dim, a.head_count = 1, a.heads = &h;
     if (t->backward && !cuda_forward_by("mma", &a, &e))
         stop(&e);
     if (!kern_cuda.wait(&e))
