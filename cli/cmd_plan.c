@@ -66,8 +66,8 @@ static bool print_one_gpu(struct cli *c, const struct plan_request *r, const str
     if (o.stays_s > o.scales_s)
         fprintf(out,
                 ": this plan then takes %s if all that is missing there is the passes' and scales, "
-                "%s if it stays as it is, %s in the middle.\n",
-                TIME(o.scales_s), TIME(o.stays_s), TIME(o.middle_s));
+                "%s if none of it is and it stays.\n",
+                TIME(o.scales_s), TIME(o.stays_s));
     else
         fprintf(out, ": this plan then takes %s.\n", TIME(o.scales_s));
     return true;

@@ -2,7 +2,6 @@
 #include "planner/one_gpu.h"
 
 #include <assert.h>
-#include <math.h>
 
 #include "model/calib.h"
 #include "planner/batch.h"
@@ -14,8 +13,7 @@ struct plan_one_gpu plan_from_one_gpu(double measured_s, double predicted_one_s,
     return (struct plan_one_gpu){.measured_s = measured_s,
                                  .predicted_s = predicted_one_s,
                                  .scales_s = scales,
-                                 .stays_s = stays,
-                                 .middle_s = sqrt(scales * stays)};
+                                 .stays_s = stays};
 }
 
 /* One GPU, with memory for anything: a model that was measured there fitted somehow. */

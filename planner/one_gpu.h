@@ -1,20 +1,20 @@
 /* From one measured GPU to several: who has timed a run on one GPU knows what the passes do not
  * hold. The difference to the prediction is in part the passes' (kernels and frameworks that are
  * slower than predicted) and in part not (VAE, text encoders, host, weights from the host's
- * memory). Two answers hold it from both sides:
- *   scales  all of it is the passes': they take measured / predicted as long on any number of GPUs;
- *   stays   none of it is: it is added as it is. Where less was measured than predicted there is
- *           nothing to add, and it scales as well.
- * docs/accuracy says what either is worth on runs that others published, and that times lie between
- * the two on most; `middle` is their geometric middle. */
+ * memory). Two answers hold it from both sides. It scales: all of it is the passes', which take
+ * measured / predicted as long on any number of GPUs. It stays: none of it is, and it is added as
+ * it is; where less was measured than predicted there is nothing to add, and it scales as well.
+ *
+ * docs/accuracy says what either is worth on runs that others published: most lie between the two,
+ * nearer the first. */
 #ifndef PLANNER_ONE_GPU_H
 #define PLANNER_ONE_GPU_H
 
 #include "planner/search.h"
 
 struct plan_one_gpu {
-    double measured_s, predicted_s;     /* on one GPU */
-    double scales_s, stays_s, middle_s; /* on the plan's */
+    double measured_s, predicted_s; /* on one GPU */
+    double scales_s, stays_s;       /* on the plan's */
 };
 
 /* From seconds on one GPU, measured and predicted, to those of what takes `predicted_s` on more. */

@@ -141,11 +141,10 @@ static const char intro_text[] =
     "publication has the same run on one, predicted again with that time at hand. The rule, "
     "written down before it was tried: published less predicted on one GPU stays as it is on any "
     "number (VAE, text encoders, host); where it is negative, or where the number holds the passes "
-    "alone, the passes scale by published over predicted. Beside it either half for all rows, and, "
-    "added when these were seen, their geometric middle. Median error, and median bias in "
-    "brackets; \"between\": the published time lies between the halves. `plan --one-gpu TIME` "
-    "gives "
-    "both and their middle.";
+    "alone, the passes scale by published over predicted. Beside it either half for all rows. "
+    "Their geometric middle was added when the first 25 rows were seen, and then tried on the rows "
+    "of ML.ENERGY, entered later. Median error, and median bias in brackets; \"between\": the "
+    "published time lies between the halves. `plan --one-gpu TIME` gives both halves.";
 
 void anchor_page(const struct page *p, const struct published_set *s, struct arena *a)
 {

@@ -1,16 +1,17 @@
 /* From one measured GPU to several: who has timed a run on one GPU and asks how long it takes on
  * eight. Rows of presets/data/published_runs.csv that name a row of one GPU (`one_gpu`) are
- * predicted again with that row's published time at hand.
+ * predicted again with that row's published time at hand (planner/one_gpu.h).
  *
- * Written down before a result was looked at:
- *   rest   measured - predicted on one GPU is what the passes do not hold, and stays as it is on
- * any number of GPUs (planner/one_gpu.h: `stays`). ratio  the passes take measured / predicted as
- * long on any number (`scales`). row    the rule: ratio where the published number holds the passes
- * alone (`beyond` begins with "nothing"), else rest. Added when their results were seen: published
- * times lie between the two on most rows, for what is missing is in part the passes' and in part
- * not. middle the geometric middle of rest and ratio. The page gives all four. Choices of kernels
- * (`fa2+dsv;fa3+dsv`) are anchored each for itself: what is open about the kernel then cancels in
- * most part. */
+ * Rules, written down before a result was looked at. Rest: what one GPU took beyond its prediction
+ * stays as it is on any number of GPUs, and scales where it is negative. Ratio: it scales with the
+ * passes. Row, the rule that was meant: ratio where the published number holds the passes alone
+ * (`beyond` begins with "nothing"), else rest.
+ *
+ * Middle, the geometric middle of rest and ratio, was added when the results of the first 25 rows
+ * were seen, and tried on the 22 of ML.ENERGY, which were entered later.
+ *
+ * The page gives all. Choices of kernels (`fa2+dsv;fa3+dsv`) are anchored each for itself: what is
+ * open about the kernel then cancels in most part. */
 #ifndef VALIDATE_PUBLISHED_ANCHOR_H
 #define VALIDATE_PUBLISHED_ANCHOR_H
 

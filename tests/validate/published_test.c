@@ -166,15 +166,18 @@ static void runs_are_predicted_from_the_same_run_on_one_gpu(struct arena *a)
 }
 
 /* Whoever reads the page is told how many rows of how many projects there are, and that the middle
- * one is off by this much: the limit is a promise. */
+ * one is off by this much: the limits are a promise. On one GPU it is the tighter one: half of all
+ * rows are of several GPUs, and most of those publications do not name their kernel. */
 static void the_shipped_rows_are_answered(struct arena *a)
 {
     struct published_set s;
     struct err e = {0};
     gsl_test(!published_all("presets/data", &s, a, &e), "%s", e.text);
-    struct published_score all = published_score(&s, &every, a);
+    struct published_score all = published_score(&s, &every, a),
+                           one = published_score(&s, &single, a);
     gsl_test(all.rows < 25 || all.projects < 6, "%d rows of %d projects", all.rows, all.projects);
-    gsl_test(!(all.median_off < 0.2), "median error %.0f%%", 100 * all.median_off);
+    gsl_test(!(all.median_off < 0.25), "median error %.0f%%", 100 * all.median_off);
+    gsl_test(!(one.median_off < 0.1), "median error on one GPU %.0f%%", 100 * one.median_off);
     for (int i = 0; i < s.count; i++)
         gsl_test(!(s.answers[i].least > 0 && s.answers[i].most < 1e9), "%s", s.runs[i].id);
 }
