@@ -289,25 +289,29 @@ static double calibrated_s(const struct hw_cluster *c, struct coll_query q, int 
     return q.bytes > 0 ? calls * calib_collective(c, &q).time.value_s : 0;
 }
 
-/* The profile's time of an equal exchange in which every member's fuller direction carries what
- * this member's does; across nodes, of one whose NIC carries as much, if that is more. */
-static double collective_s(const struct walk *w, const struct cp_phase *p, struct group g,
-                           struct cp_bytes b)
+double cost_collective_s(const struct hw_cluster *c, enum phase_kind kind, int members, int nodes,
+                         struct cp_bytes b, int calls)
 {
     static const enum coll_op ops[] = {[PHASE_ALLTOALL] = COLL_ALLTOALL,
                                        [PHASE_ALLGATHER] = COLL_ALL_GATHER,
                                        [PHASE_REDUCESCATTER] = COLL_REDUCE_SCATTER,
                                        [PHASE_ALLREDUCE] = COLL_ALL_REDUCE};
-    int nodes = w->cluster->net ? group_nodes(g, w->cluster->gpus_per_node) : 0;
-    if (nodes < 1)
-        return cost_exchange_s(w->cluster, b, p->calls);
-    double n = g.count, far = fmax(b.send_far, b.recv_far);
+    if (nodes < 1 || !c->net)
+        return cost_exchange_s(c, b, calls);
+    double n = members, far = fmax(b.send_far, b.recv_far);
     double bytes = fmax(b.send_near + b.send_far, b.recv_near + b.recv_far) * n / (n - 1);
-    bytes /= p->kind == PHASE_ALLREDUCE ? 2 : 1; /* a ring goes round twice */
-    if (p->kind == PHASE_ALLTOALL && nodes > 1)
+    bytes /= kind == PHASE_ALLREDUCE ? 2 : 1; /* a ring goes round twice */
+    if (kind == PHASE_ALLTOALL && nodes > 1)
         bytes = fmax(bytes, far * n / (n - n / nodes));
-    struct coll_query q = {.op = ops[p->kind], .bytes = bytes, .gpus = g.count, .nodes = nodes};
-    return calibrated_s(w->cluster, q, p->calls);
+    struct coll_query q = {.op = ops[kind], .bytes = bytes, .gpus = members, .nodes = nodes};
+    return calibrated_s(c, q, calls);
+}
+
+static double collective_s(const struct walk *w, const struct cp_phase *p, struct group g,
+                           struct cp_bytes b)
+{
+    int nodes = w->cluster->net ? group_nodes(g, w->cluster->gpus_per_node) : 0;
+    return cost_collective_s(w->cluster, p->kind, g.count, nodes, b, p->calls);
 }
 
 /* All members of a server pass at once, as in NCCL's ring all-gather: where they share wires (PCIe,

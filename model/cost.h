@@ -32,6 +32,13 @@ void cost_program_bytes(const struct cp_program *p, const struct cp_conf *conf, 
  * and its fuller direction. */
 double cost_exchange_s(const struct hw_cluster *c, struct cp_bytes b, int calls);
 
+/* A collective of `members` ranks, as many of them on each of `nodes` nodes, for the one that moves
+ * `b`: where the cluster has a profile, its time of an equal exchange in which every member's
+ * fuller direction carries what this member's does (across nodes, of one whose NIC carries as much,
+ * if that is more). nodes = 0, what no profile can say, or no profile: cost_exchange_s. */
+double cost_collective_s(const struct hw_cluster *c, enum phase_kind kind, int members, int nodes,
+                         struct cp_bytes b, int calls);
+
 /* Ring attention with a two-slot buffer, exactly: rank r computes step k for compute[r*n + k]
  * seconds on the KV of rank (r - k) mod n and passes it on; the hop beneath it takes hop_s[k] and
  * step k+1 may start when the step is done, the hop has arrived and the neighbours have freed their

@@ -17,7 +17,7 @@ static double larger(double a, double b)
 
 double assign_cost_s(const struct assign_problem *p, const int *rank_of_head)
 {
-    double load[ASSIGN_MOST_RANKS] = {0}, ready = 0, out = 0;
+    double load[ASSIGN_MOST_RANKS] = {0}, before = 0, ready = 0, out = 0;
     int count[ASSIGN_MOST_RANKS] = {0}, rank_of_unit[ASSIGN_MOST_HEADS];
     memset(rank_of_unit, -1, sizeof rank_of_unit);
     for (int h = 0; h < p->heads; h++) {
@@ -31,14 +31,14 @@ double assign_cost_s(const struct assign_problem *p, const int *rank_of_head)
     for (int r = 0; r < p->ranks; r++) {
         ready = larger(ready, load[r] + (p->in_s ? p->in_s[count[r]] : 0));
         out = larger(out, p->out_s ? p->out_s[count[r]] : 0);
+        before = larger(before, p->before_s ? p->before_s[count[r]] : 0);
     }
-    return ready + out;
+    return before + ready + out;
 }
 
 /* --- from a draft to a result --- */
 
-/* Renames ranks in the order of their lowest head. */
-static void ranks_rename(int *rank_of_head, int heads)
+void assign_ranks_rename(int *rank_of_head, int heads)
 {
     int name[ASSIGN_MOST_RANKS], named = 0;
     memset(name, -1, sizeof name);
@@ -60,7 +60,7 @@ static void result_fill(const struct assign_problem *p, const struct assign_core
                                   .quantum_s = c->quantum_s};
     for (int h = 0; h < p->heads; h++)
         out->rank_of_head[h] = rank_of_unit[c->unit_of_head[h]];
-    ranks_rename(out->rank_of_head, p->heads);
+    assign_ranks_rename(out->rank_of_head, p->heads);
     out->cost_s = assign_cost_s(p, out->rank_of_head);
 }
 
@@ -73,7 +73,7 @@ static void result_prove(const struct assign_core *c, const struct assign_draft 
     out->proof = ASSIGN_EXACT;
     if (bound >= d->cost)
         return;
-    double low = assign_core_seconds(c, bound - c->units - 2);
+    double low = assign_core_seconds(c, bound - c->units - 3);
     out->bound_s = low > 0 ? (low < out->cost_s ? low : out->cost_s) : 0;
     out->proof = out->cost_s <= (1 + tolerance) * out->bound_s ? ASSIGN_WITHIN : ASSIGN_UNPROVED;
 }

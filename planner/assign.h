@@ -1,11 +1,12 @@
 /* Which rank computes which attention heads, exactly.
  *
  * R ranks share H heads (Ulysses with uneven heads; DSV, arXiv 2502.07590, section 5). Rank r first
- * takes part in the all-to-all of Q, K, V, then computes its heads, waits for the others, and takes
- * part in the all-to-all of O. With n_r the heads that it holds and work_r the sum of work_s over
- * them:
+ * does what depends on the number of its heads alone (sparse attention: it selects their critical
+ * keys) and waits for the others. Then it takes part in the all-to-all of Q, K, V, computes its
+ * heads, waits again, and takes part in the all-to-all of O. With n_r the heads that it holds and
+ * work_r the sum of work_s over them:
  *
- *     cost = max_r (in_s[n_r] + work_r) + max_r out_s[n_r]
+ *     cost = max_r before_s[n_r] + max_r (in_s[n_r] + work_r) + max_r out_s[n_r]
  *
  * Both all-to-alls are uneven: a rank receives n_r shards from each of R-1 peers and sends the
  * H - n_r heads that it does not keep, so in_s and out_s fall and then rise (assign_wire_fill); any
@@ -32,8 +33,9 @@ struct assign_problem {
     /* [heads], 0..units-1, each used: heads that must stay together (GQA: the head's KV group);
      * NULL: every head by itself. */
     const int *unit_of_head;
-    const double *in_s, *out_s; /* [units + 1], >= 0, by the units of a rank; NULL: all zero */
-    int least, most;            /* units on every rank (memory); most = 0: no cap */
+    /* [units + 1], >= 0, by the units of a rank; NULL: all zero */
+    const double *before_s, *in_s, *out_s;
+    int least, most; /* units on every rank (memory); most = 0: no cap */
 };
 
 struct assign_limits {
@@ -86,6 +88,33 @@ bool assign_lpt(const struct assign_problem *p, struct assign_result *out, struc
 bool assign_exact(const struct assign_problem *p, struct assign_limits limits,
                   struct assign_result *out, struct arena *a, struct arena *scratch, struct err *e);
 
+/* --- work in stages ---
+ *
+ * Ranks may wait for each other several times (a block's forward, recompute and backward each end
+ * in an all-to-all), and a head that weighs little in one stage may weigh much in another. With
+ * tables and work of each stage,
+ *
+ *     cost = max_r before_s[n_r] + sum over stages of max_r (in_s[n_r] + work_r) + max_r out_s[n_r]
+ *
+ * which is not below the cost of all stages in one, so that the minimum of that bounds it. */
+struct assign_stage {
+    const double *work_s; /* [heads], as in struct assign_problem */
+    const double *in_s;   /* [units + 1] */
+};
+struct assign_staged {
+    struct assign_problem p; /* work_s, in_s: not looked at */
+    int stages;              /* at least 1 */
+    const struct assign_stage *stage;
+};
+double assign_staged_cost_s(const struct assign_staged *p, const int *rank_of_head);
+
+/* The minimum with all stages in one by assign_exact, then moves and swaps while they lower the
+ * staged cost. bound_s is proved; ASSIGN_EXACT: cost_s is not above it by more than 1e-11. Errors
+ * and memory as assign_exact. */
+bool assign_staged(const struct assign_staged *p, struct assign_limits limits,
+                   struct assign_result *out, struct arena *a, struct arena *scratch,
+                   struct err *e);
+
 /* Seconds that the shard (one rank's share of the sequence) of one head takes on a rank's link.
  * Ordinary attention: kv_s = 2 q_s, o_s = q_s. With x_i heads of Q and O and k_i KV heads on rank
  * i, X and K their sums over ranks, receiving and sending at the same time:
@@ -118,7 +147,10 @@ struct assign_split_problem {
     const double *work_s;     /* [heads]: all queries */
     const int *group_of_head; /* [heads], 0..groups-1, each used: KV groups; NULL: one a head */
     struct assign_wire wire;
-    double piece_s;   /* of work_s: what every piece takes, however small; the rest is shared out */
+    /* [heads], of work_s: what every piece takes, however small; the rest is shared out. NULL: 0 */
+    const double *piece_s;
+    /* [heads]: a good assignment of whole KV groups to begin with; NULL: one is searched for */
+    const int *rank_of_head;
     int query_groups; /* cuts lie at multiples of 1/query_groups; 0: anywhere */
     int most_groups;  /* KV groups on a rank (memory); 0: no cap */
 };
@@ -134,12 +166,12 @@ struct assign_split {
 double assign_split_cost_s(const struct assign_split_problem *p, const struct cp_piece *pieces,
                            int count);
 
-/* Candidates: whole heads (assign_exact within `limits`, by KV group and by head); for many j, the
- * j heaviest groups poured in one row over the others, which stay whole (j = all is McNaughton's
- * rule); then pieces cut off the rank that ends last. The best by cost_s, K and V of every cut
- * counted; within 1e-9 the one with the fewest pieces. Not proved to be the least: bound_s says how
- * far it can be. Whole heads within limits.tolerance of bound_s are returned at once. Errors and
- * memory as assign_exact. */
+/* Candidates: whole heads (rank_of_head, or assign_exact within `limits`, by KV group; by head);
+ * for many j, the j heaviest groups poured in one row over the others, which stay whole (j = all is
+ * McNaughton's rule); then pieces cut off the rank that ends last. The best by cost_s, K and V of
+ * every cut counted; within 1e-9 the one with the fewest pieces. Not proved to be the least:
+ * bound_s says how far it can be. Whole heads within limits.tolerance of bound_s are returned at
+ * once. Errors and memory as assign_exact. */
 bool assign_split(const struct assign_split_problem *p, struct assign_limits limits,
                   struct assign_split *out, struct arena *a, struct arena *scratch, struct err *e);
 

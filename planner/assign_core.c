@@ -58,6 +58,11 @@ static bool units_count(const struct assign_problem *p, int *units, struct err *
     return true;
 }
 
+bool assign_core_units(const struct assign_problem *p, int *units, struct err *e)
+{
+    return sizes_check(p, e) && units_count(p, units, e);
+}
+
 static bool counts_check(const struct assign_core *c, struct err *e)
 {
     struct err_at at = err_at_name("assignment");
@@ -244,6 +249,7 @@ static void tables_fill(struct assign_core *c, const struct assign_problem *p, c
     for (int n = 0; n <= c->units; n++) {
         c->in[n] = grid_ticks(g, n * g->q.base + (p->in_s ? p->in_s[n] : 0));
         c->out[n] = p->out_s ? grid_ticks(g, p->out_s[n]) : 0;
+        c->before[n] = p->before_s ? grid_ticks(g, p->before_s[n]) : 0;
     }
 }
 
@@ -251,8 +257,8 @@ bool assign_core_make(const struct assign_problem *p, struct assign_core *c, str
                       struct err *e)
 {
     *c = (struct assign_core){.ranks = p->ranks, .least = p->least};
-    if (!sizes_check(p, e) || !units_count(p, &c->units, e) ||
-        !numbers_check(p->work_s, p->heads, "work_s", e) ||
+    if (!assign_core_units(p, &c->units, e) || !numbers_check(p->work_s, p->heads, "work_s", e) ||
+        !numbers_check(p->before_s, c->units + 1, "before_s", e) ||
         !numbers_check(p->in_s, c->units + 1, "in_s", e) ||
         !numbers_check(p->out_s, c->units + 1, "out_s", e))
         return false;
@@ -261,13 +267,15 @@ bool assign_core_make(const struct assign_problem *p, struct assign_core *c, str
         return false;
     c->work = ARENA_ARRAY(scratch, int64_t, c->units);
     c->prefix = ARENA_ARRAY(scratch, int64_t, c->units + 1);
+    c->before = ARENA_ARRAY(scratch, int64_t, c->units + 1);
     c->in = ARENA_ARRAY(scratch, int64_t, c->units + 1);
     c->out = ARENA_ARRAY(scratch, int64_t, c->units + 1);
     c->unit = ARENA_ARRAY(scratch, int, c->units);
     double *work = units_sum(p, c, scratch), scale = 0;
     for (int u = 0; u < c->units; u++)
         scale += work[u];
-    scale += most_of(p->in_s, c->units + 1) + most_of(p->out_s, c->units + 1);
+    scale += most_of(p->before_s, c->units + 1) + most_of(p->in_s, c->units + 1) +
+             most_of(p->out_s, c->units + 1);
     struct grid g = grid_choose(work, c->units, scale);
     c->shift = g.shift;
     c->quantum_s = g.q.size;
@@ -303,16 +311,17 @@ void assign_draft_copy(const struct assign_core *c, struct assign_draft *to,
 
 void assign_draft_price(const struct assign_core *c, struct assign_draft *d)
 {
-    int64_t ready = 0, out = 0;
+    int64_t before = 0, ready = 0, out = 0;
     d->fullest = 0;
     for (int r = 0; r < c->ranks; r++) {
         int n = d->count[r];
         int64_t end = c->in[n] + d->load[r];
         ready = end > ready ? end : ready;
         out = c->out[n] > out ? c->out[n] : out;
+        before = c->before[n] > before ? c->before[n] : before;
         d->fullest = n > d->fullest ? n : d->fullest;
     }
-    d->cost = ready + out;
+    d->cost = before + ready + out;
 }
 
 void assign_draft_sum(const struct assign_core *c, struct assign_draft *d)

@@ -13,13 +13,16 @@ struct assign_core {
     int units, ranks, least, most; /* most >= 1 */
     int64_t *work;   /* [units], falling; equal work in index order; above a base that all share */
     int64_t *prefix; /* [units + 1]: sums of the heaviest */
-    int64_t *in, *out; /* [units + 1]; in has the shared base of each unit in it */
-    int64_t step;      /* divides all work; >= 1 */
-    int *unit;         /* [units]: the caller's index of each */
-    int *unit_of_head; /* [heads] */
-    double quantum_s;  /* 0 when there is none */
-    int shift;         /* a tick is quantum (or 1 s) / 2^shift */
+    int64_t *before, *in, *out; /* [units + 1]; in has the shared base of each unit in it */
+    int64_t step;               /* divides all work; >= 1 */
+    int *unit;                  /* [units]: the caller's index of each */
+    int *unit_of_head;          /* [heads] */
+    double quantum_s;           /* 0 when there is none */
+    int shift;                  /* a tick is quantum (or 1 s) / 2^shift */
 };
+
+/* Checks heads, ranks and units of a problem, and counts the units. */
+bool assign_core_units(const struct assign_problem *p, int *units, struct err *e);
 
 /* Checks the problem and puts it on the grid. */
 bool assign_core_make(const struct assign_problem *p, struct assign_core *c, struct arena *scratch,
@@ -46,6 +49,9 @@ bool assign_draft_better(const struct assign_draft *x, const struct assign_draft
 /* Starts: LPT; then moves and swaps to a local optimum. */
 void assign_start_lpt(const struct assign_core *c, struct assign_draft *d);
 void assign_start_improve(const struct assign_core *c, struct assign_draft *d);
+
+/* Renames ranks in the order of their lowest head. */
+void assign_ranks_rename(int *rank_of_head, int heads);
 
 /* Search. `best` comes in as a start and leaves improved. `bound` is proved: no cost below it. */
 struct assign_found {

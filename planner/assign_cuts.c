@@ -52,7 +52,7 @@ void assign_cuts_copy(struct assign_cuts *to, const struct assign_cuts *from)
 
 double assign_cuts_fixed_s(const struct assign_split_problem *p, int head)
 {
-    return p->piece_s < p->work_s[head] ? p->piece_s : p->work_s[head];
+    return p->piece_s ? assign_smaller(p->piece_s[head], p->work_s[head]) : 0;
 }
 
 double assign_cuts_shared_s(const struct assign_split_problem *p, int head)
@@ -122,8 +122,8 @@ void assign_cuts_price(struct assign_cuts *c)
 {
     double end = 0, out = 0;
     for (int r = 0; r < c->p->ranks; r++) {
-        end = fmax(end, assign_cuts_end(c, r));
-        out = fmax(out, assign_wire_out_s(&c->p->wire, c->p->ranks, c->x[r], c->p->heads));
+        end = assign_larger(end, assign_cuts_end(c, r));
+        out = assign_larger(out, assign_wire_out_s(&c->p->wire, c->p->ranks, c->x[r], c->p->heads));
     }
     c->cost = end + out;
 }
@@ -160,10 +160,10 @@ double assign_cuts_fit(const struct assign_split_problem *p, const struct assign
     double work = r->work + assign_cuts_fixed_s(p, head), slope = assign_cuts_shared_s(p, head);
     double receive = (p->ranks - 1) * (w->q_s * r->x + w->kv_s * k) + work;
     double send = w->q_s * (p->heads - r->x) + w->kv_s * (k_sum - k) + work;
-    double f =
-        fmin(fmin(most, x_cap - r->x), reach(receive, (p->ranks - 1) * w->q_s + slope, time));
+    double f = assign_smaller(assign_smaller(most, x_cap - r->x),
+                              reach(receive, (p->ranks - 1) * w->q_s + slope, time));
     if (slope > w->q_s) /* otherwise a larger share sends less than it works: no limit */
-        f = fmin(f, reach(send, slope - w->q_s, time));
+        f = assign_smaller(f, reach(send, slope - w->q_s, time));
     return f > sliver ? f : 0;
 }
 
@@ -174,12 +174,18 @@ struct peel {
     double share, end;
 };
 
-static int last_rank(const struct assign_cuts *c)
+/* The rank that ends last, and when. */
+static int last_rank(const struct assign_cuts *c, double *end)
 {
     int last = 0;
-    for (int r = 1; r < c->p->ranks; r++)
-        if (assign_cuts_end(c, r) > assign_cuts_end(c, last))
+    *end = assign_cuts_end(c, 0);
+    for (int r = 1; r < c->p->ranks; r++) {
+        double of = assign_cuts_end(c, r);
+        if (of > *end) {
             last = r;
+            *end = of;
+        }
+    }
     return last;
 }
 
@@ -200,7 +206,7 @@ static struct ends ends_of(const struct assign_split_problem *p, double x, int k
 
 static double ends_after(const struct ends *e, double share)
 {
-    return fmax(e->at[0] + share * e->slope[0], e->at[1] + share * e->slope[1]);
+    return assign_larger(e->at[0] + share * e->slope[0], e->at[1] + share * e->slope[1]);
 }
 
 /* The share at which a falling and a rising end meet: for each line of the one that falls the first
@@ -211,9 +217,9 @@ static double meeting(const struct ends *falls, const struct ends *rises)
     for (int i = 0; i < 2; i++) {
         double first = INFINITY;
         for (int j = 0; j < 2; j++)
-            first =
-                fmin(first, (falls->at[i] - rises->at[j]) / (rises->slope[j] - falls->slope[i]));
-        last = fmax(last, first);
+            first = assign_smaller(first, (falls->at[i] - rises->at[j]) /
+                                              (rises->slope[j] - falls->slope[i]));
+        last = assign_larger(last, first);
     }
     return last;
 }
@@ -239,22 +245,29 @@ static struct peel peel_price(const struct assign_cuts *c, int i, int to)
                         c->work[from] - fixed - piece->share * shared, k - loss);
     there =
         end_s(c, c->x[to] + piece->share, c->k[to] + gain, there + piece->share * shared, k - loss);
-    return (struct peel){i, to, piece->share, fmax(here, there)};
+    return (struct peel){i, to, piece->share, assign_larger(here, there)};
 }
 
-static struct peel peel_find(const struct assign_cuts *c, int last)
+/* A rank that takes a share ends no sooner for it, but for a KV group that is then sent once less.
+ */
+static struct peel peel_find(const struct assign_cuts *c, int last, double end)
 {
     const struct assign_split_problem *p = c->p;
-    struct peel best = {.end = assign_cuts_end(c, last), .rank = -1};
-    for (int i = 0; i < c->count; i++)
-        for (int r = 0; c->piece[i].head_rank == last && r < p->ranks; r++) {
+    struct peel best = {.end = end, .rank = -1};
+    for (int r = 0; r < p->ranks; r++) {
+        if (r == last || assign_cuts_end(c, r) - p->wire.kv_s >= best.end)
+            continue;
+        for (int i = 0; i < c->count; i++) {
+            if (c->piece[i].head_rank != last)
+                continue;
             int k = c->k[r] + (c->held[r * c->groups + assign_group(p, c->piece[i].head)] == 0);
-            if (r == last || (p->most_groups && k > p->most_groups))
+            if (p->most_groups && k > p->most_groups)
                 continue;
             struct peel x = peel_price(c, i, r);
             if (x.end < best.end * (1 - 1e-9))
                 best = x;
         }
+    }
     return best;
 }
 
@@ -263,8 +276,9 @@ void assign_cuts_peel(struct assign_cuts *c, struct assign_cuts *spare)
     assign_cuts_price(c);
     assign_cuts_copy(spare, c);
     for (int step = 0; step < 2 * c->p->ranks && assign_cuts_room(c); step++) {
-        int last = last_rank(c);
-        struct peel x = peel_find(c, last);
+        double end;
+        int last = last_rank(c, &end);
+        struct peel x = peel_find(c, last, end);
         if (x.rank < 0)
             break;
         int head = c->piece[x.piece].head;

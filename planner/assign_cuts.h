@@ -56,6 +56,17 @@ void assign_cuts_peel(struct assign_cuts *c, struct assign_cuts *spare);
 /* Rounds to query groups, orders the pieces, sets begin. */
 void assign_cuts_finish(struct assign_cuts *c);
 
+/* fmax and fmin of numbers, without a call. */
+static inline double assign_larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static inline double assign_smaller(double a, double b)
+{
+    return a < b ? a : b;
+}
+
 static inline int assign_group(const struct assign_split_problem *p, int head)
 {
     return p->group_of_head ? p->group_of_head[head] : head;

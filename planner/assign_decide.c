@@ -1,4 +1,4 @@
-/* Can all ranks end by T, with no more than O for the all-to-all of O?
+/* Can all ranks end by T, with counts of units that are allowed?
  *
  * Ranks are filled one by one. The next rank takes the heaviest unit that is left (ranks are alike,
  * so some rank must), then every choice of n - 1 others, n over the allowed counts, whose sum lies
@@ -35,7 +35,8 @@ static int64_t smaller(int64_t a, int64_t b)
 
 /* --- what counts cost --- */
 
-void assign_decide_counts(struct assign_decide *d, int64_t time, int64_t out, bool lifted)
+void assign_decide_counts(struct assign_decide *d, int64_t time, struct assign_caps caps,
+                          bool lifted)
 {
     const struct assign_core *c = d->c;
     d->time = time;
@@ -43,8 +44,8 @@ void assign_decide_counts(struct assign_decide *d, int64_t time, int64_t out, bo
     d->last = -1;
     d->rest[c->units + 1] = ASSIGN_NEVER;
     for (int n = c->units; n >= 0; n--) {
-        bool allowed = n >= c->least && n <= c->most && c->out[n] <= out &&
-                       c->in[n] + assign_lightest(c, n) <= time;
+        bool allowed = n >= c->least && n <= c->most && c->before[n] <= caps.before &&
+                       c->out[n] <= caps.out && c->in[n] + assign_lightest(c, n) <= time;
         d->spend[n] = !allowed ? ASSIGN_NEVER
                       : lifted ? time - (time - c->in[n]) / c->step * c->step
                                : c->in[n];
@@ -302,10 +303,11 @@ static enum assign_answer fill(struct assign_decide *d, int depth)
     return ASSIGN_NO;
 }
 
-enum assign_answer assign_decide(struct assign_decide *d, int64_t time, int64_t out, int64_t nodes)
+enum assign_answer assign_decide(struct assign_decide *d, int64_t time, struct assign_caps caps,
+                                 int64_t nodes)
 {
     const struct assign_core *c = d->c;
-    assign_decide_counts(d, time, out, true);
+    assign_decide_counts(d, time, caps, true);
     if (d->last < 0)
         return ASSIGN_NO;
     assign_decide_need(d);

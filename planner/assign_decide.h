@@ -23,7 +23,12 @@ struct assign_level {
     uint64_t left;          /* units as bits, when there are at most 64 */
 };
 
-/* A question (T, and O: which counts are allowed) and the room to answer it in. */
+/* Which counts of units are allowed: those with before and out up to these. */
+struct assign_caps {
+    int64_t before, out;
+};
+
+/* A question (T, and which counts are allowed) and the room to answer it in. */
 struct assign_decide {
     const struct assign_core *c;
     struct arena *scratch;
@@ -42,9 +47,10 @@ struct assign_decide {
 
 struct assign_decide assign_decide_new(const struct assign_core *c, struct arena *scratch);
 
-/* Sets T and O and fills spend, rest, first, last. Loads of allowed counts are multiples of core's
- * step: `lifted` takes that into spend. */
-void assign_decide_counts(struct assign_decide *d, int64_t time, int64_t out, bool lifted);
+/* Sets T and the allowed counts: fills spend, rest, first, last. Loads of allowed counts are
+ * multiples of core's step: `lifted` takes that into spend. */
+void assign_decide_counts(struct assign_decide *d, int64_t time, struct assign_caps caps,
+                          bool lifted);
 void assign_decide_need(struct assign_decide *d); /* fills need */
 
 /* Of kR + 1 units some rank takes k + 1: the lightest k + 1 of the heaviest, with the least spend,
@@ -53,7 +59,8 @@ int64_t assign_heavy_bound(const struct assign_decide *d, const int64_t *prefix,
                            int ranks);
 
 /* Answers within `nodes` steps. */
-enum assign_answer assign_decide(struct assign_decide *d, int64_t time, int64_t out, int64_t nodes);
+enum assign_answer assign_decide(struct assign_decide *d, int64_t time, struct assign_caps caps,
+                                 int64_t nodes);
 
 static inline int64_t assign_lightest(const struct assign_core *c, int n) /* the n lightest units */
 {

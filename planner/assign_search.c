@@ -1,17 +1,20 @@
-/* The least cost T + O, T = max (in + load), O = max out.
+/* The least cost B + T + O, B = max before, T = max (in + load), O = max out.
  *
- * For each value O that the table takes (a gate) only counts n with out[n] <= O are allowed, and
- * planner/assign_decide.c answers whether all ranks can end by T. A yes improves the best
- * assignment, a no raises the bound of that gate; the bound of the cost is the least over gates. */
+ * For each pair of values B and O that the tables take (a gate) only counts n with before[n] <= B
+ * and out[n] <= O are allowed, and planner/assign_decide.c answers whether all ranks can end by T.
+ * A yes improves the best assignment, a no raises the bound of that gate; the bound of the cost is
+ * the least over gates. */
 #include "planner/assign_decide.h"
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct gate {
-    int64_t out; /* O */
-    int64_t low; /* proved: T >= low, or the cost is no better than the best */
-    bool summed; /* low takes the counts of all ranks into account */
+    struct assign_caps caps; /* B and O */
+    int64_t cost;            /* B + O */
+    int64_t low;             /* proved: T >= low, or the cost is no better than the best */
+    bool summed;             /* low takes the counts of all ranks into account */
 };
 
 /* What is known of the least cost: bound <= optimum <= best->cost. */
@@ -66,30 +69,37 @@ static int64_t count_bound(const struct assign_decide *d)
     return larger(many, few);
 }
 
-/* Some rank must hold a count whose out is O; otherwise a lower gate has the same assignments. */
-static bool gate_matters(const struct assign_decide *d, int64_t out)
+/* Some rank must hold a count whose before is B and some rank one whose out is O; otherwise a lower
+ * gate has the same assignments. */
+static bool gate_matters(const struct assign_decide *d, struct assign_caps caps)
 {
     const struct assign_core *c = d->c;
+    bool before = false, out = false;
     for (int n = d->first; n <= d->last; n++)
-        if (c->out[n] == out && d->spend[n] < ASSIGN_NEVER &&
-            (c->ranks - 1) * d->first <= c->units - n && (c->ranks - 1) * d->last >= c->units - n)
-            return true;
-    return false;
+        if (d->spend[n] < ASSIGN_NEVER && (c->ranks - 1) * d->first <= c->units - n &&
+            (c->ranks - 1) * d->last >= c->units - n) {
+            before |= c->before[n] == caps.before;
+            out |= c->out[n] == caps.out;
+        }
+    return before && out;
 }
 
-static struct gate gate_new(struct hunt *h, int64_t out)
+static int64_t counts_bound(const struct assign_decide *d)
 {
-    struct assign_decide *d = &h->d;
     const struct assign_core *c = d->c;
-    struct gate g = {.out = out, .low = ASSIGN_NEVER};
-    if (h->best->cost - 1 < out)
-        return g;
-    assign_decide_counts(d, h->best->cost - 1 - out, out, false);
-    if (!gate_matters(d, out))
-        return g;
     int64_t mean = c->prefix[c->units] / c->ranks + d->rest[0];
     int64_t heavy = assign_heavy_bound(d, c->prefix, c->units, c->ranks);
-    g.low = lift(d, larger(mean, larger(heavy, count_bound(d))));
+    return lift(d, larger(mean, larger(heavy, count_bound(d))));
+}
+
+static struct gate gate_new(struct hunt *h, struct assign_caps caps)
+{
+    struct gate g = {.caps = caps, .cost = caps.before + caps.out, .low = ASSIGN_NEVER};
+    if (h->best->cost - 1 < g.cost)
+        return g;
+    assign_decide_counts(&h->d, h->best->cost - 1 - g.cost, caps, false);
+    if (gate_matters(&h->d, caps))
+        g.low = counts_bound(&h->d);
     return g;
 }
 
@@ -99,7 +109,7 @@ static void gate_sum(struct hunt *h, struct gate *g)
     struct assign_decide *d = &h->d;
     const struct assign_core *c = d->c;
     g->summed = true;
-    assign_decide_counts(d, h->best->cost - 1 - g->out, g->out, false);
+    assign_decide_counts(d, h->best->cost - 1 - g->cost, g->caps, false);
     if (d->last < 0) {
         g->low = ASSIGN_NEVER;
         return;
@@ -116,25 +126,42 @@ static int rising(const void *x, const void *y)
     return (a > b) - (a < b);
 }
 
+/* The values that a table takes, rising, each once; returns how many. */
+static int values_of(const struct assign_core *c, const int64_t *table, int64_t *value)
+{
+    int n = c->most - c->least + 1, kept = 0;
+    memcpy(value, table + c->least, (size_t)n * sizeof *value);
+    qsort(value, (size_t)n, sizeof *value, rising);
+    for (int i = 0; i < n; i++)
+        if (i == 0 || value[i] != value[i - 1])
+            value[kept++] = value[i];
+    return kept;
+}
+
+/* Gates that cannot hold anything cheaper than the best are left out. */
 static void gates_make(struct hunt *h, struct arena *scratch)
 {
     const struct assign_core *c = h->d.c;
     int n = c->most - c->least + 1;
-    int64_t *out = ARENA_ARRAY(scratch, int64_t, n);
-    for (int k = 0; k < n; k++)
-        out[k] = c->out[c->least + k];
-    qsort(out, (size_t)n, sizeof *out, rising);
-    h->gate = ARENA_ARRAY(scratch, struct gate, n);
-    for (int i = 0; i < n; i++)
-        if (i == 0 || out[i] != out[i - 1])
-            h->gate[h->gates++] = gate_new(h, out[i]);
+    int64_t *before = ARENA_ARRAY(scratch, int64_t, n), *out = ARENA_ARRAY(scratch, int64_t, n);
+    int befores = values_of(c, c->before, before), outs = values_of(c, c->out, out);
+    assign_decide_counts(&h->d, h->best->cost, (struct assign_caps){ASSIGN_NEVER, ASSIGN_NEVER},
+                         false);
+    int64_t least = counts_bound(&h->d);
+    h->gate = ARENA_ARRAY(scratch, struct gate, befores * outs);
+    for (int i = 0; i < befores; i++)
+        for (int k = 0; k < outs && before[i] + out[k] + least < h->best->cost; k++) {
+            struct gate g = gate_new(h, (struct assign_caps){before[i], out[k]});
+            if (g.low + g.cost < h->best->cost)
+                h->gate[h->gates++] = g;
+        }
 }
 
 static void bound_update(struct hunt *h)
 {
     h->bound = h->best->cost;
     for (int i = 0; i < h->gates; i++)
-        h->bound = smaller(h->bound, h->gate[i].low + h->gate[i].out);
+        h->bound = smaller(h->bound, h->gate[i].low + h->gate[i].cost);
 }
 
 /* --- asking --- */
@@ -153,19 +180,19 @@ static void take_trial(struct hunt *h)
     assign_draft_copy(h->d.c, h->best, &h->d.trial);
 }
 
-/* Is there an assignment with T + O <= cost through this gate? YES has improved best, NO has raised
- * the gate's bound. */
+/* Is there an assignment with B + T + O <= cost through this gate? YES has improved best, NO has
+ * raised the gate's bound. */
 static enum assign_answer ask_gate(struct hunt *h, struct gate *g, int64_t cost, int64_t nodes)
 {
-    if (g->low + g->out <= cost && !g->summed)
+    if (g->low + g->cost <= cost && !g->summed)
         gate_sum(h, g);
-    if (g->low + g->out > cost)
+    if (g->low + g->cost > cost)
         return ASSIGN_NO;
-    enum assign_answer a = assign_decide(&h->d, cost - g->out, g->out, nodes);
+    enum assign_answer a = assign_decide(&h->d, cost - g->cost, g->caps, nodes);
     if (a == ASSIGN_YES)
         take_trial(h);
     if (a == ASSIGN_NO)
-        g->low = larger(g->low, cost - g->out + 1);
+        g->low = larger(g->low, cost - g->cost + 1);
     return a;
 }
 

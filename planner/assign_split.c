@@ -35,15 +35,18 @@ static bool split_check(const struct assign_split_problem *p, struct err *e)
     const struct {
         const char *name;
         double value;
-    } number[] = {{"wire.q_s", p->wire.q_s},
-                  {"wire.kv_s", p->wire.kv_s},
-                  {"wire.o_s", p->wire.o_s},
-                  {"piece_s", p->piece_s}};
+    } number[] = {
+        {"wire.q_s", p->wire.q_s}, {"wire.kv_s", p->wire.kv_s}, {"wire.o_s", p->wire.o_s}};
     struct err_at at = err_at_name("assignment");
     for (size_t i = 0; i < sizeof number / sizeof *number; i++)
         if (!(number[i].value >= 0 && number[i].value <= 1e300))
             return err_set(e, ERR_INPUT, at, "%s = %g: want seconds, zero or more and finite",
                            number[i].name, number[i].value);
+    for (int h = 0; p->piece_s && h < p->heads; h++)
+        if (!(p->piece_s[h] >= 0 && p->piece_s[h] <= 1e300))
+            return err_set(e, ERR_INPUT, at,
+                           "piece_s[%d] = %g: want seconds, zero or more and finite", h,
+                           p->piece_s[h]);
     if (p->query_groups < 0 || p->most_groups < 0)
         return err_set(e, ERR_INPUT, at, "query_groups = %d, most_groups = %d: want zero or more",
                        p->query_groups, p->most_groups);
@@ -134,6 +137,15 @@ static bool capped(const struct assign_cuts *c)
     return true;
 }
 
+static void offer_whole(struct split_work *s, const int *rank_of_head)
+{
+    assign_cuts_clear(&s->now);
+    for (int h = 0; h < s->p->heads; h++)
+        assign_cuts_add(&s->now, h, rank_of_head[h], 1);
+    if (capped(&s->now))
+        offer(s);
+}
+
 /* By unit: KV groups keep K and V from travelling twice, single heads balance better. Tables are
  * those of units of the mean size, the offer is priced as it is. */
 static bool whole_heads(struct split_work *s, const int *unit_of_head, int units, int most,
@@ -158,11 +170,7 @@ static bool whole_heads(struct split_work *s, const int *unit_of_head, int units
     struct assign_result r;
     if (!assign_exact(&whole, limits, &r, a, scratch, e))
         return false;
-    assign_cuts_clear(&s->now);
-    for (int h = 0; h < p->heads; h++)
-        assign_cuts_add(&s->now, h, r.rank_of_head[h], 1);
-    if (capped(&s->now))
-        offer(s);
+    offer_whole(s, r.rank_of_head);
     return true;
 }
 
@@ -252,7 +260,7 @@ static bool pour_tight(struct split_work *s, int count, double x_cap)
     double low = s->least_end, high = (1 + 1e-9) * s->best.cost - s->least_out;
     if (!pour(s, count, high, x_cap, false))
         return false;
-    for (int i = 0; i < 60 && high - low > 1e-12 * high; i++) {
+    for (int i = 0; i < 60 && high - low > 1e-10 * high; i++) {
         double mid = (low + high) / 2;
         *(pour(s, count, mid, x_cap, false) ? &high : &low) = mid;
     }
@@ -283,7 +291,7 @@ static void candidates(struct split_work *s)
     const struct assign_split_problem *p = s->p;
     double even = (double)p->heads / p->ranks;
     double caps[] = {INFINITY, even, floor(even) + 1, ceil(even) + 1};
-    int kinds = p->wire.o_s > 0 ? 4 : 1;
+    int kinds = p->wire.o_s > 0 ? (ceil(even) > floor(even) ? 4 : 3) : 1;
     for (int heavy = 1; heavy <= s->groups;) {
         for (int k = 0; k < kinds; k++)
             candidate(s, heavy, caps[k]);
@@ -328,7 +336,10 @@ static bool split_solve(struct split_work *s, struct assign_limits limits, struc
                         struct arena *scratch, struct err *e)
 {
     const struct assign_split_problem *p = s->p;
-    if (!whole_heads(s, p->group_of_head, s->groups, p->most_groups, limits, a, scratch, e) ||
+    if (p->rank_of_head)
+        offer_whole(s, p->rank_of_head);
+    if ((!p->rank_of_head &&
+         !whole_heads(s, p->group_of_head, s->groups, p->most_groups, limits, a, scratch, e)) ||
         (s->groups < p->heads && !whole_heads(s, NULL, p->heads, 0, limits, a, scratch, e)))
         return false;
     assign_cuts_copy(&s->whole, &s->best);
@@ -351,7 +362,7 @@ bool assign_split(const struct assign_split_problem *p, struct assign_limits lim
                                    .work_s = p->work_s,
                                    .unit_of_head = p->group_of_head,
                                    .most = p->most_groups};
-    if (!split_check(p, e) || !assign_core_make(&whole, &c, scratch, e))
+    if (!assign_core_make(&whole, &c, scratch, e) || !split_check(p, e))
         return false;
     struct split_work s = split_new(p, c.units, scratch);
     if (!split_solve(&s, limits, a, scratch, e))

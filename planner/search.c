@@ -18,11 +18,8 @@ struct search {
     struct cp_case c;
     struct mem_options memory;
     int cp, tensor;
-    int heads;    /* of a tensor rank */
-    double limit; /* bytes of one GPU */
-    struct cp_conf
-        *balanced; /* assignments of the block at hand: hybrids of one degree share theirs */
-    int balanced_count;
+    int heads;                /* of a tensor rank */
+    double limit;             /* bytes of one GPU */
     struct known_time *dense; /* what dense configurations took in blocks before */
     int dense_count;
     double least_sparse_s; /* of the block at hand: no sparse configuration is faster */
@@ -32,8 +29,7 @@ struct search {
     struct err *e;
 };
 
-enum { BALANCED_MOST = 256 }; /* degrees x placements x dispatch; beyond it they are found anew */
-enum { DENSE_MOST = 256 };    /* configurations x kinds of block */
+enum { DENSE_MOST = 256 }; /* configurations x kinds of block */
 
 /* Dense attention does not ask for keeps: blocks of one kind take the same time. */
 struct known_time {
@@ -179,29 +175,6 @@ static bool try_conf(struct search *s, int block, const struct cp_conf *conf, st
     return true;
 }
 
-/* How KV moves does not enter the assignment of heads: what was found for one strategy holds for
- * the others. */
-static bool put_heads(struct search *s, int block, struct cp_conf *conf)
-{
-    bool balanced = cp_strategies[conf->strategy].balanced;
-    for (int i = 0; balanced && i < s->balanced_count; i++) {
-        const struct cp_conf *b = &s->balanced[i];
-        if (b->head_groups != conf->head_groups || b->heads_inside != conf->heads_inside ||
-            b->sparse != conf->sparse)
-            continue;
-        conf->pieces = b->pieces;
-        conf->piece_count = b->piece_count;
-        conf->assign_gap = b->assign_gap;
-        return true;
-    }
-    arena_reset(s->scratch);
-    if (!plan_assign_heads(&s->c, block, s->r->assign_nodes, conf, s->block, s->scratch, s->e))
-        return false;
-    if (balanced && s->balanced_count < BALANCED_MOST)
-        s->balanced[s->balanced_count++] = *conf;
-    return true;
-}
-
 /* What the rank with the most pairs needs at least for attention: the mean over ranks, since sparse
  * kernels take a sum of so much a row and so much a pair, on fewer keys no longer for each. */
 static double least_sparse_s(const struct search *s, int block)
@@ -242,7 +215,10 @@ static bool try_degrees(struct search *s, int block, enum cp_strategy strategy, 
                                .heads_inside = !place,
                                .sparse = sparse,
                                .query_group = s->r->query_group};
-        if (!put_heads(s, block, &conf) || !try_conf(s, block, &conf, f))
+        arena_reset(s->scratch);
+        if (!plan_assign_heads(&s->c, block, s->r->assign_nodes, &conf, s->block, s->scratch,
+                               s->e) ||
+            !try_conf(s, block, &conf, f))
             return false;
     }
     return true;
@@ -314,8 +290,6 @@ static bool search_block(struct search *s, int block, struct plan_compared *out)
     int keep = s->r->keep_candidates;
     struct found f = {.best = ARENA_ARRAY(s->a, struct plan_candidate, keep + 1), .keep = keep};
     arena_reset(s->block);
-    s->balanced = ARENA_ARRAY(s->block, struct cp_conf, BALANCED_MOST);
-    s->balanced_count = 0;
     if (!try_all(s, block, &f) || !rerank(s, block, &f))
         return false;
     for (int i = 0; i < f.count; i++)

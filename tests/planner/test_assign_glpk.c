@@ -1,9 +1,10 @@
 /* The optimum against GLPK's branch and cut (Debian libglpk-dev): mixed-integer programmes that
- * share nothing with our search but the objective, to minimise T + O.
+ * share nothing with our search but the objective, to minimise B + T + O.
  *
  * Whole heads: x[h][r] head h is on rank r, y[r][n] rank r holds n heads, both 0 or 1.
  *   sum_r x[h][r] = 1,  sum_n y[r][n] = 1,  sum_h x[h][r] = sum_n n y[r][n],
  *   sum_h work[h] x[h][r] + sum_n in[n] y[r][n] <= T,  sum_n out[n] y[r][n] <= O,
+ *   sum_n before[n] y[r][n] <= B,
  *   x[h][r] = 0 for r > h (ranks are alike).
  *
  * Split heads: x[h][r] is a share, y[h][r] (0 or 1) says that rank r holds a piece.
@@ -59,13 +60,13 @@ static int new_row(struct milp *m, int kind, double bound)
 static void columns_make(struct milp *m)
 {
     int t = column_time(m);
-    glp_add_cols(m->lp, t + 1);
+    glp_add_cols(m->lp, t + 2);
     for (int c = 1; c < t; c++)
         glp_set_col_kind(m->lp, c, GLP_BV);
     for (int h = 0; h < m->heads; h++)
         for (int r = h + 1; r < m->ranks; r++)
             glp_set_col_bnds(m->lp, column_x(m, h, r), GLP_FX, 0, 0);
-    for (int c = t; c <= t + 1; c++) {
+    for (int c = t; c <= t + 2; c++) {
         glp_set_col_bnds(m->lp, c, GLP_LO, 0, 0);
         glp_set_obj_coef(m->lp, c, 1);
     }
@@ -74,7 +75,7 @@ static void columns_make(struct milp *m)
 static void rank_rows(struct milp *m, const struct assign_problem *p, int r)
 {
     int one = new_row(m, GLP_FX, 1), count = new_row(m, GLP_FX, 0);
-    int time = new_row(m, GLP_UP, 0), out = new_row(m, GLP_UP, 0);
+    int time = new_row(m, GLP_UP, 0), out = new_row(m, GLP_UP, 0), before = new_row(m, GLP_UP, 0);
     for (int h = 0; h < m->heads; h++) {
         entry(m, count, column_x(m, h, r), 1);
         entry(m, time, column_x(m, h, r), p->work_s[h]);
@@ -84,9 +85,11 @@ static void rank_rows(struct milp *m, const struct assign_problem *p, int r)
         entry(m, count, column_y(m, r, n), -n);
         entry(m, time, column_y(m, r, n), p->in_s[n]);
         entry(m, out, column_y(m, r, n), p->out_s[n]);
+        entry(m, before, column_y(m, r, n), p->before_s[n]);
     }
     entry(m, time, column_time(m), -1);
     entry(m, out, column_time(m) + 1, -1);
+    entry(m, before, column_time(m) + 2, -1);
 }
 
 static void head_rows(struct milp *m)
@@ -217,16 +220,18 @@ static void splits_are_near_the_optimum(struct arena *results, struct arena *scr
 static void the_optimum_is_glpk_s(uint64_t i, struct arena *results, struct arena *scratch)
 {
     struct rng r = rng_stream(1, "glpk", i, 0, 0);
-    double work[10], in[11], out[11], u = 0.1 * rng_uniform(&r);
+    double work[10], before[11] = {0}, in[11], out[11], u = 0.1 * rng_uniform(&r);
     struct assign_problem p = {.heads = i < 2 ? 10 : 5 + (int)rng_below(&r, 4),
                                .ranks = 2 + (int)rng_below(&r, 3)};
     p.ranks = i < 2 ? 4 : p.ranks;
-    p.work_s = work, p.in_s = in, p.out_s = out;
+    p.work_s = work, p.before_s = before, p.in_s = in, p.out_s = out;
     for (int h = 0; h < p.heads; h++)
         work[h] = i % 2 ? 0.125 * (double)(1 + rng_below(&r, 8)) : rng_uniform(&r);
     assign_wire_fill(&(struct assign_wire){u, 2 * u, u}, p.ranks, p.heads, 1, in, out);
     for (int n = 0; i % 3 == 2 && n <= p.heads; n++)
         in[n] = rng_uniform(&r), out[n] = rng_uniform(&r);
+    for (int n = 0; i % 4 > 1 && n <= p.heads; n++)
+        before[n] = i % 4 == 2 ? 0.2 * n : rng_uniform(&r);
     struct assign_result ours;
     struct err e = {0};
     arena_reset(scratch);

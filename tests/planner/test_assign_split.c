@@ -32,7 +32,7 @@ static double cost_again(const struct assign_split_problem *p, const struct assi
         const struct cp_piece *piece = &s->pieces[i];
         int r = piece->head_rank,
             g = p->group_of_head ? p->group_of_head[piece->head] : piece->head;
-        double fixed = fmin(p->piece_s, p->work_s[piece->head]);
+        double fixed = p->piece_s ? fmin(p->piece_s[piece->head], p->work_s[piece->head]) : 0;
         x[r] += piece->share;
         work[r] += fixed + piece->share * (p->work_s[piece->head] - fixed);
         k[r] += !held[r][g];
@@ -119,10 +119,10 @@ static void a_cut_pays_for_its_keys_and_values(void)
 
 static void a_launch_is_paid_by_every_piece(void)
 {
-    double work[1] = {8};
-    struct assign_split_problem p = {.heads = 1, .ranks = 2, .work_s = work, .piece_s = 1};
+    double work[1] = {8}, launch[1] = {1};
+    struct assign_split_problem p = {.heads = 1, .ranks = 2, .work_s = work, .piece_s = launch};
     gsl_test_rel(split(&p).cost_s, 1 + 3.5, 1e-9, "7 s are shared out, 1 s is not");
-    p.piece_s = 100;
+    launch[0] = 100;
     gsl_test_int(split(&p).count, 1, "nothing to share out");
 }
 
@@ -171,18 +171,20 @@ static void heads_of_a_group_share_its_keys(void)
     gsl_test_int(s.count, 4, "and whole");
 }
 
-static void random_split(struct assign_split_problem *p, double *work, int *group, struct rng *r)
+static void random_split(struct assign_split_problem *p, double *work, double *piece, int *group,
+                         struct rng *r)
 {
     *p = (struct assign_split_problem){
         .heads = 1 + (int)rng_below(r, 24), .ranks = 1 + (int)rng_below(r, 8), .work_s = work};
     for (int h = 0; h < p->heads; h++) {
         work[h] = rng_below(r, 8) ? rng_uniform(r) : 10 * rng_uniform(r);
+        piece[h] = rng_below(r, 3) ? 0.01 : 0.02 * rng_uniform(r);
         group[h] = h / 3;
     }
     double u = rng_below(r, 3) ? 0.05 * rng_uniform(r) : 0;
     p->wire = (struct assign_wire){u, 2 * u, u};
     p->group_of_head = rng_below(r, 3) ? NULL : group;
-    p->piece_s = rng_below(r, 3) ? 0 : 0.01;
+    p->piece_s = rng_below(r, 3) ? NULL : piece;
     p->query_groups = rng_below(r, 3) ? 0 : 100;
 }
 
@@ -190,10 +192,10 @@ static void laws_of_pieces(void)
 {
     for (uint64_t i = 0; i < 150; i++) {
         struct rng r = rng_stream(1, "split", i, 0, 0);
-        double work[24];
+        double work[24], piece[24];
         int group[24];
         struct assign_split_problem p;
-        random_split(&p, work, group, &r);
+        random_split(&p, work, piece, group, &r);
         struct assign_split s = split(&p);
         gsl_test_int(wrong_pieces(&p, &s), 0, "case %d: every query of every head once", (int)i);
         gsl_test_rel(s.cost_s, cost_again(&p, &s), 1e-12, "case %d: cost", (int)i);
@@ -224,13 +226,13 @@ static void with_a_free_wire_the_mean_is_met_with_fewer_cuts_than_ranks(void)
 
 static void bad_problems_are_refused(void)
 {
-    double work[2] = {1, 2};
+    double work[2] = {1, 2}, piece[2] = {1, -1};
     struct assign_split_problem good = {.heads = 2, .ranks = 2, .work_s = work},
                                 bad[5] = {good, good, good, good, good};
-    const char *says[5] = {"wire.q_s = nan", "piece_s = -1", "query_groups = -2", "ranks = 0",
+    const char *says[5] = {"wire.q_s = nan", "piece_s[1] = -1", "query_groups = -2", "ranks = 0",
                            "1 would be left over"};
     bad[0].wire.q_s = NAN;
-    bad[1].piece_s = -1;
+    bad[1].piece_s = piece;
     bad[2].query_groups = -2;
     bad[3].ranks = 0;
     bad[4].most_groups = 1, bad[4].ranks = 1;
