@@ -31,7 +31,8 @@ struct search {
 
 enum { DENSE_MOST = 256 }; /* configurations x kinds of block */
 
-/* Dense attention does not ask for keeps: blocks of one kind take the same time. */
+/* Dense attention does not ask for keeps: blocks of one kind have the same pieces and take the same
+ * time. */
 struct known_time {
     struct cp_conf conf;
     bool joint, cross;
@@ -114,8 +115,8 @@ static void keep_candidate(struct found *f, const struct plan_candidate *c)
     f->best[i] = *c;
 }
 
-static const struct program_time *known_time(const struct search *s, int block,
-                                             const struct cp_conf *conf)
+static const struct known_time *known_time(const struct search *s, int block,
+                                           const struct cp_conf *conf)
 {
     for (int i = 0; i < s->dense_count && !conf->sparse; i++) {
         const struct known_time *k = &s->dense[i];
@@ -123,29 +124,31 @@ static const struct program_time *known_time(const struct search *s, int block,
             k->conf.heads_inside == conf->heads_inside &&
             k->joint == dit_is_joint(s->c.model, block) &&
             k->cross == dit_is_cross(s->c.model, block))
-            return &k->time;
+            return k;
     }
     return NULL;
 }
 
 static struct program_time own_time(const struct program_time *t, int ranks, struct arena *a);
+static const struct cp_piece *own_pieces(const struct cp_conf *c, struct arena *a);
 
 static void remember_dense(struct search *s, int block, const struct plan_candidate *c)
 {
     if (c->conf.sparse || s->dense_count == DENSE_MOST)
         return;
-    s->dense[s->dense_count++] =
-        (struct known_time){.conf = c->conf,
-                            .joint = dit_is_joint(s->c.model, block),
-                            .cross = dit_is_cross(s->c.model, block),
-                            .time = own_time(&c->time, cp_ranks(&c->conf), s->a)};
+    struct known_time *k = &s->dense[s->dense_count++];
+    *k = (struct known_time){.conf = c->conf,
+                             .joint = dit_is_joint(s->c.model, block),
+                             .cross = dit_is_cross(s->c.model, block),
+                             .time = own_time(&c->time, cp_ranks(&c->conf), s->a)};
+    k->conf.pieces = own_pieces(&c->conf, s->a);
 }
 
 static bool time_of(struct search *s, int block, struct plan_candidate *c)
 {
-    const struct program_time *known = known_time(s, block, &c->conf);
+    const struct known_time *known = known_time(s, block, &c->conf);
     if (known) {
-        c->time = *known;
+        c->time = known->time;
         return true;
     }
     arena_reset(s->scratch);
@@ -173,6 +176,17 @@ static bool try_conf(struct search *s, int block, const struct cp_conf *conf, st
         return false;
     keep_candidate(f, &c);
     return true;
+}
+
+static bool put_heads(struct search *s, int block, struct cp_conf *conf)
+{
+    const struct known_time *known = known_time(s, block, conf);
+    if (known) {
+        *conf = known->conf;
+        return true;
+    }
+    arena_reset(s->scratch);
+    return plan_assign_heads(&s->c, block, s->r->assign_nodes, conf, s->block, s->scratch, s->e);
 }
 
 /* What the rank with the most pairs needs at least for attention: the mean over ranks, since sparse
@@ -215,10 +229,7 @@ static bool try_degrees(struct search *s, int block, enum cp_strategy strategy, 
                                .heads_inside = !place,
                                .sparse = sparse,
                                .query_group = s->r->query_group};
-        arena_reset(s->scratch);
-        if (!plan_assign_heads(&s->c, block, s->r->assign_nodes, &conf, s->block, s->scratch,
-                               s->e) ||
-            !try_conf(s, block, &conf, f))
+        if (!put_heads(s, block, &conf) || !try_conf(s, block, &conf, f))
             return false;
     }
     return true;
@@ -260,11 +271,16 @@ static struct program_time own_time(const struct program_time *t, int ranks, str
     return own;
 }
 
+static const struct cp_piece *own_pieces(const struct cp_conf *c, struct arena *a)
+{
+    struct cp_piece *pieces = ARENA_ARRAY(a, struct cp_piece, c->piece_count);
+    memcpy(pieces, c->pieces, (size_t)c->piece_count * sizeof *pieces);
+    return pieces;
+}
+
 static void own(struct plan_candidate *c, struct arena *a)
 {
-    struct cp_piece *pieces = ARENA_ARRAY(a, struct cp_piece, c->conf.piece_count);
-    memcpy(pieces, c->conf.pieces, (size_t)c->conf.piece_count * sizeof *pieces);
-    c->conf.pieces = pieces;
+    c->conf.pieces = own_pieces(&c->conf, a);
     if (c->time.phase)
         c->time = own_time(&c->time, cp_ranks(&c->conf), a);
 }
