@@ -260,7 +260,7 @@ static bool pour_tight(struct split_work *s, int count, double x_cap)
     double low = s->least_end, high = (1 + 1e-9) * s->best.cost - s->least_out;
     if (!pour(s, count, high, x_cap, false))
         return false;
-    for (int i = 0; i < 60 && high - low > 1e-10 * high; i++) {
+    for (int i = 0; i < 60 && high - low > 1e-12 * high; i++) {
         double mid = (low + high) / 2;
         *(pour(s, count, mid, x_cap, false) ? &high : &low) = mid;
     }
