@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "model/calib.h"
-#include "model/prof.h"
 
 /* ---- bytes ---- */
 
@@ -289,22 +288,28 @@ static double calibrated_s(const struct hw_cluster *c, struct coll_query q, int 
     return q.bytes > 0 ? calls * calib_collective(c, &q).time.value_s : 0;
 }
 
-double cost_collective_s(const struct hw_cluster *c, enum phase_kind kind, int members, int nodes,
-                         struct cp_bytes b, int calls)
+static struct coll_query collective_query(enum phase_kind kind, int members, int nodes,
+                                          struct cp_bytes b)
 {
     static const enum coll_op ops[] = {[PHASE_ALLTOALL] = COLL_ALLTOALL,
                                        [PHASE_ALLGATHER] = COLL_ALL_GATHER,
                                        [PHASE_REDUCESCATTER] = COLL_REDUCE_SCATTER,
                                        [PHASE_ALLREDUCE] = COLL_ALL_REDUCE};
-    if (nodes < 1 || !c->net)
-        return cost_exchange_s(c, b, calls);
     double n = members, far = fmax(b.send_far, b.recv_far);
     double bytes = fmax(b.send_near + b.send_far, b.recv_near + b.recv_far) * n / (n - 1);
     bytes /= kind == PHASE_ALLREDUCE ? 2 : 1; /* a ring goes round twice */
     if (kind == PHASE_ALLTOALL && nodes > 1)
         bytes = fmax(bytes, far * n / (n - n / nodes));
-    struct coll_query q = {.op = ops[kind], .bytes = bytes, .gpus = members, .nodes = nodes};
-    return calibrated_s(c, q, calls);
+    return (struct coll_query){
+        .op = ops[kind], .type = COLL_HALF, .bytes = bytes, .gpus = members, .nodes = nodes};
+}
+
+double cost_collective_s(const struct hw_cluster *c, enum phase_kind kind, int members, int nodes,
+                         struct cp_bytes b, int calls)
+{
+    return nodes < 1 || !c->net
+               ? cost_exchange_s(c, b, calls)
+               : calibrated_s(c, collective_query(kind, members, nodes, b), calls);
 }
 
 static double collective_s(const struct walk *w, const struct cp_phase *p, struct group g,
@@ -562,6 +567,192 @@ struct program_time cost_program_time(const struct cp_program *p, const struct c
     }
     expose_host(p, &t);
     return t;
+}
+
+/* ---- what is on the links, for exchanges that share them ---- */
+
+/* Makes the links' seconds those of `whole_s`, of which `least_s` is latency. */
+static void use_calibrated(struct cost_use *u, double whole_s, double least_s)
+{
+    double wire = fmax(u->link[LINK_NEAR].s, u->link[LINK_FAR].s);
+    least_s = fmin(least_s, whole_s);
+    for (int l = 0; l < COST_LINKS; l++) {
+        u->link[l].s *= wire > 0 ? (whole_s - least_s) / wire : 0;
+        u->link[l].wait_s = u->link[l].s > 0 ? least_s : 0;
+    }
+}
+
+static struct cost_use use_of(const struct hw_cluster *c, double near, double far, int calls)
+{
+    struct cost_use u = {0};
+    if (near > 0) {
+        u.link[LINK_NEAR].wait_s = calls * c->nvlink.latency_s;
+        u.link[LINK_NEAR].s = near / hw_nvlink_bytes_per_s(c);
+    }
+    if (far > 0) {
+        u.link[LINK_FAR].wait_s = calls * c->nic.latency_s;
+        u.link[LINK_FAR].s = far / hw_nic_bytes_per_s(c);
+    }
+    u.link[LINK_NEAR].messages = 1;
+    u.link[LINK_FAR].messages = c->gpus_per_nic;
+    return u;
+}
+
+double cost_use_s(const struct cost_use *u)
+{
+    double s = u->compute_s;
+    for (int l = 0; l < COST_LINKS; l++)
+        s = fmax(s, u->link[l].s > 0 ? u->link[l].wait_s + u->link[l].s : 0);
+    return s;
+}
+
+/* The latency of a calibrated exchange: its time for a byte a call. */
+static double least_s(const struct hw_cluster *c, struct coll_query q, int calls)
+{
+    q.bytes = calls;
+    return calibrated_s(c, q, calls);
+}
+
+/* All-to-alls have a message for each peer at once, rings one. */
+static void count_messages(const struct walk *w, const struct cp_phase *p, struct group g, int rank,
+                           struct cost_use *u)
+{
+    int near = 0;
+    if (p->kind != PHASE_ALLTOALL)
+        return;
+    for (int i = 0; i < g.count; i++)
+        near += (g.start + i * g.stride) / w->cluster->gpus_per_node ==
+                rank / w->cluster->gpus_per_node;
+    u->link[LINK_NEAR].messages *= near - 1;
+    u->link[LINK_FAR].messages *= g.count - near;
+}
+
+static struct cost_use member_use(const struct walk *w, const struct cp_phase *p, struct group g,
+                                  int rank)
+{
+    const struct hw_cluster *c = w->cluster;
+    struct cp_bytes b = w->bytes[rank];
+    struct cost_use u =
+        use_of(c, fmax(b.send_near, b.recv_near), fmax(b.send_far, b.recv_far), p->calls);
+    int nodes = c->net ? group_nodes(g, c->gpus_per_node) : 0;
+    if (nodes > 0) {
+        struct coll_query q = collective_query(p->kind, g.count, nodes, b);
+        use_calibrated(&u, calibrated_s(c, q, p->calls), least_s(c, q, p->calls));
+    }
+    count_messages(w, p, g, rank, &u);
+    return u;
+}
+
+static bool same_bytes(const struct cp_bytes *a, const struct cp_bytes *b)
+{
+    return a->send_near == b->send_near && a->recv_near == b->recv_near &&
+           a->send_far == b->send_far && a->recv_far == b->recv_far;
+}
+
+/* Of the member that takes longest; neighbours of equal bytes are alike. */
+static struct cost_use exchange_use(const struct walk *w, const struct cp_phase *p)
+{
+    struct cost_use most = {0};
+    for (int r = 0; r < w->p->ranks; r++) {
+        struct group g = group_of(w->conf, p->scope, r);
+        if (g.count < 2 || (r > 0 && same_bytes(&w->bytes[r], &w->bytes[r - 1])))
+            continue;
+        struct cost_use u = member_use(w, p, g, r);
+        if (cost_use_s(&u) > cost_use_s(&most))
+            most = u;
+    }
+    return most;
+}
+
+/* A hop of a ring between nodes is on both links: most members' neighbours are in their node. */
+static struct cost_use hop_use(const struct walk *w, const struct cp_phase *p, struct group g,
+                               double bytes)
+{
+    int per_node = w->cluster->gpus_per_node;
+    bool far = g.start / per_node != (g.start + (g.count - 1) * g.stride) / per_node;
+    bool near = g.start / per_node == (g.start + g.stride) / per_node;
+    struct cost_use u =
+        use_of(w->cluster, near ? bytes : 0, far ? bytes * w->nic_use : 0, p->calls);
+    u.link[LINK_FAR].messages *= w->nic_use;
+    if (w->cluster->net && bytes > 0) {
+        struct coll_query q = {.op = COLL_SEND_RECV, .gpus = 2, .nodes = far ? 2 : 1};
+        use_calibrated(&u, hop_s(w, p, g, bytes), least_s(w->cluster, q, p->calls));
+    }
+    return u;
+}
+
+/* Of the ring that takes longest, alone. */
+static int ring_uses(struct walk *w, const struct cp_phase *p, struct cost_use *out)
+{
+    int n = w->conf->seq_groups;
+    double longest = -1, *hop = ARENA_ARRAY(w->scratch, double, n + 1);
+    struct cost_use *u = ARENA_ARRAY(w->scratch, struct cost_use, n + 1);
+    for (int r = 0; r < w->p->ranks; r++) {
+        struct group g = group_of(w->conf, p->scope, r);
+        double s = 0;
+        if (g.start != r)
+            continue;
+        cp_ring_hops(p, r, n, hop);
+        for (int k = 0; k <= n; k++) {
+            u[k] = k > 0 && hop[k] == hop[k - 1] ? u[k - 1] : hop_use(w, p, g, hop[k]);
+            u[k].compute_s = k < n ? p->seconds[r] : 0;
+            s += cost_use_s(&u[k]);
+        }
+        if (s > longest)
+            memcpy(out, u, (size_t)(n + 1) * sizeof *u);
+        longest = fmax(longest, s);
+    }
+    return n + 1;
+}
+
+int cost_uses_most(const struct cp_conf *conf)
+{
+    return conf->seq_groups + 1;
+}
+
+int cost_phase_uses(const struct cp_phase *p, const struct cp_conf *conf,
+                    const struct hw_cluster *c, struct cost_use *out, struct arena *scratch)
+{
+    int ranks = cp_ranks(conf);
+    struct cp_program of = {.ranks = ranks};
+    struct walk w = {.p = &of, .conf = conf, .cluster = c, .scratch = scratch};
+    if (p->kind == PHASE_HOST)
+        return 0;
+    *out = (struct cost_use){0};
+    for (int r = 0; r < ranks && p->kind == PHASE_COMPUTE; r++)
+        out->compute_s = fmax(out->compute_s, p->seconds[r]);
+    if (p->kind == PHASE_COMPUTE)
+        return 1;
+    w.bytes = ARENA_ARRAY(scratch, struct cp_bytes, ranks);
+    cost_phase_bytes(p, conf, c->gpus_per_node, w.bytes);
+    share_nics(&w);
+    if (p->kind == PHASE_RING)
+        return ring_uses(&w, p, out);
+    *out = exchange_use(&w, p);
+    return 1;
+}
+
+struct cost_use cost_line_use(const struct hw_cluster *c, enum coll_op op, int ranks, int stride,
+                              double bytes)
+{
+    int members = c->gpus_per_node > stride ? c->gpus_per_node / stride : 1,
+        w = ranks <= members       ? ranks
+            : ranks % members == 0 ? members
+                                   : 1;
+    if (ranks < 2)
+        return (struct cost_use){0};
+    double sent = bytes * coll_wire_share(op, ranks);
+    bool far = ranks > w;
+    struct cost_use u = use_of(c,
+                               w < 2 ? 0
+                               : far ? sent * (w - 1) / w
+                                     : sent,
+                               far ? sent / w : 0, 1);
+    struct coll_query q = {
+        .op = op, .type = COLL_HALF, .bytes = bytes, .gpus = ranks, .nodes = ranks / w};
+    if (c->net)
+        use_calibrated(&u, calibrated_s(c, q, 1), least_s(c, q, 1));
+    return u;
 }
 
 /* ---- published formulas ---- */

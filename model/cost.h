@@ -3,6 +3,7 @@
 #ifndef MODEL_COST_H
 #define MODEL_COST_H
 
+#include "model/prof.h"
 #include "model/program.h"
 
 /* One rank's share of one collective, split by where the peer is. */
@@ -71,6 +72,33 @@ struct program_time {
 struct program_time cost_program_time(const struct cp_program *p, const struct cp_conf *conf,
                                       const struct hw_cluster *cluster, struct arena *a,
                                       struct arena *scratch);
+
+/* What lasts until both are done: computing, and an exchange on the links of the rank that takes
+ * longest when nothing else is on them. The exchange takes the longer of its links' wait_s + s:
+ * latencies, then its bytes at the link's full rate, in `messages` at once. Where several exchanges
+ * use a link it is shared by message (max-min fairly, as sim/net.h does), so that one of an
+ * all-to-all's messages has what a ring's only one has. */
+enum cost_link { LINK_NEAR, LINK_FAR, COST_LINKS }; /* NVLink; the NIC, of all that share it */
+struct cost_use {
+    double compute_s;
+    struct {
+        double wait_s, s, messages;
+    } link[COST_LINKS];
+};
+
+/* A phase as `out`, one after the other: one, or each step of a ring and the hop behind the last.
+ * `out` has room for cost_uses_most(conf). Their times when alone add up to the phase's for ranks
+ * that are alike. */
+int cost_uses_most(const struct cp_conf *conf);
+int cost_phase_uses(const struct cp_phase *p, const struct cp_conf *conf,
+                    const struct hw_cluster *c, struct cost_use *out, struct arena *scratch);
+double cost_use_s(const struct cost_use *u); /* alone */
+
+/* One of a line of `ranks` GPUs, every `stride`th, that exchange `bytes` in all (weights,
+ * gradients): as the profile has it or by the links: of the w members of a node, each passes on
+ * (w-1)/w over NVLink and 1/w by its own NIC. An all-reduce goes round twice. */
+struct cost_use cost_line_use(const struct hw_cluster *c, enum coll_op op, int ranks, int stride,
+                              double bytes);
 
 /* Published formulas, kept to compare with (docs/model.md says where they are wrong). Elements of
  * one rank. v1: 4 H_i (S/N) (N-1)/N D; v3: 4 S D max(H_i (N-1)/N, (H - H_i)/N) (KA03). */

@@ -27,7 +27,7 @@ struct plan {
     int block_count;
     struct plan_block *blocks;
     double blocks_s;    /* sum over blocks */
-    double fsdp_s;      /* what of FSDP's traffic is not hidden; 0 unless PLAN_STEP */
+    double fsdp_s;      /* what weights and gradients add (model/weights.h); 0 unless PLAN_STEP */
     double step_s;      /* blocks_s + fsdp_s + optimizer */
     double optimizer_s; /* HBM traffic of the sharded states */
     struct {            /* an optimizer step of more or fewer samples than a pass, if asked for */
