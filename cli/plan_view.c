@@ -81,7 +81,7 @@ static void headline(const struct view *v)
         BYTES(m->total), BYTES(p->c.cluster->gpu.memory_bytes));
     put_idle(v);
     if (p->phase == PLAN_STEP)
-        fprintf(v->out, "%s: blocks %s, weights not hidden %s, optimizer %s%s. ",
+        fprintf(v->out, "%s: blocks %s, weights and gradients beside them %s, optimizer %s%s. ",
                 p->batch.passes > 1 ? "Each pass" : "Step", TIME(p->blocks_s), TIME(p->fsdp_s),
                 TIME(p->optimizer_s), p->batch.passes > 1 ? " once a step" : "");
     fprintf(v->out, "Memory: rank %d at block %d, largest part %s %s.\n", m->rank, m->block,
@@ -197,18 +197,22 @@ static void candidates(const struct view *v, int block, int top)
                                             {"over_best", "over best", TABLE_QTY, QTY_RATIO},
                                             {"compute_s", "compute", TABLE_QTY, QTY_SECONDS},
                                             {"exchange_s", "exchange", TABLE_QTY, QTY_SECONDS},
-                                            {"memory_bytes", "memory", TABLE_QTY, QTY_BYTES}};
+                                            {"memory_bytes", "memory", TABLE_QTY, QTY_BYTES},
+                                            {"weights_s", "weights", TABLE_QTY, QTY_SECONDS}};
     const struct plan_compared *c = &v->f->compared[block];
-    struct table *t = table_new(v->a, cols, 6);
+    bool weights = v->p->phase == PLAN_STEP;
+    struct table *t = table_new(v->a, cols, 6 + weights);
     char text[96];
     for (int i = 0; i < c->count && i < top; i++) {
         const struct plan_candidate *k = &c->best[i];
         table_str(t, cp_conf_text(&k->conf, text, sizeof text));
         table_num(t, k->time.total_s);
-        table_num(t, k->time.total_s / c->best[0].time.total_s - 1);
+        table_num(t, plan_candidate_s(k) / plan_candidate_s(&c->best[0]) - 1);
         table_num(t, most_of(k->time.compute_s, plan_ranks(v->p)));
         table_num(t, most_of(k->time.comm_s, plan_ranks(v->p)));
         table_num(t, k->memory.total);
+        if (weights)
+            table_num(t, k->weights_s);
     }
     fprintf(v->out, "\nSlowest block %d: best of %d configurations", block, c->tried);
     fprintf(v->out, c->refused ? ", %d of them over memory\n" : "\n", c->refused);
@@ -335,24 +339,6 @@ static void beyond(const struct view *v)
             RATIO(outside / v->p->blocks_s));
 }
 
-/* The closed forms hide weights and gradients as if the blocks' exchanges left the links alone. */
-static void shared_links(const struct view *v)
-{
-    double exchanges = 0;
-    if (v->p->phase != PLAN_STEP || v->p->memory.sharding != SHARD_FSDP ||
-        v->p->memory.shard_ranks < 2)
-        return;
-    for (int b = 0; b < v->p->block_count; b++) {
-        const double *s = v->p->blocks[b].time.class_s;
-        exchanges += s[CLASS_COLLECTIVE] + s[CLASS_P2P];
-    }
-    if (exchanges > 0.1 * v->p->step_s)
-        fprintf(v->out,
-                "Exchanges are %s of the step, on links that FSDP's weights and gradients need as "
-                "well: the step is near a lower bound, `shardwise simulate` shares the links.\n",
-                RATIO(exchanges / v->p->step_s));
-}
-
 /* A trace of another clip says nothing of how sparsity changes with the clip. */
 static void other_grid(const struct view *v)
 {
@@ -379,7 +365,6 @@ static void rests_on(const struct view *v)
                 v->p->c.model->name, v->p->c.model->attention);
     other_gpu(v);
     beyond(v);
-    shared_links(v);
     if (median_keep(s, v->a) >= 1) {
         fprintf(v->out, "Dense attention (no sparsity given), kernels %s.\n",
                 v->r->c.kernels->name);

@@ -358,6 +358,15 @@ double weights_step_s(const struct plan *p)
     return fmax(0, s.l.now_s - alone);
 }
 
+double weights_again_s(const struct plan *p)
+{
+    struct traffic w = traffic_of(&p->c, &p->memory, p->gpus, p->tensor);
+    struct cost_use all = gather_use(&w, p->block_count);
+    if (p->memory.sharding == SHARD_ZERO2)
+        return fmax(0, p->fsdp_s - cost_use_s(&all));
+    return p->memory.sharding == SHARD_FSDP ? p->fsdp_s : 0;
+}
+
 /* ---- one block of many ---- */
 
 double weights_block_s(const struct weights_case *k, const struct cp_case *c, int block,

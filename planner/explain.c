@@ -41,13 +41,19 @@ static const char *time_or_dash(double s, char *text, size_t size)
     return text;
 }
 
+/* What weights and gradients add beside a block counts as theirs. */
+static double class_s(const struct plan_candidate *c, int class)
+{
+    return c->time.class_s[class] + (class == CLASS_FSDP ? c->weights_s : 0);
+}
+
 static void explain_classes(const struct explain *x, const struct plan_candidate *w,
                             const struct plan_candidate *l)
 {
     fprintf(x->out, "    %-18s %12s %12s %12s\n", "on the slowest path", "winner",
             l ? "runner-up" : "", l ? "difference" : "");
     for (int k = 0; k < COST_CLASSES; k++) {
-        double a = w->time.class_s[k], b = l ? l->time.class_s[k] : 0;
+        double a = class_s(w, k), b = l ? class_s(l, k) : 0;
         if (a == 0 && b == 0)
             continue;
         fprintf(x->out, "    %-19s %12s", plan_class_names[k], time_or_dash(a, QTY_BUF));
@@ -66,10 +72,11 @@ static void explain_winner(const struct explain *x, const struct plan_compared *
     char w[96], l[96];
     const struct plan_candidate *best = &c->best[0], *next = c->count > 1 ? &c->best[1] : NULL;
     fprintf(x->out, "  %s takes %s", cp_conf_text(&best->conf, w, sizeof w),
-            TIME(best->time.total_s));
+            TIME(plan_candidate_s(best)));
     if (next)
         fprintf(x->out, "; next is %s with %s (+%.1f%%)", cp_conf_text(&next->conf, l, sizeof l),
-                TIME(next->time.total_s), 100 * (next->time.total_s / best->time.total_s - 1));
+                TIME(plan_candidate_s(next)),
+                100 * (plan_candidate_s(next) / plan_candidate_s(best) - 1));
     fprintf(x->out, "; %d compared, %d refused by memory.\n", c->tried, c->refused);
     explain_classes(x, best, next);
 }
@@ -89,20 +96,33 @@ static void explain_degrees(const struct explain *x)
     }
 }
 
+/* A candidate's seconds by class and how well each is known. */
+static void candidate_half(const struct explain *x, const struct plan_candidate *c, double *s,
+                           double *half)
+{
+    double doubt[COST_CLASSES], fixed[COST_CLASSES];
+    calib_half_widths(x->r->c.cluster, fixed);
+    for (int k = 0; k < COST_CLASSES; k++) {
+        s[k] = class_s(c, k);
+        doubt[k] = c->time.doubt_s[k] + (s[k] - c->time.class_s[k]) * fixed[k];
+    }
+    calib_half(s, doubt, half);
+}
+
 /* What the two share cancels; what they do not is known as well as its classes are. */
 static void explain_doubt(const struct explain *x, const struct plan_compared *c)
 {
-    double half[COST_CLASSES], other[COST_CLASSES];
+    double s[COST_CLASSES], half[COST_CLASSES], next_s[COST_CLASSES], other[COST_CLASSES];
     int widest;
     const struct plan_candidate *best = &c->best[0], *next = c->count > 1 ? &c->best[1] : NULL;
-    calib_half(best->time.class_s, best->time.doubt_s, half);
-    struct interval t = interval_sum(best->time.class_s, half, COST_CLASSES);
+    candidate_half(x, best, s, half);
+    struct interval t = interval_sum(s, half, COST_CLASSES);
     fprintf(x->out, "  90%% interval: %s to %s.", TIME(t.low_s), TIME(t.high_s));
     if (next) {
-        calib_half(next->time.class_s, next->time.doubt_s, other);
+        candidate_half(x, next, next_s, other);
         calib_half_wider(half, other, half);
     }
-    if (next && interval_tie(best->time.class_s, next->time.class_s, half, COST_CLASSES, &widest)) {
+    if (next && interval_tie(s, next_s, half, COST_CLASSES, &widest)) {
         fputs(" The runner-up is a tie", x->out);
         if (widest >= 0)
             fprintf(x->out, ": measure %s to separate them (shardwise calibrate)",
@@ -254,7 +274,7 @@ static double price_of_pick(const struct explain *x, int block, const struct dsv
     r.strategies = strategies;
     if (!plan_compare_block(&r, x->f->plan->cp, block, &c, x->scratch, &e) || c.count == 0)
         return 0;
-    return c.best[0].time.total_s;
+    return plan_candidate_s(&c.best[0]);
 }
 
 static void explain_dsv_defects(const struct explain *x, int block, const struct dsv_case *d,
@@ -310,7 +330,7 @@ static void explain_dsv(const struct explain *x, int block)
             pick.head_groups, pick.seq_groups, same ? " too" : "", TIME(pick.total_s));
     if (price > 0)
         fprintf(x->out, "; by our costs that takes %s, %.2fx the plan's", TIME(price),
-                price / b->time.total_s);
+                price / plan_candidate_s(&x->f->compared[block].best[0]));
     fputs(":\n", x->out);
     explain_dsv_defects(x, block, &d, &pick);
 }

@@ -6,6 +6,7 @@
 
 #include "base/qty.h"
 #include "model/calib.h"
+#include "model/weights.h"
 #include "planner/alike.h"
 #include "planner/batch.h"
 #include "planner/heads.h"
@@ -37,6 +38,7 @@ struct known_time {
     struct cp_conf conf;
     bool joint, cross;
     struct program_time time;
+    double weights_s; /* as a candidate's; below 0: not asked for yet */
 };
 
 /* ---- which configurations there are ---- */
@@ -91,13 +93,18 @@ static int exchanges(const struct plan_candidate *c)
     return c->conf.head_groups > 1 ? (c->conf.seq_groups > 1 ? 2 : 1) : c->conf.seq_groups > 1;
 }
 
+double plan_candidate_s(const struct plan_candidate *c)
+{
+    return c->time.total_s + c->weights_s;
+}
+
 /* Time, then the documented order: fewer kinds of exchange, larger head_groups, heads inside,
  * dense, enum order. */
 static bool better(const struct plan_candidate *a, const struct plan_candidate *b)
 {
-    double slack = 1e-12 * (a->time.total_s + b->time.total_s);
-    if (fabs(a->time.total_s - b->time.total_s) > slack)
-        return a->time.total_s < b->time.total_s;
+    double a_s = plan_candidate_s(a), b_s = plan_candidate_s(b), slack = 1e-12 * (a_s + b_s);
+    if (fabs(a_s - b_s) > slack)
+        return a_s < b_s;
     int order[5] = {exchanges(a) - exchanges(b), b->conf.head_groups - a->conf.head_groups,
                     b->conf.heads_inside - a->conf.heads_inside, a->conf.sparse - b->conf.sparse,
                     (int)a->conf.strategy - (int)b->conf.strategy};
@@ -115,11 +122,10 @@ static void keep_candidate(struct found *f, const struct plan_candidate *c)
     f->best[i] = *c;
 }
 
-static const struct known_time *known_time(const struct search *s, int block,
-                                           const struct cp_conf *conf)
+static struct known_time *known_time(struct search *s, int block, const struct cp_conf *conf)
 {
     for (int i = 0; i < s->dense_count && !conf->sparse; i++) {
-        const struct known_time *k = &s->dense[i];
+        struct known_time *k = &s->dense[i];
         if (k->conf.strategy == conf->strategy && k->conf.head_groups == conf->head_groups &&
             k->conf.heads_inside == conf->heads_inside &&
             k->joint == dit_is_joint(s->c.model, block) &&
@@ -140,7 +146,8 @@ static void remember_dense(struct search *s, int block, const struct plan_candid
     *k = (struct known_time){.conf = c->conf,
                              .joint = dit_is_joint(s->c.model, block),
                              .cross = dit_is_cross(s->c.model, block),
-                             .time = own_time(&c->time, cp_ranks(&c->conf), s->a)};
+                             .time = own_time(&c->time, cp_ranks(&c->conf), s->a),
+                             .weights_s = -1};
     k->conf.pieces = own_pieces(&c->conf, s->a);
 }
 
@@ -159,6 +166,33 @@ static bool time_of(struct search *s, int block, struct plan_candidate *c)
     return true;
 }
 
+static void add_weights(struct search *s, int block, struct plan_candidate *c)
+{
+    struct weights_case w = {&s->memory, hw_gpus(s->c.cluster), s->tensor};
+    arena_reset(s->scratch);
+    c->weights_s = s->r->phase == PLAN_STEP
+                       ? weights_block_s(&w, &s->c, block, &c->conf, &c->time, s->scratch)
+                       : 0;
+}
+
+/* Weights and gradients only add: what is behind the last one kept without them stays behind. Dense
+ * blocks of one kind are alike in this, too. */
+static void price_weights(struct search *s, int block, const struct found *f,
+                          struct plan_candidate *c)
+{
+    const struct plan_candidate *last = f->count == f->keep ? &f->best[f->keep - 1] : NULL;
+    struct known_time *known = known_time(s, block, &c->conf);
+    if (s->r->phase != PLAN_STEP || (last && !better(c, last)))
+        return;
+    if (known && known->weights_s >= 0) {
+        c->weights_s = known->weights_s;
+        return;
+    }
+    add_weights(s, block, c);
+    if (known)
+        known->weights_s = c->weights_s;
+}
+
 static bool try_conf(struct search *s, int block, const struct cp_conf *conf, struct found *f)
 {
     struct plan_candidate c = {.conf = *conf};
@@ -174,6 +208,7 @@ static bool try_conf(struct search *s, int block, const struct cp_conf *conf, st
     }
     if (!time_of(s, block, &c))
         return false;
+    price_weights(s, block, f, &c);
     keep_candidate(f, &c);
     return true;
 }
@@ -209,7 +244,7 @@ static double least_sparse_s(const struct search *s, int block)
 static bool cannot_win(const struct search *s, bool sparse, const struct found *f)
 {
     return sparse && f->keep == 1 && f->count == 1 && !s->r->rerank && s->r->eval == &eval_cost &&
-           s->least_sparse_s > f->best[0].time.total_s * (1 + 1e-9);
+           s->least_sparse_s > plan_candidate_s(&f->best[0]) * (1 + 1e-9);
 }
 
 static bool try_degrees(struct search *s, int block, enum cp_strategy strategy, int g_h, int g_s,
@@ -296,6 +331,7 @@ static bool rerank(struct search *s, int block, struct found *f)
         if (!ev->block(ev, &s->c, block, &c.conf, &c.time, s->block, s->scratch, s->e))
             return false;
         f->count = i; /* those before are in their new order */
+        add_weights(s, block, &c);
         keep_candidate(f, &c);
     }
     return true;
@@ -438,61 +474,6 @@ static bool search_blocks(struct search *s, struct plan *p, struct plan_compared
 
 /* ---- the step around the blocks ---- */
 
-/* Seconds of `op` on `bytes` over `ranks` GPUs, every `stride`th, as the profile has it or by the
- * links: of the w members of a node, each passes on (w-1)/w over NVLink and 1/w by its own NIC. An
- * all-reduce goes round twice. */
-static double shard_exchange_s(const struct hw_cluster *c, enum coll_op op, int ranks, int stride,
-                               double bytes)
-{
-    int members = c->gpus_per_node > stride ? c->gpus_per_node / stride : 1,
-        nodes = ranks <= members ? 1 : ranks / members;
-    if (ranks < 2)
-        return 0;
-    if (c->net && ranks % nodes == 0 && (nodes == 1 || ranks % members == 0)) {
-        struct coll_query q = {
-            .op = op, .type = COLL_HALF, .bytes = bytes, .gpus = ranks, .nodes = nodes};
-        return calib_collective(c, &q).time.value_s;
-    }
-    double w = nodes > 1 ? members : ranks, sent = bytes * coll_wire_share(op, ranks);
-    struct cp_bytes b = {.send_near = nodes > 1 ? sent * (w - 1) / w : sent,
-                         .send_far = nodes > 1 ? sent / w : 0};
-    return cost_exchange_s(c, b, 1);
-}
-
-/* A reduce-scatter inside the sharding groups; where there are several (HSDP), each GPU's shard is
- * then all-reduced between them. */
-static double gradients_out_s(const struct search *s, int groups, double bytes)
-{
-    int n = s->memory.shard_ranks;
-    return shard_exchange_s(s->c.cluster, COLL_REDUCE_SCATTER, n, s->tensor, bytes) +
-           shard_exchange_s(s->c.cluster, COLL_ALL_REDUCE, groups, n * s->tensor, bytes / n);
-}
-
-/* FSDP: weights of the next block come in under this one, in the forward and again in the backward;
- * gradients leave under the backward. Others: gradients are all-reduced under the whole backward.
- * What does not fit under is exposed. */
-static double exposed_fsdp_s(const struct search *s, const struct plan *p)
-{
-    int n = s->memory.shard_ranks, grad = s->c.options.grad_fp32 ? 4 : 2, tensor = s->tensor;
-    double block = dit_block_params(s->c.model) / tensor, exposed = 0, backward = 0;
-    double gather = shard_exchange_s(s->c.cluster, COLL_ALL_GATHER, n, tensor, 2 * block),
-           scatter = gradients_out_s(s, p->gpus / tensor / n, grad * block);
-    for (int b = 0; b < p->block_count; b++) {
-        const double *pass = p->blocks[b].time.pass_s;
-        backward += pass[PASS_RECOMPUTE] + pass[PASS_BACKWARD];
-        exposed += fmax(0, gather - pass[PASS_FORWARD]);
-        if (!s->c.options.inference)
-            exposed += fmax(0, gather + scatter - pass[PASS_RECOMPUTE] - pass[PASS_BACKWARD]);
-    }
-    if (s->memory.sharding == SHARD_FSDP)
-        return exposed;
-    if (s->c.options.inference)
-        return 0;
-    double params = s->c.model->params / tensor;
-    return fmax(0, shard_exchange_s(s->c.cluster, COLL_ALL_GATHER, n, tensor, grad * params) +
-                       gradients_out_s(s, p->gpus / tensor / n, grad * params) - backward);
-}
-
 /* Adam reads weights, gradients and moments and writes all but the gradients: 28 B for each
  * parameter it owns. */
 static double optimizer_s(const struct search *s)
@@ -508,8 +489,8 @@ static void finish_step(const struct search *s, struct plan *p)
     p->step_s = p->blocks_s;
     if (p->phase != PLAN_STEP)
         return;
-    p->fsdp_s = exposed_fsdp_s(s, p);
     p->optimizer_s = optimizer_s(s);
+    p->fsdp_s = weights_step_s(p);
     p->step_s += p->fsdp_s + p->optimizer_s;
 }
 

@@ -46,13 +46,16 @@ struct plan_request {
 struct plan_candidate {
     struct cp_conf conf;
     struct program_time time;
+    double
+        weights_s; /* what weights and gradients add beside it: weights_block_s; PLAN_STEP only */
     struct mem_use memory;
     bool fits;
 };
+double plan_candidate_s(const struct plan_candidate *c); /* both times */
 
-/* What was compared for one block: the best `count` in order (time, then the documented order:
- * fewer phases that communicate, larger head_groups, heads inside). refused counts those that
- * memory ruled out. */
+/* What was compared for one block: the best `count` in order (both times, then the documented
+ * order: fewer phases that communicate, larger head_groups, heads inside). refused counts those
+ * that memory ruled out. */
 struct plan_compared {
     int count, tried, refused;
     struct plan_candidate *best;

@@ -38,6 +38,17 @@ static double objective_slack(const struct drawn *d, const struct plan *p)
     return cross ? 0.02 : 0.0005;
 }
 
+/* A block is chosen by what weights and gradients add to a row of blocks like it, which leaves out
+ * the ends of the step and neighbours that differ: 0.2% was the most among 300 questions. */
+static const double neighbours_slack = 0.005;
+
+/* Weights by a profile that NVLink bounds are on the NICs for as long as their bytes take there.
+ * With a faster NVLink the NICs may be what bounds them, and all of the profile's time is there, in
+ * the way of the blocks' exchanges; and the other way round: 3.3% of a step was the most among 300
+ * questions.
+ */
+static const double bound_slack = 0.04;
+
 static double gap(const struct plan *p)
 {
     double most = 0;
@@ -57,7 +68,7 @@ static struct answer ask(const struct drawn *d, const struct plan_request *r)
     if (!f.plan)
         return (struct answer){NAN, NAN};
     return (struct answer){f.plan->step_s,
-                           1e-9 + (r->strategies ? 0 : objective_slack(d, f.plan) + gap(f.plan))};
+                           neighbours_slack + (r->strategies ? 0 : objective_slack(d, f.plan) + gap(f.plan))};
 }
 
 static bool no_longer(struct answer now, struct answer was)
@@ -166,6 +177,7 @@ static void faster_links_are_never_slower(const struct drawn *d, const bool *str
         fast.nic.bytes_per_s *= i == 0 ? 1 : 1.5;
         r.c.cluster = &fast;
         struct answer after = ask(d, &r);
+        after.slack += d->calibrated ? bound_slack : 0;
         gsl_test(!no_longer(after, before), "%s: %s 1.5 times as fast: %g s, was %g s", d->text,
                  i == 0   ? "NVLink"
                  : i == 1 ? "NICs"
@@ -306,6 +318,45 @@ static void twice_the_servers_do_not_lower_throughput(const struct drawn *d)
              b.plan->fsdp_s, a.plan->fsdp_s, a.plan->step_s);
 }
 
+/* ---- the choice ---- */
+
+/* Among those kept by the step's price, the one that is fastest when links are free. */
+static const struct plan_candidate *fastest_alone(const struct plan_compared *c)
+{
+    const struct plan_candidate *best = &c->best[0];
+    for (int i = 1; i < c->count; i++)
+        if (c->best[i].time.total_s < best->time.total_s)
+            best = &c->best[i];
+    return best;
+}
+
+/* 1.2% was the most among 345 questions, for units of several blocks; where the choice was another
+ * one (85), steps were 3% faster in the mean. */
+static void weights_in_the_choice_do_no_harm(const struct drawn *d)
+{
+    struct plan_found f = search(d, &d->r);
+    struct plan other;
+    struct err e = {0};
+    double step_s = f.plan ? f.plan->step_s : 0;
+    for (int i = 0; f.plan && i < f.plan->block_count; i++)
+        f.plan->blocks[i].conf = fastest_alone(&f.compared[i])->conf;
+    bool ok = f.plan && plan_reprice(&d->r, f.plan, &other, d->a, &e);
+    gsl_test(!ok, "%s: priced %s", d->text, e.text);
+    gsl_test(ok && !(step_s < other.step_s * 1.02), "%s: %g s, by blocks alone %g s", d->text,
+             step_s, ok ? other.step_s : 0);
+}
+
+/* What is kept only sets what is reported: few or all, the first is the same. */
+static void the_choice_does_not_depend_on_how_many_are_kept(const struct drawn *d)
+{
+    struct plan_request one = d->r;
+    one.keep_candidates = 1;
+    struct plan_found all = search(d, &d->r), few = search(d, &one);
+    if (all.plan && few.plan)
+        gsl_test(few.plan->step_s != all.plan->step_s, "%s: %g s of one, %g s of all", d->text,
+                 few.plan->step_s, all.plan->step_s);
+}
+
 int main(int argc, char **argv)
 {
     int cases = argc > 1 ? atoi(argv[1]) : 40;
@@ -328,6 +379,8 @@ int main(int argc, char **argv)
         heads_have_no_names(&d);
         a_union_of_one_is_a_dense_gather(&d);
         twice_the_servers_do_not_lower_throughput(&d);
+        weights_in_the_choice_do_no_harm(&d);
+        the_choice_does_not_depend_on_how_many_are_kept(&d);
         arena_free(d.a);
     }
     return gsl_test_summary();

@@ -221,6 +221,94 @@ static void drawn_steps_are_no_shorter_than_their_blocks(int cases)
     }
 }
 
+/* ---- whole steps ---- */
+
+/* Any sharding, sharding groups of powers of two, units of 1 to 3 blocks or of all. */
+static void draw_sharding(struct drawn *d)
+{
+    static const int units[] = {1, 1, 1, 2, 3, 0};
+    struct mem_options *m = &d->r.memory;
+    m->sharding = below(d, 3) ? SHARD_FSDP : (enum sharding)below(d, SHARD_FSDP);
+    while (m->shard_ranks > 1 && below(d, 4) == 0)
+        m->shard_ranks /= 2;
+    m->fsdp_units = PICK(d, units);
+}
+
+/* Half of the steps take the best configuration, half whatever one strategy offers. */
+static void draw_strategies(struct drawn *d, bool *only)
+{
+    int strategy = 1 + below(d, CP_STRATEGIES - 1);
+    memset(only, 0, CP_STRATEGIES * sizeof *only);
+    only[strategy] = true;
+    d->r.strategies = below(d, 2) ? only : NULL;
+}
+
+/* A step of 2 to 8 blocks by both: true if there is such a plan. */
+static bool step_by_both(struct drawn *d, uint64_t seed, uint64_t k, int gpus,
+                         const struct sim_options *o, struct plan *plan, double *simulated_s)
+{
+    bool only[CP_STRATEGIES];
+    struct plan_found f;
+    struct step s;
+    struct play_result r;
+    struct play_what what = {.sm_share = o->sm_share};
+    struct err_at at = err_at_name("test");
+    bool ok = draw_request(d, seed, k, gpus);
+    gsl_test(!ok, "case %d: %s", (int)k, d->e.text);
+    d->r.phase = PLAN_STEP;
+    draw_sharding(d);
+    draw_strategies(d, only);
+    if (!ok || !plan_search(&d->r, &f, d->a, &d->e))
+        return false; /* the strategy has no configuration of this degree */
+    f.plan->block_count = 2 + below(d, 7);
+    ok = plan_reprice(&d->r, f.plan, plan, d->a, &d->e) &&
+         step_of_plan(plan, o, 1, false, NULL, &s, d->a, at, &d->e) &&
+         play_run(s.graph, s.topo, &what, &r, d->a, at, &d->e);
+    gsl_test(!ok, "%s: %s", d->text, d->e.text);
+    *simulated_s = ok ? sim_seconds(r.end) : NAN;
+    return ok;
+}
+
+static void print_step(const struct drawn *d, const struct plan *p, double simulated_s)
+{
+    char conf[96];
+    printf("%.4f\t%s\t%s\t%s of %d, %d units, %d blocks\tblocks %g, fsdp %g, simulated %g\n",
+           simulated_s / p->step_s, cp_conf_text(&p->blocks[0].conf, conf, sizeof conf), d->text,
+           sharding_names[p->memory.sharding], p->memory.shard_ranks, p->memory.fsdp_units,
+           p->block_count, p->blocks_s, p->fsdp_s, simulated_s);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Simulated over planned: no step is farther off than `most`, all but one in twenty keep within
+ * `usual`. */
+static void drawn_steps_agree(int cases, int gpus, uint64_t seed, const struct sim_options *o,
+                              double usual, double most, bool print)
+{
+    double *off = calloc((size_t)cases, sizeof *off);
+    for (int k = 0, done = 0; done < cases; k++) {
+        struct drawn d;
+        struct plan p;
+        double simulated_s;
+        if (step_by_both(&d, seed, (uint64_t)k, gpus, o, &p, &simulated_s)) {
+            if (print)
+                print_step(&d, &p, simulated_s);
+            off[done++] = fabs(simulated_s / p.step_s - 1);
+            gsl_test(!(off[done - 1] <= most), "%s: %g s simulated, %g s planned", d.text,
+                     simulated_s, p.step_s);
+        }
+        arena_free(d.a);
+    }
+    qsort(off, (size_t)cases, sizeof *off, by_value);
+    gsl_test(!(off[cases * 19 / 20 - 1] <= usual), "19 of 20 steps within %g: %g", usual,
+             off[cases * 19 / 20 - 1]);
+    free(off);
+}
+
 /* ---- rows that a server's GPUs share, row by row ---- */
 
 enum { SHARDS = 8, NEAR = 4, HEADS = 2, ROWS = 64 };
@@ -344,8 +432,15 @@ static void in_two_levels_a_measured_row_travels_to_a_server_once(void)
 
 int main(int argc, char **argv)
 {
+    struct sim_options bare = {0}, usual = sim_options_default();
+    if (argc > 4) {
+        drawn_steps_agree(atoi(argv[1]), atoi(argv[2]), (uint64_t)atoi(argv[3]),
+                          strcmp(argv[4], "usual") == 0 ? &usual : &bare, 0.05, 0.1, true);
+        return gsl_test_summary();
+    }
     in_two_levels_a_measured_row_travels_to_a_server_once();
     drawn_steps_are_no_shorter_than_their_blocks(12);
+    drawn_steps_agree(120, 32, 1, &bare, 0.05, 0.1, false);
     the_backward_of_a_ring_of_two_takes_what_its_hops_say();
     an_all_gather_between_servers_uses_every_nic();
     a_ring_has_a_shared_nic_for_itself();
