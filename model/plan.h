@@ -28,6 +28,7 @@ struct plan {
     struct plan_block *blocks;
     double blocks_s;    /* sum over blocks */
     double fsdp_s;      /* what weights and gradients add (model/weights.h); 0 unless PLAN_STEP */
+    double fsdp_end_s;  /* of it behind the optimizer, once a step; not in files */
     double step_s;      /* blocks_s + fsdp_s + optimizer */
     double optimizer_s; /* HBM traffic of the sharded states */
     struct {            /* an optimizer step of more or fewer samples than a pass, if asked for */

@@ -308,15 +308,21 @@ static void run_passes(struct step *s, int passes)
     }
 }
 
+double weights_end_s(const struct plan *p)
+{
+    enum sharding how = p->memory.sharding;
+    if (p->phase != PLAN_STEP || p->c.options.inference ||
+        (how != SHARD_ZERO1 && how != SHARD_ZERO2))
+        return 0;
+    struct traffic w = traffic_of(&p->c, &p->memory, p->gpus, p->tensor);
+    struct cost_use all = gather_use(&w, p->block_count);
+    return cost_use_s(&all);
+}
+
 static void run_optimizer(struct step *s)
 {
-    enum sharding how = s->p->memory.sharding;
     wait_for(&s->l, LANE_GRADIENTS, SCATTER_JOBS * s->units);
-    run_seconds(&s->l, s->p->optimizer_s);
-    if ((how == SHARD_ZERO1 || how == SHARD_ZERO2) && s->w.shards > 1) {
-        struct cost_use all = gather_use(&s->w, s->p->block_count);
-        run_uses(&s->l, &all, 1);
-    }
+    run_seconds(&s->l, s->p->optimizer_s + weights_end_s(s->p));
 }
 
 /* Blocks that were found together (planner/search.h) have one time, and one list of phases here. */
@@ -356,15 +362,6 @@ double weights_step_s(const struct plan *p)
         run_optimizer(&s);
     arena_free(a);
     return fmax(0, s.l.now_s - alone);
-}
-
-double weights_again_s(const struct plan *p)
-{
-    struct traffic w = traffic_of(&p->c, &p->memory, p->gpus, p->tensor);
-    struct cost_use all = gather_use(&w, p->block_count);
-    if (p->memory.sharding == SHARD_ZERO2)
-        return fmax(0, p->fsdp_s - cost_use_s(&all));
-    return p->memory.sharding == SHARD_FSDP ? p->fsdp_s : 0;
 }
 
 /* ---- one block of many ---- */

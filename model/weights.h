@@ -16,9 +16,8 @@
  * and the time by which they slow the blocks' own exchanges. 0 unless PLAN_STEP. */
 double weights_step_s(const struct plan *p);
 
-/* The same for every pass of the step but its last (planner/batch.h says what travels in each): all
- * of it under FSDP, without the gather behind the optimizer in ZeRO-2, nothing else. */
-double weights_again_s(const struct plan *p);
+/* Of that, behind the optimizer, once a step: ZeRO-1 and 2 gather their weights. */
+double weights_end_s(const struct plan *p);
 
 /* How weights travel in a job; `gpus` = tensor x replicas x CP. */
 struct weights_case {

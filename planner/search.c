@@ -491,6 +491,7 @@ static void finish_step(const struct search *s, struct plan *p)
         return;
     p->optimizer_s = optimizer_s(s);
     p->fsdp_s = weights_step_s(p);
+    p->fsdp_end_s = weights_end_s(p);
     p->step_s += p->fsdp_s + p->optimizer_s;
 }
 
@@ -539,7 +540,7 @@ bool plan_reprice(const struct plan_request *r, const struct plan *p, struct pla
     *out = *p;
     out->c = s.c;
     out->blocks = ARENA_ARRAY(a, struct plan_block, p->block_count);
-    out->blocks_s = out->fsdp_s = 0;
+    out->blocks_s = out->fsdp_s = out->fsdp_end_s = 0;
     out->memory_peak = (struct mem_use){0};
     for (int b = 0; b < p->block_count && ok; b++) {
         struct plan_block *now = &out->blocks[b];

@@ -80,6 +80,7 @@ static void other_shardings_hide_what_they_can(void)
     gsl_test_rel(added_s(&k, &one), 80e-3, 1e-9, "ddp");
     k.p.memory.sharding = SHARD_ZERO1;
     gsl_test_rel(added_s(&k, &one), 160e-3, 1e-9, "zero1");
+    gsl_test_rel(weights_end_s(&k.p), 120e-3, 1e-9, "of it behind the optimizer");
     k.p.memory.sharding = SHARD_FSDP;
     k.p.memory.fsdp_units = 0;
     gsl_test_rel(added_s(&k, &one), 240e-3, 1e-9, "one unit");

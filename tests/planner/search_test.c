@@ -232,6 +232,9 @@ static void gradients_that_add_up_in_place_leave_once(void)
     for (int s = SHARD_DDP; s <= SHARD_FSDP; s++) {
         struct plan p = plan_of_replicas(8, (enum sharding)s);
         gsl_test_rel(plan_batch_s(&r, &p), want[s], 1e-15, "%s", sharding_names[s]);
+        p.fsdp_end_s = s == SHARD_ZERO2 ? 0.5 : 0;
+        gsl_test_rel(plan_batch_s(&r, &p), want[s] - 2 * p.fsdp_end_s, 1e-15,
+                     "%s, weights behind the optimizer once", sharding_names[s]);
     }
 }
 
