@@ -307,9 +307,8 @@ static struct coll_query collective_query(enum phase_kind kind, int members, int
 double cost_collective_s(const struct hw_cluster *c, enum phase_kind kind, int members, int nodes,
                          struct cp_bytes b, int calls)
 {
-    return nodes < 1 || !c->net
-               ? cost_exchange_s(c, b, calls)
-               : calibrated_s(c, collective_query(kind, members, nodes, b), calls);
+    return nodes < 1 || !c->net ? cost_exchange_s(c, b, calls)
+                                : calibrated_s(c, collective_query(kind, members, nodes, b), calls);
 }
 
 static double collective_s(const struct walk *w, const struct cp_phase *p, struct group g,

@@ -68,7 +68,8 @@ static struct answer ask(const struct drawn *d, const struct plan_request *r)
     if (!f.plan)
         return (struct answer){NAN, NAN};
     return (struct answer){f.plan->step_s,
-                           neighbours_slack + (r->strategies ? 0 : objective_slack(d, f.plan) + gap(f.plan))};
+                           neighbours_slack +
+                               (r->strategies ? 0 : objective_slack(d, f.plan) + gap(f.plan))};
 }
 
 static bool no_longer(struct answer now, struct answer was)
