@@ -45,7 +45,8 @@ static bool fields_add(struct reader *r, struct fields *f, const char *text)
 static char *read_quoted(struct reader *r, char **close)
 {
     int start = r->line;
-    char *text = ++r->p, *out = text;
+    r->p += strspn(r->p, " \t") + 1;
+    char *text = r->p, *out = text;
     while (r->p < r->end && (*r->p != '"' || r->p[1] == '"')) {
         r->line += *r->p == '\n';
         *out++ = *r->p;
@@ -56,24 +57,26 @@ static char *read_quoted(struct reader *r, char **close)
         err_set(r->e, ERR_INPUT, (struct err_at){r->name, start, 0},
                 "a quoted field is not closed");
     r->p += r->p < r->end;
+    r->p += strspn(r->p, " \t");
     return text;
 }
 
 static char *read_plain(struct reader *r, char **close)
 {
-    char *text = r->p;
+    char *text = r->p += strspn(r->p, " \t");
     r->p += strcspn(r->p, ",\r\n"); /* stops at the end, too: there is no other NUL in the text */
     *close = r->p;
+    while (*close > text && ((*close)[-1] == ' ' || (*close)[-1] == '\t'))
+        --*close;
     return text;
 }
 
 static void skip_empty_lines(struct reader *r)
 {
-    while (*r->p == '\n' || *r->p == '\r' || *r->p == '#')
-        if (*r->p == '#')
-            r->p += strcspn(r->p, "\n");
-        else
-            r->line += *r->p++ == '\n';
+    for (char *p; p = r->p + strspn(r->p, " \t"), *p == '\n' || *p == '\r' || *p == '#';) {
+        r->p = *p == '#' ? p + strcspn(p, "\n") : p + 1;
+        r->line += *p == '\n';
+    }
 }
 
 /* One record, in *line; the number of fields added, 0 at the end, -1 on error. */
@@ -84,7 +87,8 @@ static int read_record(struct reader *r, struct fields *f, int *line)
     if (r->p == r->end)
         return 0;
     for (int n = 1;; n++) {
-        char *close, *text = *r->p == '"' ? read_quoted(r, &close) : read_plain(r, &close);
+        char *close, *text = r->p[strspn(r->p, " \t")] == '"' ? read_quoted(r, &close)
+                                                              : read_plain(r, &close);
         if (!close || !fields_add(r, f, text))
             return -1;
         char next = *r->p;
@@ -125,7 +129,8 @@ bool csv_parse(const char *name, const char *text, size_t length, struct arena *
         length >= 3 && !memcmp(copy, "\xef\xbb\xbf", 3) ? 3 : 0; /* UTF-8's, of spreadsheets */
     struct reader r = {name, copy + mark, copy + length, 1, a, e};
     struct fields header = {0}, cells = {0};
-    int line, columns = read_record(&r, &header, &line), room = 0, *lines = NULL;
+    int line, columns = read_record(&r, &header, &line), room = 0, *lines = NULL,
+              header_line = line;
     if (columns < 0)
         return false;
     if (columns == 0)
@@ -140,12 +145,16 @@ bool csv_parse(const char *name, const char *text, size_t length, struct arena *
             break;
         if (n != columns)
             return err_set(e, ERR_INPUT, (struct err_at){name, line, 0},
-                           "%d fields where the header has %d", n, columns);
+                           "%d fields where the header has %d%s", n, columns,
+                           columns == 1 && strchr(header.item[0], ';')
+                               ? "; want ',' between fields, not ';'"
+                               : "");
         lines_add(&lines, &room, rows, line, a);
     }
     *out = (struct csv){.path = arena_strdup(a, name),
                         .columns = columns,
                         .rows = rows,
+                        .header_line = header_line,
                         .header = header.item,
                         .cells = cells.item,
                         .line = lines};
@@ -195,12 +204,16 @@ bool csv_need(const struct csv *c, const char *name, int *column, struct err *e)
     *column = csv_column(c, name);
     if (*column >= 0)
         return true;
+    struct err_at at = {c->path, c->header_line, 0};
+    if (c->columns == 1 && strpbrk(c->header[0], ";\t"))
+        return err_set(e, ERR_INPUT, at,
+                       "no column '%s': fields are separated by %s; want ',', and '.' in numbers",
+                       name, strchr(c->header[0], ';') ? "';'" : "tabs");
     for (int i = 0; i < c->columns && strlen(have) + strlen(c->header[i]) + 3 < sizeof have; i++) {
         strcat(have, i ? ", " : "");
         strcat(have, c->header[i]);
     }
-    return err_set(e, ERR_INPUT, (struct err_at){c->path, 1, 0}, "no column '%s'; there are: %s",
-                   name, have);
+    return err_set(e, ERR_INPUT, at, "no column '%s'; there are: %s", name, have);
 }
 
 const char *csv_cell(const struct csv *c, int row, int column)
@@ -208,18 +221,37 @@ const char *csv_cell(const struct csv *c, int row, int column)
     return c->cells[(size_t)row * (size_t)c->columns + (size_t)column];
 }
 
+/* A finite decimal number ("0x10" and "inf" are none), and what stands behind it. */
+static bool decimal(const char *text, double *value, const char **rest)
+{
+    char *end;
+    text += strspn(text, " \t");
+    size_t length = strspn(text, "+-.0123456789eE");
+    struct cloc l = cloc_enter();
+    *value = strtod(text, &end);
+    cloc_leave(l);
+    *rest = end;
+    return end != text && end == text + length && isfinite(*value);
+}
+
 bool csv_num(const struct csv *c, int row, int column, double *value, struct err *e)
 {
-    const char *text = csv_cell(c, row, column), *start = text + strspn(text, " \t");
-    char *end;
-    struct cloc l = cloc_enter();
-    double v = strtod(start, &end);
-    cloc_leave(l);
-    bool decimal = start[strspn(start, "+-.0123456789eE")] == '\0'; /* no "0x10", no "inf" */
-    if (!decimal || end == start || *end != '\0' || !isfinite(v))
+    const char *text = csv_cell(c, row, column), *rest;
+    double v;
+    if (!decimal(text, &v, &rest) || *rest != '\0')
         return err_set(e, ERR_INPUT, (struct err_at){c->path, c->line[row], 0},
                        "%.40s: '%.40s' is not a finite number", c->header[column], text);
     *value = v;
+    return true;
+}
+
+bool csv_share(const struct csv *c, int row, int column, double *value, struct err *e)
+{
+    const char *rest;
+    double v;
+    if (!decimal(csv_cell(c, row, column), &v, &rest) || strcmp(rest, "%") != 0)
+        return csv_num(c, row, column, value, e);
+    *value = v / 100;
     return true;
 }
 

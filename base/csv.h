@@ -1,5 +1,5 @@
 /* Reads comma-separated values: a header row, quoted fields (RFC 4180), "#" comment lines and empty
- * lines skipped. */
+ * lines skipped, blanks around fields without quotes left out. */
 #ifndef BASE_CSV_H
 #define BASE_CSV_H
 
@@ -14,6 +14,7 @@ enum { CSV_FILE_LIMIT = 256 * 1024 * 1024, CSV_CELL_LIMIT = 32 * 1000 * 1000 };
 struct csv {
     const char *path;
     int columns, rows;
+    int header_line;
     const char **header; /* [columns] */
     const char **cells;  /* [rows * columns] */
     const int *line;     /* [rows], for messages */
@@ -33,6 +34,8 @@ const char *csv_cell(const struct csv *c, int row, int column);
 /* A finite decimal number with a point, or a whole number in a range (exact, as qty_parse_int);
  * ERR_INPUT with line and column name otherwise. */
 bool csv_num(const struct csv *c, int row, int column, double *value, struct err *e);
+/* A number, or one with a percent sign: "5.7%" is 0.057. Any range. */
+bool csv_share(const struct csv *c, int row, int column, double *value, struct err *e);
 bool csv_int(const struct csv *c, int row, int column, int64_t least, int64_t most, int64_t *value,
              struct err *e);
 

@@ -168,3 +168,12 @@ const char *preset_find(const char *kind, const char *name, struct err_at at, st
     refuse(kind, name, at, a, e);
     return NULL;
 }
+
+const char *preset_beside(const char *name, const char *file, struct arena *a)
+{
+    const char *slash = file ? strrchr(file, '/') : NULL;
+    if (!is_path(name) || *name == '/' || !slash)
+        return name;
+    const char *beside = arena_printf(a, "%.*s/%s", (int)(slash - file), file, name);
+    return access(beside, F_OK) == 0 ? beside : name;
+}

@@ -15,6 +15,10 @@
 const char *preset_find(const char *kind, const char *name, struct err_at at, struct arena *a,
                         struct err *e);
 
+/* `name` as the file `file` means it, in `a`: a path that is not absolute begins in that file's
+ * folder if it leads to something there, else in the working folder. Other names stay. */
+const char *preset_beside(const char *name, const char *file, struct arena *a);
+
 /* All names of a kind, sorted, NULL-terminated; NULL when a folder cannot be listed. */
 const char **preset_list(const char *kind, struct arena *a, struct err *e);
 

@@ -100,7 +100,8 @@ static bool predict_collective(struct cli *c, struct err *e)
                                    c->a, args_at(c->args, "gpus"), e))
         return false;
     bool asked = args_given(c->args, "profile");
-    const char *name = profile_name(c, "net", hw_net_name(&k), e);
+    const char *name =
+        !asked && k.net_name ? k.net_name : profile_name(c, "net", hw_net_name(&k), e);
     const struct prof_net *net =
         name ? prof_net_load(name, args_at(c->args, "profile"), c->a, e) : NULL;
     if (!net || !cli_input(c, "net", name, e) || (!asked && !calib_cluster(&k, c->a, e)))

@@ -473,6 +473,47 @@ static struct table *show_one(struct cli *c, const struct shown *s, const char *
     return s->facts(c, name, t, e) ? t : NULL;
 }
 
+/* ---- as a file ---- */
+
+static void put_link(FILE *out, const char *key, const struct hw_link *l, const char *more)
+{
+    fprintf(out, "%s: {rate: %s, latency: %s, efficiency: %s%s}\n", key,
+            QTY(l->bytes_per_s, QTY_BYTES_PER_S), QTY(l->latency_s, QTY_SECONDS),
+            QTY(l->efficiency, QTY_RATIO), more);
+}
+
+/* Presets leave nodes and rate to the name: a file has both. */
+static bool cluster_file(struct cli *c, const char *name, FILE *out, struct err *e)
+{
+    struct err not_whole = {0};
+    const struct hw_cluster *k = hw_cluster_load(name, err_at_name(NULL), c->a, &not_whole);
+    if (!k && !(k = node_preset(c, name, e)))
+        return false;
+    fprintf(out, "name: ours\nsource: \"%s\"\ngpu: %s\nnodes: %d\ngpus_per_node: %d\n", k->source,
+            k->gpu.name, k->nodes, k->gpus_per_node);
+    put_link(out, "nvlink", &k->nvlink, "");
+    put_link(out, "nic", &k->nic, arena_printf(c->a, ", gpus_per_nic: %d", k->gpus_per_nic));
+    fprintf(out, "pcie: %s\n", QTY(k->pcie_bytes_per_s, QTY_BYTES_PER_S));
+    return true;
+}
+
+static bool put_file(struct cli *c, const struct shown *s, const char *name, struct err *e)
+{
+    FILE *out = cli_out(c, e), *in;
+    if (!out || strcmp(s->singular, "cluster") == 0)
+        return out && cluster_file(c, name, out, e);
+    const char *path = preset_find(s->preset, name, err_at_name(NULL), c->a, e);
+    if (!path)
+        return false;
+    if (!(in = fopen(path, "r")))
+        return err_open(e, err_at_name(path));
+    char buffer[4096];
+    for (size_t n; (n = fread(buffer, 1, sizeof buffer, in)) > 0;)
+        fwrite(buffer, 1, n, out);
+    fclose(in);
+    return true;
+}
+
 static bool run(struct cli *c, struct err *e)
 {
     const struct shown *s = shown_find(args_operand(c->args, 0), e);
@@ -482,6 +523,11 @@ static bool run(struct cli *c, struct err *e)
                                            : s->names;
     if (!names)
         return false;
+    if (args_given(c->args, "file") && !(one && s->preset))
+        return err_set(e, ERR_INPUT, err_at_name("--file"),
+                       "needs the name of one that is a file: show cluster 24x8-b200 --file");
+    if (args_given(c->args, "file"))
+        return put_file(c, s, one, e);
     bool only_names = args_given(c->args, "names");
     struct table *t = only_names ? NULL : one ? show_one(c, s, one, e) : show_list(c, s, names, e);
     FILE *out = t || only_names ? cli_out(c, e) : NULL;
@@ -495,18 +541,20 @@ static bool run(struct cli *c, struct err *e)
 }
 
 static const struct arg_group show_options = {
-    "Options",
-    (const struct arg_option[]){OPTION_FLAG("names", "only the names, one a line"), OPTION_END}};
+    "Options", (const struct arg_option[]){
+                   OPTION_FLAG("names", "only the names, one a line"),
+                   OPTION_FLAG("file", "one as a file, to change and to plan with"), OPTION_END}};
 
 const struct command cmd_show = {
     .name = "show",
-    .brief = "list models, clusters, GPUs, kernels, programs and the like; or one in detail"
-             "in detail",
+    .brief = "list models, clusters, GPUs, kernels, programs and the like; or one in detail",
     .usage = "models|clusters|gpus|kernels|sparsities|nets|strategies|programs [NAME]",
-    .example = "shardwise show models\nshardwise show cluster 2x8-h100-400g",
+    .example = "shardwise show models\nshardwise show cluster 2x8-h100-400g\n"
+               "shardwise show cluster 24x8-b200 --file > ours.yaml",
     .about = "Presets are files: a folder named by the environment variable SHARDWISE_PRESETS is "
              "looked into first. Each number's "
-             "source stands in its file.",
+             "source stands in its file; --file prints it, as a beginning of your own "
+             "(docs/formats.md).",
     .groups = (const struct arg_group *const[]){&show_options, &cli_output_options, NULL},
     .operands_least = 1,
     .operands_most = 2,

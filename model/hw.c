@@ -38,11 +38,6 @@ double hw_nic_bytes_per_s(const struct hw_cluster *c)
     return c->nic.bytes_per_s * c->nic.efficiency / c->gpus_per_nic;
 }
 
-static bool text_if(const struct cfg *map, const char *key, const char **out, struct err *e)
-{
-    return !cfg_get(map, key) || cfg_text(map, key, out, e);
-}
-
 static bool gpu_read(const struct cfg *map, struct arena *a, struct hw_gpu *out, struct err *e)
 {
     struct hw_gpu g = {.name = cfg_text_or(map, "name", read_stem(map->at.file, a))};
@@ -50,7 +45,8 @@ static bool gpu_read(const struct cfg *map, struct arena *a, struct hw_gpu *out,
         !read_positive(map, "bf16", QTY_FLOP_PER_S, &g.bf16_flop_per_s, e) ||
         !read_positive(map, "memory", QTY_BYTES, &g.memory_bytes, e) ||
         !read_positive(map, "hbm", QTY_BYTES_PER_S, &g.hbm_bytes_per_s, e) ||
-        !read_int(map, "sms", 1, 100000, &g.sm_count, e) || !text_if(map, "curve", &g.curve, e))
+        !read_int(map, "sms", 1, 100000, &g.sm_count, e) ||
+        !read_name_if(map, "curve", &g.curve, a, e))
         return false;
     *out = g;
     return true;
@@ -73,7 +69,7 @@ static bool cluster_gpu(const struct cfg *map, struct arena *a, struct hw_gpu *o
         return cfg_check_keys(node, gpu_keys, e) && gpu_read(node, a, out, e);
     const char *name;
     const struct hw_gpu *g =
-        cfg_text(map, "gpu", &name, e) ? hw_gpu_load(name, node->at, a, e) : NULL;
+        read_name_if(map, "gpu", &name, a, e) ? hw_gpu_load(name, node->at, a, e) : NULL;
     if (g)
         *out = *g;
     return g != NULL;
@@ -123,7 +119,7 @@ static bool node_read(const struct cfg *map, struct arena *a, struct hw_cluster 
     c->name = cfg_text_or(map, "name", read_stem(map->at.file, a));
     return cfg_text(map, "source", &c->source, e) && cluster_gpu(map, a, &c->gpu, e) &&
            read_int(map, "gpus_per_node", 1, HW_GPUS_MAX, &c->gpus_per_node, e) &&
-           cluster_links(map, a, c, e) && text_if(map, "net", &c->net_name, e) &&
+           cluster_links(map, a, c, e) && read_name_if(map, "net", &c->net_name, a, e) &&
            cfg_qty_or(map, "usd_per_gpu_hour", QTY_NUMBER, 0, &c->usd_per_gpu_hour, e);
 }
 
@@ -253,6 +249,22 @@ const struct hw_cluster *hw_cluster_load(const char *name, struct err_at at, str
     return map ? cluster_read(map, a, e) : NULL;
 }
 
+/* Names the counts on either side that can be taken. */
+static bool refuse_part(const struct hw_cluster *c, int gpus, struct err_at at, struct err *e)
+{
+    int node = c->gpus_per_node, below = gpus / node * node, above = below + node;
+    if (gpus < node) {
+        for (below = gpus; node % below != 0; below--)
+            ;
+        for (above = gpus; node % above != 0; above++)
+            ;
+    }
+    return err_set(e, ERR_INPUT, at,
+                   "%d GPUs are neither whole nodes of '%s' nor an equal part of one: a node has "
+                   "%d; nearest are %d and %d (nodes that have fewer are a cluster of their own)",
+                   gpus, c->name, node, below, above);
+}
+
 bool hw_cluster_take(const struct hw_cluster *c, int gpus, struct hw_cluster *out, struct arena *a,
                      struct err_at at, struct err *e)
 {
@@ -260,10 +272,7 @@ bool hw_cluster_take(const struct hw_cluster *c, int gpus, struct hw_cluster *ou
     if (gpus < 1 || gpus > hw_gpus(c))
         return err_set(e, ERR_INPUT, at, "%d GPUs: '%s' has %d", gpus, c->name, hw_gpus(c));
     if (gpus > node ? gpus % node != 0 : node % gpus != 0)
-        return err_set(
-            e, ERR_INPUT, at,
-            "%d GPUs are neither whole nodes of '%s' nor an equal part of one: a node has %d", gpus,
-            c->name, node);
+        return refuse_part(c, gpus, at, e);
     struct hw_cluster taken = *c;
     taken.nodes = gpus > node ? gpus / node : 1;
     taken.gpus_per_node = gpus > node ? node : gpus;

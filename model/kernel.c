@@ -196,10 +196,11 @@ double kern_breakeven_pass(const struct kern_profile *k, const struct kern_dense
     return breakeven(k, d, g, tokens, head_dim, query_group, !backward, backward);
 }
 
-static bool curve_read(const struct cfg *map, const char *key, struct kern_curve *c, struct err *e)
+static bool curve_read(const struct cfg *map, const char *key, struct kern_curve *c,
+                       struct arena *a, struct err *e)
 {
     *c = (struct kern_curve){0};
-    return !cfg_get(map, key) || cfg_text(map, key, &c->name, e);
+    return read_name_if(map, key, &c->name, a, e);
 }
 
 /* on: {h20: {forward: 85%, backward: 74%}} */
@@ -230,7 +231,7 @@ static bool dense_read(const struct cfg *map, const char *key, struct kern_dense
     return m && cfg_text(m, "name", &d->name, e) &&
            read_share(m, "forward", &d->forward_share, e) &&
            read_share(m, "backward", &d->backward_share, e) &&
-           curve_read(m, "curve", &d->curve, e) && on_read(m, d, a, e);
+           curve_read(m, "curve", &d->curve, a, e) && on_read(m, d, a, e);
 }
 
 static bool line_read(const struct cfg *map, const char *key, double *row_s, double *pair_s,
@@ -241,7 +242,8 @@ static bool line_read(const struct cfg *map, const char *key, double *row_s, dou
            read_positive(line, "pair", QTY_SECONDS, pair_s, e);
 }
 
-static bool sparse_read(const struct cfg *map, struct kern_sparse *s, struct err *e)
+static bool sparse_read(const struct cfg *map, struct kern_sparse *s, struct arena *a,
+                        struct err *e)
 {
     const struct cfg *m = read_map(map, "sparse", sparse_keys, e);
     return m && cfg_text(m, "name", &s->name, e) &&
@@ -249,7 +251,7 @@ static bool sparse_read(const struct cfg *map, struct kern_sparse *s, struct err
            line_read(m, "backward", &s->backward_row_s, &s->backward_pair_s, e) &&
            cfg_qty(m, "select", QTY_SECONDS, &s->select_score_s, e) &&
            read_int(m, "tile", 1, 65536, &s->tile, e) &&
-           read_int(m, "group", 1, 65536, &s->group, e) && curve_read(m, "curve", &s->curve, e);
+           read_int(m, "group", 1, 65536, &s->group, e) && curve_read(m, "curve", &s->curve, a, e);
 }
 
 static bool pointwise_read(const struct cfg *map, struct kern_profile *k, struct err *e)
@@ -273,9 +275,9 @@ static const struct kern_profile *profile_read(const struct cfg *map, struct are
     k->measured_on = cfg_text_or(map, "measured_on", "");
     k->name = cfg_text_or(map, "name", read_stem(map->at.file, a));
     bool ok = cfg_text(map, "source", &k->source, e) && dense_read(map, "dense", &k->dense, a, e) &&
-              dense_read(map, "best", &k->best, a, e) && sparse_read(map, &k->sparse, e) &&
+              dense_read(map, "best", &k->best, a, e) && sparse_read(map, &k->sparse, a, e) &&
               read_share(map, "gemm", &k->gemm_share, e) &&
-              curve_read(map, "gemm_curve", &k->gemm_curve, e) &&
+              curve_read(map, "gemm_curve", &k->gemm_curve, a, e) &&
               read_share(map, "copy", &k->hbm_share, e) && pointwise_read(map, k, e) &&
               cfg_qty(map, "gathered_row", QTY_SECONDS, &k->gathered_row_s, e) &&
               cfg_qty_or(map, "scattered_row", QTY_SECONDS, 0, &k->scattered_row_s, e) &&

@@ -108,6 +108,17 @@ const struct cfg *read_map(const struct cfg *map, const char *key, const char *c
     return child && read_known(child, key, known, e) ? child : NULL;
 }
 
+bool read_name_if(const struct cfg *map, const char *key, const char **name, struct arena *a,
+                  struct err *e)
+{
+    if (!cfg_get(map, key))
+        return true;
+    if (!cfg_text(map, key, name, e))
+        return false;
+    *name = preset_beside(*name, map->at.file, a);
+    return true;
+}
+
 const struct cfg *read_preset(const char *kind, const char *name, const char *const *known,
                               struct err_at at, struct arena *a, struct err *e)
 {

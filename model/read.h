@@ -36,6 +36,11 @@ bool read_known(const struct cfg *map, const char *what, const char *const *know
 const struct cfg *read_map(const struct cfg *map, const char *key, const char *const *known,
                            struct err *e);
 
+/* The name of a preset or file under `key`, if it is there: files as `map`'s own file means them.
+ */
+bool read_name_if(const struct cfg *map, const char *key, const char **name, struct arena *a,
+                  struct err *e);
+
 /* Finds and reads the preset `name` of `kind` (or the user's file), and checks its outermost keys.
  */
 const struct cfg *read_preset(const char *kind, const char *name, const char *const *known,

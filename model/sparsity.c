@@ -319,7 +319,32 @@ bool sparsity_of_heads(const double *head_sparsity, int count, int blocks, int h
 
 struct keep_columns {
     int step, block, head, keep;
+    bool sparsity; /* column `keep` holds 1 - keep */
 };
+
+static bool place_of(const struct csv *c, int row, int column, const char *what, int count,
+                     int64_t *place, struct err *e)
+{
+    if (!csv_int(c, row, column, 0, INT32_MAX, place, e))
+        return false;
+    return *place < count || err_set(e, ERR_INPUT, (struct err_at){c->path, c->line[row], 0},
+                                     "%.40s: %lld; the model's %d %s are counted from 0 to %d",
+                                     c->header[column], (long long)*place, count, what, count - 1);
+}
+
+static bool keep_of(const struct csv *c, int row, const struct keep_columns *col, double *keep,
+                    struct err *e)
+{
+    double v;
+    if (!csv_share(c, row, col->keep, &v, e))
+        return false;
+    *keep = col->sparsity ? 1 - v : v;
+    return (*keep > 0 && *keep <= 1) ||
+           err_set(e, ERR_INPUT, (struct err_at){c->path, c->line[row], 0},
+                   "%.40s: %s; want a share %s, or percent such as 95%%", c->header[col->keep],
+                   csv_cell(c, row, col->keep),
+                   col->sparsity ? "from 0 to below 1" : "above 0 and up to 1");
+}
 
 static bool keep_row(const struct csv *c, int row, const struct keep_columns *col, int64_t step,
                      int blocks, int heads, double *keep, struct err *e)
@@ -329,13 +354,10 @@ static bool keep_row(const struct csv *c, int row, const struct keep_columns *co
     if (col->step >= 0 &&
         (!csv_int(c, row, col->step, 0, INT64_MAX / 2, &at_step, e) || at_step != step))
         return e->code == ERR_NONE;
-    if (!csv_int(c, row, col->block, 0, blocks - 1, &block, e) ||
-        !csv_int(c, row, col->head, 0, heads - 1, &head, e) ||
-        !csv_num(c, row, col->keep, &value, e))
+    if (!place_of(c, row, col->block, "blocks", blocks, &block, e) ||
+        !place_of(c, row, col->head, "heads", heads, &head, e) || !keep_of(c, row, col, &value, e))
         return false;
     struct err_at at = {c->path, c->line[row], 0};
-    if (!(value > 0 && value <= 1))
-        return err_set(e, ERR_INPUT, at, "keep: %g; want a share above 0 and up to 1", value);
     double *slot = &keep[block * heads + head];
     if (*slot != 0)
         return err_set(e, ERR_INPUT, at, "block %lld, head %lld stands twice", (long long)block,
@@ -373,12 +395,26 @@ static bool find_step(const struct csv *c, int column, int64_t *step, struct err
                    (long long)*step);
 }
 
+/* `layer` says the same as `block`, and `sparsity` is 1 - `keep`. */
+static bool find_columns(const struct csv *c, struct keep_columns *col, struct err *e)
+{
+    *col = (struct keep_columns){.step = csv_column(c, "step"),
+                                 .block = csv_column(c, "layer"),
+                                 .keep = csv_column(c, "sparsity")};
+    col->sparsity = col->keep >= 0;
+    if (col->sparsity && csv_column(c, "keep") >= 0)
+        return err_set(e, ERR_INPUT, (struct err_at){c->path, c->header_line, 0},
+                       "has both keep and sparsity, want one of them");
+    return (col->block >= 0 || csv_need(c, "block", &col->block, e)) &&
+           csv_need(c, "head", &col->head, e) &&
+           (col->sparsity || csv_need(c, "keep", &col->keep, e));
+}
+
 static bool load_keeps(const struct csv *c, int64_t step, int blocks, int heads, double *keep,
                        struct err *e)
 {
-    struct keep_columns col = {.step = csv_column(c, "step")};
-    if (!csv_need(c, "block", &col.block, e) || !csv_need(c, "head", &col.head, e) ||
-        !csv_need(c, "keep", &col.keep, e) || !find_step(c, col.step, &step, e))
+    struct keep_columns col;
+    if (!find_columns(c, &col, e) || !find_step(c, col.step, &step, e))
         return false;
     for (int r = 0; r < c->rows; r++)
         if (!keep_row(c, r, &col, step, blocks, heads, keep, e))

@@ -373,12 +373,60 @@ static bool explained_before(const struct plan *p, int block)
     return false;
 }
 
+/* A step with one strategy in all blocks, at the plan's degree; a line, or nothing where it has no
+ * configuration. */
+static void explain_alone(const struct explain *x, enum cp_strategy strategy)
+{
+    bool only[CP_STRATEGIES] = {false};
+    struct plan_request r = *x->r;
+    struct plan_found f;
+    struct err e = {0};
+    only[strategy] = true;
+    r.cp = x->f->plan->cp;
+    r.strategies = only;
+    r.alike = ALIKE_NO;
+    r.keep_candidates = r.rerank ? r.keep_candidates : 1;
+    bool found = plan_search(&r, &f, x->scratch, &e);
+    if (!found && e.code != ERR_INFEASIBLE)
+        return;
+    fprintf(x->out, "  %-13s ", cp_strategies[strategy].name);
+    if (found)
+        fprintf(x->out, "%9s  %+.1f%%\n", TIME(f.plan->batch.step_s),
+                100 * (f.plan->batch.step_s / x->f->plan->batch.step_s - 1));
+    else
+        fputs("does not fit\n", x->out);
+}
+
+/* Moving blocks needs skew, fetching the rows that are needed needs some that are not. */
+static bool worth_showing(const struct explain *x, enum cp_strategy s)
+{
+    const struct sparsity *of = x->r->c.sparsity;
+    double least = 1;
+    for (int i = 0; i < of->blocks * of->heads; i++)
+        least = fmin(least, of->keep[i]);
+    return cp_strategies[s].permutes            ? of->shard_skew > 1
+           : cp_strategies[s].move == MOVE_ROWS ? least < 1
+                                                : true;
+}
+
+/* What a single strategy would take, whichever were asked for. */
+static void explain_strategies(const struct explain *x)
+{
+    if (x->f->plan->cp < 2)
+        return;
+    fprintf(x->out, "One strategy in all blocks, at CP %d:\n", x->f->plan->cp);
+    for (int s = 0; s < CP_STRATEGIES; s++)
+        if (worth_showing(x, (enum cp_strategy)s))
+            explain_alone(x, (enum cp_strategy)s);
+}
+
 void plan_explain(const struct plan_request *r, const struct plan_found *f, FILE *out,
                   struct arena *scratch)
 {
     struct explain x = {r, f, out, scratch};
     explain_breakeven(&x);
     explain_degrees(&x);
+    explain_strategies(&x);
     for (int b = 0; b < f->plan->block_count; b++) {
         if (explained_before(f->plan, b))
             continue;

@@ -1,6 +1,6 @@
-/* Says why: the winner against the runner-up phase by phase, what the union would have to be for
- * the choice to flip, what head balancing gains, break-even sparsity, and where DSV's published
- * solver would have gone wrong. */
+/* Says why: what each strategy alone would take, the winner against the runner-up phase by phase,
+ * what the union would have to be for the choice to flip, what head balancing gains, break-even
+ * sparsity, and where DSV's published solver would have gone wrong. */
 #ifndef PLANNER_EXPLAIN_H
 #define PLANNER_EXPLAIN_H
 

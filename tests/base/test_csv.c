@@ -36,6 +36,7 @@ static void fields_are_what_rfc_4180_says(void)
     check_fields("a,b\n1,", 2, 1, "<a><b><1><>");
     check_fields("# from a run\n\na\n# more\n1\n\n\n2\n", 1, 2, "<a><1><2>");
     check_fields("a\n", 1, 0, "<a>");
+    check_fields("a , b\n \t\n 1,\t2 \n \" x \" , y z\n", 2, 2, "<a><b><1><2>< x ><y z>");
 }
 
 static void check_refused_text(const char *text, const char *message)
@@ -55,6 +56,8 @@ static void a_broken_file_is_refused_with_its_line(void)
     check_refused_text("a,b\n1,2\n\n3\n", "f.csv:4: 1 fields where the header has 2");
     check_refused_text("a,b\r\n1,2\r\n3\r\n", "f.csv:3: 1 fields where the header has 2");
     check_refused_text("a,b\n1,\"x\ny\"\n3\n", "f.csv:4: 1 fields where the header has 2");
+    check_refused_text("a;b\n1,5;2,5\n", "f.csv:2: 3 fields where the header has 1; want ',' "
+                                         "between fields, not ';'");
     check_refused_text("a,b\n1,2,3\n", "f.csv:2: 3 fields where the header has 2");
     check_refused_text("a,b\n1,\"2\n3\n", "f.csv:2: a quoted field is not closed");
     check_refused_text("a\n\"", "f.csv:2: a quoted field is not closed");
@@ -85,6 +88,25 @@ static void numbers_are_finite_decimals(void)
         gsl_test(csv_num(&c, 0, 0, &v, &e), "refused: '%s'", wrong[i]);
         check_refused(&e, ERR_INPUT,
                       arena_printf(a, "f.csv:2: x: '%s' is not a finite number", wrong[i]));
+    }
+    arena_free(a);
+}
+
+static void shares_may_be_percent(void)
+{
+    static const char *const wrong[] = {"5.7 %%", "%", "%5", "5%6", "nan%"};
+    struct arena *a = arena_new();
+    struct csv c;
+    struct err e;
+    double v = 0;
+    parse("x\n5.7%\n0.25\n1e2%\n", a, &c, &e);
+    gsl_test(!csv_share(&c, 0, 0, &v, &e), "5.7%%: %s", e.text);
+    gsl_test_rel(v, 0.057, 1e-15, "percent");
+    gsl_test(!csv_share(&c, 1, 0, &v, &e) || v != 0.25, "a share");
+    gsl_test(!csv_share(&c, 2, 0, &v, &e) || v != 1, "100%%");
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        parse(arena_printf(a, "x\n%s\n", wrong[i]), a, &c, &e);
+        gsl_test(csv_share(&c, 0, 0, &v, &e), "refused: %s", wrong[i]);
     }
     arena_free(a);
 }
@@ -181,6 +203,7 @@ int main(void)
     fields_are_what_rfc_4180_says();
     a_broken_file_is_refused_with_its_line();
     numbers_are_finite_decimals();
+    shares_may_be_percent();
     whole_numbers_are_exact_and_in_range();
     columns_are_found_by_name();
     memory_is_bounded_by_the_file();

@@ -148,10 +148,19 @@ static void keeps_come_from_csv(void)
     gsl_test(!load_text("step,block,head,keep\n0,0,0,0.9\n5,0,0,0.1\n", 1, 1, &s, &(struct err){0}),
              "two steps");
     gsl_test_rel(sparsity_keep(&s, 0, 0), 0.1, 1e-12, "the last step is taken");
+    gsl_test(!load_text("layer, head, sparsity\r\n0, 0, 95%\r\n0, 1, 0.75\r\n", 1, 2, &s, &e),
+             "by layer and sparsity: %s", e.text);
+    gsl_test_rel(sparsity_keep(&s, 0, 0), 0.05, 1e-12, "95%% sparsity");
+    gsl_test_rel(sparsity_keep(&s, 0, 1), 0.25, 1e-12, "sparsity 0.75");
     static const struct {
         const char *text, *says;
     } bad[] = {
         {"block,head,keep\n0,0,0.1\n", "head 1 is missing"},
+        {"block,head,keep,sparsity\n0,0,0.1,0.9\n", "both"},
+        {"block,head,sparsity\n0,0,1\n", "below 1"},
+        {"block,head,keep\n0,0,5.7\n", "percent"},
+        {"block,head,keep\n1,0,0.1\n", "1 blocks are counted from 0"},
+        {"block;head;keep\n0;0;0.1\n", "separated by ';'"},
         {"block,head,keep\n0,0,0.1\n0,0,0.1\n", "twice"},
         {"block,head,keep\n0,5,0.1\n", "from 0 to 1"},
         {"block,head,keep\n0,0,nan\n", "finite"},
