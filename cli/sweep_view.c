@@ -293,9 +293,23 @@ static void put_picture(FILE *out, const char *script, struct arena *a)
     const char *slash = strrchr(script, '/'), *name = slash ? slash + 1 : script;
     const char *dot = strrchr(name, '.');
     size_t length = dot && dot > name ? (size_t)(dot - name) : strlen(name);
-    fputs("set terminal svg size 900,540 font 'sans,14' background rgb 'white'\nset output ", out);
+    fputs("set terminal svg size 1100,540 font 'sans,14' background rgb 'white'\nset output ", out);
     put_quoted(out, arena_printf(a, "%.*s.svg", (int)length, name));
     fputc('\n', out);
+}
+
+/* Values over more than a decade, as a range with `scale: log` has them. */
+static bool wide_range(const struct sweep_view *v, int x, enum qty_dim dim)
+{
+    double least = INFINITY, most = 0, value;
+    for (int row = 0; row < v->rows.rows; row++) {
+        struct err e = {0};
+        if (!qty_parse(cell_of(v, row, v->study->param[x]), dim, "", err_at_name(NULL), &value, &e))
+            continue;
+        least = fmin(least, value);
+        most = fmax(most, value);
+    }
+    return least > 0 && most > 15 * least;
 }
 
 static void put_script(FILE *out, const struct sweep_view *v, int x, enum qty_dim dim,
@@ -307,11 +321,12 @@ static void put_script(FILE *out, const struct sweep_view *v, int x, enum qty_di
         fputs("EOD\n", out);
     }
     fprintf(out,
-            "set key top left noenhanced\nset xlabel '%s' noenhanced\nset ylabel '%s' "
+            "set key outside noenhanced\nset xlabel '%s' noenhanced\nset ylabel '%s' "
             "noenhanced\nset title ",
             v->study->param[x], y);
     put_quoted(out, v->study->name);
-    fputs(" noenhanced\nset logscale y\nset grid\nplot ", out);
+    fprintf(out, " noenhanced\nset logscale %s\nset grid\nplot ",
+            wide_range(v, x, dim) ? "xy" : "y");
     for (int k = 0; k < l->count; k++) {
         fprintf(out, "%s$d%d using 1:2 with linespoints title ", k ? ", \\\n     " : "", k);
         put_quoted(out, l->name[k]);
