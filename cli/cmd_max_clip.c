@@ -11,7 +11,9 @@
 static const struct arg_group clip_options = {
     "Model and clip",
     (const struct arg_option[]){
-        OPTION_TEXT("model", "NAME", "models", "a preset (`shardwise show models`) or a YAML file"),
+        OPTION_TEXT(
+            "model", "NAME", "models",
+            "a preset (`shardwise show models`) or a YAML file like `show model NAME --file`"),
         OPTION_TEXT("resolution", "HxW", NULL,
                     "height and width in pixels: looks for the most frames"),
         OPTION_INT("frames", 1, DIT_SIDE_MAX, "F",

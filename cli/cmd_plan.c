@@ -126,6 +126,13 @@ static bool run(struct cli *c, struct err *e)
             return false;
         r.eval = &measured;
         measured_warn(measured.data, stderr);
+        const char *kept;
+        whatif_keep_to_measured(c, &r, &kept);
+        if (kept)
+            fprintf(stderr,
+                    "shardwise: only %s attention was measured, so no other is compared; "
+                    "--dispatch auto holds it against the profile's\n",
+                    kept);
     }
     if (!plan_search(&r, &f, c->a, e))
         return false;

@@ -90,6 +90,16 @@ bool whatif_measured(struct cli *c, const struct hw_cluster *cluster, struct pla
     return true;
 }
 
+void whatif_keep_to_measured(const struct cli *c, struct plan_request *r, const char **kept)
+{
+    bool sparse;
+    *kept = NULL;
+    if (args_given(c->args, "dispatch") || !measured_one_kind(r->eval->data, &sparse))
+        return;
+    r->dispatch = sparse ? DISPATCH_SPARSE : DISPATCH_DENSE;
+    *kept = dispatch_names[r->dispatch];
+}
+
 /* --eval of a request that is otherwise made. */
 static bool set_eval(struct cli *c, struct plan_request *r, struct err *e)
 {
@@ -103,8 +113,12 @@ static bool set_eval(struct cli *c, struct plan_request *r, struct err *e)
     }
     if (eval != EVAL_MEASURED)
         return true;
+    if (!whatif_measured(c, r->c.cluster, who, e))
+        return false;
+    const char *kept;
     r->eval = who;
-    return whatif_measured(c, r->c.cluster, who, e);
+    whatif_keep_to_measured(c, r, &kept);
+    return true;
 }
 
 bool whatif_request(const struct cli *c, const struct arg_setting *set, int count, struct arena *a,

@@ -20,6 +20,10 @@ bool whatif_request(const struct cli *c, const struct arg_setting *set, int coun
 bool whatif_measured(struct cli *c, const struct hw_cluster *cluster, struct plan_eval *out,
                      struct err *e);
 
+/* Configurations of attention that no run had are left out, unless --dispatch says otherwise: r's
+ * evaluator is whatif_measured's. *kept: the kind that is compared, NULL when both are. */
+void whatif_keep_to_measured(const struct cli *c, struct plan_request *r, const char **kept);
+
 struct plan_limits whatif_limits(const struct args *g); /* of whatif_target */
 
 /* " (90%: 27.1 s to 32.0 s)" in `a`. */

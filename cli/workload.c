@@ -29,9 +29,8 @@ const struct arg_group workload_place = {
     "GPUs and configurations",
     (const struct arg_option[]){
         OPTION_TEXT("cluster", "NAME", "clusters",
-                    "NODESxGPUS-KIND[-RATEg], such as 2x8-h100-400g, or a YAML file (begin with "
-                    "one of `show "
-                    "cluster NAME --file`)"),
+                    "NODESxGPUS-KIND[-RATEg], such as 2x8-h100-400g, or a YAML file like "
+                    "`show cluster NAME --file`"),
         OPTION_INT("gpus", 1, GPUS_MOST, "N", "use only N GPUs of the cluster (all)"),
         OPTION_INT("cp", 1, GPUS_MOST, "N",
                    "the degree of context parallelism (every possible one, best throughput)"),

@@ -454,6 +454,13 @@ static void put_kinds(const struct measured_fit *fit, bool rings, const char *be
         fputc('\n', out);
 }
 
+bool measured_one_kind(const struct measured_fit *fit, bool *sparse)
+{
+    bool dense = fit->line[MEASURED_DENSE_FORWARD].points > 0;
+    *sparse = fit->line[MEASURED_SPARSE_FORWARD].points > 0;
+    return dense != *sparse;
+}
+
 void measured_warn(const struct measured_fit *fit, FILE *out)
 {
     put_kinds(fit, false, "shardwise: not measured, so as the profile says: ", out);
@@ -461,13 +468,6 @@ void measured_warn(const struct measured_fit *fit, FILE *out)
               "shardwise: from rings alone, with what of their hops and merges shows, so "
               "at most this: ",
               out);
-    bool dense = fit->line[MEASURED_DENSE_FORWARD].points > 0,
-         sparse = fit->line[MEASURED_SPARSE_FORWARD].points > 0;
-    if (dense != sparse)
-        fprintf(out,
-                "shardwise: %s attention was measured and %s was not: a choice between them holds "
-                "a measurement against the profile (`plan --dispatch %s` keeps to the measured one)\n",
-                dense ? "dense" : "sparse", dense ? "sparse" : "dense", dense ? "dense" : "sparse");
     if (fit->took_turns)
         fprintf(out,
                 "shardwise: in %d of the runs ranks took turns on fewer cores: their times hold "

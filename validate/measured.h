@@ -90,6 +90,10 @@ bool measured_write(const struct measured_fit *fit, const char *prefix, struct a
  * are as the profile says; ranks that took turns. Nothing when there is nothing. */
 void measured_warn(const struct measured_fit *fit, FILE *out);
 
+/* Was the one kind of attention measured and not the other? Then a choice between them would hold
+ * one machine against another. */
+bool measured_one_kind(const struct measured_fit *fit, bool *sparse);
+
 /* Every point after measured_solve: whose it is, measured, fitted, and the error of both fits. */
 struct table *measured_points(const struct measured *m, struct arena *a);
 
