@@ -280,8 +280,11 @@ void compare_words(const struct comparison *c, FILE *out)
     for (int i = 0; i < c->block_count; i++) {
         const struct compare_block *k = &c->blocks[i];
         double off = k->measured_s / k->predicted_s - 1;
-        fprintf(out, "Block %d takes %.0f%% %s than predicted", k->block, 100 * fabs(off),
-                off < 0 ? "less" : "more");
+        if (off > 9)
+            fprintf(out, "Block %d takes %.0f times as long as predicted", k->block, off + 1);
+        else
+            fprintf(out, "Block %d takes %.0f%% %s than predicted", k->block, 100 * fabs(off),
+                    off < 0 ? "less" : "more");
         if (k->culprit >= 0)
             fprintf(out, "; %s (%s) is %.0f%% of all differences", c->phases[k->culprit].name,
                     rows_pass_names[c->phases[k->culprit].pass], 100 * k->culprit_share);
