@@ -13,7 +13,8 @@ static const struct arg_group clip_options = {
     (const struct arg_option[]){
         OPTION_TEXT(
             "model", "NAME", "models",
-            "a preset (`shardwise show models`) or a YAML file like `show model NAME --file`"),
+            "a preset (`shardwise show models`), a YAML file like `show model NAME --file`, or a "
+            "diffusers transformer's config.json"),
         OPTION_TEXT("resolution", "HxW", NULL,
                     "height and width in pixels: looks for the most frames"),
         OPTION_INT("frames", 1, DIT_SIDE_MAX, "F",

@@ -16,9 +16,10 @@ static const char *const grad_names[] = {"bf16", "fp32", NULL};
 const struct arg_group workload_clip = {
     "Model and clip",
     (const struct arg_option[]){
-        OPTION_TEXT("model", "NAME", "models",
-                    "a preset (`shardwise show models`), a YAML file, or a diffusers transformer's "
-                    "config.json"),
+        OPTION_TEXT(
+            "model", "NAME", "models",
+            "a preset (`shardwise show models`), a YAML file like `show model NAME --file`, or a "
+            "diffusers transformer's config.json"),
         OPTION_TEXT("clip", "HxWxF", NULL, "height and width in pixels, frames: 720x1280x129"),
         OPTION_TEXT("grid", "TxHxW", NULL, "the grid of tokens instead: 33x45x80"),
         OPTION_INT("tokens", 1, WORKLOAD_TOKENS_MOST, "S",
