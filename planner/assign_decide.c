@@ -4,7 +4,10 @@
  * so some rank must), then every choice of n - 1 others, n over the allowed counts, whose sum lies
  * in a window: no more than room = T - spend[n], and no less than what the ranks after it cannot
  * hold. Those can hold b T - need[b][m] at most, need being the least sum of spend over b allowed
- * counts that add up to m (a min-plus power of the table).
+ * counts that add up to m (a min-plus power of the table). Where work is in quanta above a base
+ * that each unit takes, counts differ in how much of T they cannot use: those that waste least come
+ * first, and what ranks of few units can hold is also bounded by the heaviest units
+ * (ranks_hold_all).
  *
  * Trades: a choice is skipped when one of its units could be exchanged for a heavier one that was
  * left over and would still fit. In any assignment that ends by T the two can change places: counts
@@ -76,6 +79,25 @@ void assign_decide_need(struct assign_decide *d)
     }
 }
 
+/* Can ranks with allowed counts that add up hold all the work at all? hold[b][m]: the most that the
+ * b ranks of fewest units can, with m units in all: no more than their room, and no more than the
+ * heaviest m units. They have at most the mean count. */
+static bool ranks_hold_all(struct assign_decide *d)
+{
+    const struct assign_core *c = d->c;
+    int units = c->units, ranks = c->ranks, row = units + 1;
+    for (int i = 0; i < (ranks + 1) * row; i++)
+        d->hold[i] = i == 0 ? 0 : -ASSIGN_NEVER;
+    for (int n = d->first; n <= d->last; n++)
+        for (int b = 1; b <= ranks && d->spend[n] < ASSIGN_NEVER; b++) {
+            const int64_t *before = d->hold + (b - 1) * row;
+            int64_t *now = d->hold + b * row, room = d->time - d->spend[n];
+            for (int m = larger(b * d->first, n); m <= b * units / ranks; m++)
+                now[m] = larger(now[m], smaller(before[m - n] + room, c->prefix[m]));
+        }
+    return d->hold[ranks * row + units] >= c->prefix[units];
+}
+
 /* How much later a rank can end, at most, when it gives a unit away, that unit's work not counted.
  */
 static int64_t relief(const struct assign_decide *d)
@@ -86,6 +108,22 @@ static int64_t relief(const struct assign_decide *d)
             most = larger(most, d->spend[n - 1] < ASSIGN_NEVER ? d->spend[n - 1] - d->spend[n]
                                                                : ASSIGN_NEVER);
     return most;
+}
+
+/* Allowed counts, those first that leave the least of a rank's time unused when all work is in
+ * whole quanta: together ranks have little to spare. */
+static void order_fill(struct assign_decide *d)
+{
+    const int64_t *in = d->c->in;
+    d->orders = 0;
+    for (int n = larger(d->first, 1); n <= d->last; n++) {
+        if (d->spend[n] >= ASSIGN_NEVER)
+            continue;
+        int i = d->orders++;
+        for (; i > 0 && d->spend[n] - in[n] < d->spend[d->order[i - 1]] - in[d->order[i - 1]]; i--)
+            d->order[i] = d->order[i - 1];
+        d->order[i] = n;
+    }
 }
 
 static int64_t need(const struct assign_decide *d, int ranks, int units)
@@ -293,8 +331,8 @@ static enum assign_answer fill(struct assign_decide *d, int depth)
         return need(d, v->ranks, 0) < ASSIGN_NEVER ? ASSIGN_YES : ASSIGN_NO;
     if (small && memo_knows(d, v))
         return ASSIGN_NO;
-    for (int n = larger(d->first, 1); n <= smaller(d->last, v->size); n++) {
-        enum assign_answer a = fill_count(d, v, n);
+    for (int i = 0; i < d->orders; i++) {
+        enum assign_answer a = d->order[i] <= v->size ? fill_count(d, v, d->order[i]) : ASSIGN_NO;
         if (a != ASSIGN_NO)
             return a;
     }
@@ -314,9 +352,12 @@ enum assign_answer assign_decide(struct assign_decide *d, int64_t time, struct a
     int64_t spent = need(d, c->ranks, c->units);
     if (spent >= ASSIGN_NEVER || c->prefix[c->units] + spent > c->ranks * time)
         return ASSIGN_NO;
+    if (c->step > 1 && !ranks_hold_all(d)) /* without quanta it never said no */
+        return ASSIGN_NO;
     if (!d->memo) /* most problems are settled before a question gets this far */
         d->memo = ARENA_ARRAY(d->scratch, struct assign_memo, 1 << MEMO_BITS);
     d->relief = relief(d);
+    order_fill(d);
     d->stop = d->nodes + nodes;
     d->round++;
     return fill(d, 0);
@@ -341,6 +382,8 @@ struct assign_decide assign_decide_new(const struct assign_core *c, struct arena
     struct assign_decide d = {.c = c, .scratch = scratch, .trial = assign_draft_new(c, scratch)};
     d.spend = ARENA_ARRAY(scratch, int64_t, c->units + 1);
     d.rest = ARENA_ARRAY(scratch, int64_t, c->units + 2);
+    d.hold = ARENA_ARRAY(scratch, int64_t, (c->ranks + 1) * (c->units + 1));
+    d.order = ARENA_ARRAY(scratch, int, c->units + 1);
     d.need = ARENA_ARRAY(scratch, int64_t, (c->ranks + 1) * (c->units + 1));
     d.level = ARENA_ARRAY(scratch, struct assign_level, c->ranks);
     for (int depth = 0; depth < c->ranks && depth < c->units;

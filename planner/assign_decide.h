@@ -32,12 +32,14 @@ struct assign_caps {
 struct assign_decide {
     const struct assign_core *c;
     struct arena *scratch;
-    int64_t time;    /* T */
-    int64_t *spend;  /* [units + 1]: T less the work that n units may do; NEVER: n is not allowed */
-    int64_t *rest;   /* [units + 2]: least spend of n units or more */
-    int64_t *need;   /* [ranks + 1][units + 1]: least sum of spend of b ranks with m units in all */
-    int first, last; /* allowed counts lie in first..last; last < 0: none is allowed */
-    int64_t relief;  /* a unit at least this heavy may leave any rank */
+    int64_t time;   /* T */
+    int64_t *spend; /* [units + 1]: T less the work that n units may do; NEVER: n is not allowed */
+    int64_t *rest;  /* [units + 2]: least spend of n units or more */
+    int64_t *need;  /* [ranks + 1][units + 1]: least sum of spend of b ranks with m units in all */
+    int64_t *hold;  /* [ranks + 1][units + 1]: most that the b ranks of fewest units can hold */
+    int *order, orders;         /* [orders]: allowed counts above 0 in the order of trying */
+    int first, last;            /* allowed counts lie in first..last; last < 0: none is allowed */
+    int64_t relief;             /* a unit at least this heavy may leave any rank */
     struct assign_level *level; /* [ranks] */
     struct assign_memo *memo;
     uint32_t round;
