@@ -154,8 +154,8 @@ static bool call_attention(void *argument, struct err *e)
 }
 
 static const char *const forward_variants[] = {NULL, "mma", "wgmma"};
-static const char *const backward_variants[] = {NULL,   "ordered", "wgmma",
-                                                "bulk", "vector",  "atomic"};
+static const char *const backward_variants[] = {NULL,   "wgmma",  "ordered",
+                                                "bulk", "vector", "atomic"};
 enum {
     FORWARDS = sizeof forward_variants / sizeof *forward_variants,
     BACKWARDS = sizeof backward_variants / sizeof *backward_variants
@@ -354,7 +354,7 @@ void bench_sparse(struct bench *b)
         if (b->tiny && dim == 96)
             continue;
         bench_heads(b, head, HEADS, rows, dim);
-        sparse_case(b, f, head, rows, dim, 64, main_keep, dim > 128 ? 2 : 1, 1);
+        sparse_case(b, f, head, rows, dim, 64, main_keep, dim > 128 ? 2 : 1, dim > 128 ? 2 : 1);
         if (dim > 128)
             sparse_case(b, f, head, rows, dim, 128, main_keep, 2, 0);
         bench_release(b);

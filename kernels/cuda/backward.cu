@@ -842,7 +842,7 @@ __global__ void __launch_bounds__(256) sum_kernel(const __grid_constant__ struct
 
 #define INSTANCE(kernel, D, M)                                                                     \
     {                                                                                              \
-        D, M, kernel<D, M>, plan<D, M>::shared                                                     \
+        D, M, 2 * M, kernel<D, M>, plan<D, M>::shared                                              \
     }
 static const struct instance groups_instances[] = {
     INSTANCE(groups_kernel, 64, 32),   INSTANCE(groups_kernel, 64, 64),
@@ -975,7 +975,8 @@ static const struct instance *groups_instance(const struct call *c, int head, en
     if (sink == SINK_PARTIAL && keys_of(c, h).united > 1)
         v = instance_of(c, backward_united, 2, 1, sink);
     else if (c->wgmma && sink == SINK_PARTIAL && group > 32)
-        v = instance_of(c, backward_wgmma, 2, group, sink);
+        v = instance_of(c, c->a->dim > 128 ? &backward_wide : backward_wgmma,
+                        c->a->dim > 128 ? 1 : 2, group, sink);
     if (!v)
         v = instance_of(c, groups_instances, count, group, sink);
     if (!v)
@@ -1003,7 +1004,7 @@ static bool flush(struct call *c, enum sink sink, struct err *e)
     c->batch.dim = c->a->dim;
     c->batch.sink = sink;
     dim3 grid((unsigned)c->blocks_x, (unsigned)c->pieces);
-    cudaError_t bad = dev_launch(c->instance->kernel, grid, dim3(2u * (unsigned)c->instance->rows),
+    cudaError_t bad = dev_launch(c->instance->kernel, grid, dim3((unsigned)c->instance->threads),
                                  (size_t)c->instance->shared(sink), CUDA_STREAM, c->batch);
     c->pieces = c->blocks_x = c->blocks = 0;
     return cuda_ok(bad, what, e);

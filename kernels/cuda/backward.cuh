@@ -105,7 +105,7 @@ DEV void ring_fill(struct key_stream<N> *from, int32_t *keys, int *counts, int s
 typedef void batch_kernel(struct batch);
 
 struct instance {
-    int dim, rows; /* the most columns; owned rows, two threads for each */
+    int dim, rows, threads; /* the most columns; owned rows */
     batch_kernel *kernel;
     int (*shared)(int sink);
 };
@@ -113,5 +113,8 @@ struct instance {
 /* groups_kernel by wgmma, SINK_PARTIAL only; sm_90. The second: of united groups, which have 64 /
  * united rows of a unit each. */
 extern const struct instance backward_wgmma[2], backward_united[2];
+
+/* The same for dimensions above 128. */
+extern const struct instance backward_wide;
 
 #endif

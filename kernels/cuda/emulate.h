@@ -493,6 +493,10 @@ static inline uint32_t dev_anything(void)
 {
     return 0x7fc07fc0; /* NaN */
 }
+static inline int dev_again(int x)
+{
+    return x;
+}
 template <int N> static inline void dev_registers_fewer(void)
 {
 }

@@ -363,6 +363,14 @@ DEV uint32_t dev_anything(void)
     return x;
 }
 
+/* x, of which the compiler does not know that it is: what is made of it is made again, where it
+ * would keep what it has in registers all the while. */
+DEV int dev_again(int x)
+{
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
 template <int N> DEV void dev_registers_fewer(void)
 {
     DEV_ON_WGMMA(asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)));

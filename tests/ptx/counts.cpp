@@ -131,6 +131,7 @@ static const struct test tests[] = {
     {"backward-ordered-64", "ordered", true, 64, 1, "groups_kernel", 1},
     {"backward-ordered-64-256", "ordered", true, 64, 1, "groups_kernel", 1.06, 0, 256},
     {"backward-wgmma-64", "wgmma", true, 64, 1, "groups_wgmma", 1.13},
+    {"backward-wide-64", "wgmma", true, 64, 1, "groups_wide", 1.13, 0, 256},
     {"backward-pairs-32", "wgmma-pairs", true, 32, 2, "groups_wgmma", 1.13, 2},
     {"backward-bulk-64", "bulk", true, 64, 1, "groups_kernel", 1},
     {"backward-vector-64", "vector", true, 64, 1, "groups_kernel", 1},
