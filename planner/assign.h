@@ -109,8 +109,9 @@ struct assign_staged {
 double assign_staged_cost_s(const struct assign_staged *p, const int *rank_of_head);
 
 /* The minimum with all stages in one by assign_exact, then moves and swaps while they lower the
- * staged cost. bound_s is proved; ASSIGN_EXACT: cost_s is not above it by more than 1e-11. Errors
- * and memory as assign_exact. */
+ * staged cost, and again from what a few drawn swaps make of it while more than 0.1% above bound_s.
+ * bound_s is proved, from all stages in one and from each by itself; ASSIGN_EXACT: cost_s is not
+ * above it by more than 1e-11. Errors and memory as assign_exact. */
 bool assign_staged(const struct assign_staged *p, struct assign_limits limits,
                    struct assign_result *out, struct arena *a, struct arena *scratch,
                    struct err *e);

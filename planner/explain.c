@@ -163,7 +163,7 @@ static void explain_heads(const struct explain *x, int block, const struct cp_co
             chosen, even);
     if (split > 0)
         fprintf(x->out, ", %d extra piece%s from split heads", split, split > 1 ? "s" : "");
-    if (conf->assign_gap > 0)
+    if (conf->assign_gap >= 0.00005) /* less is printed as nothing */
         fprintf(x->out, "; the optimum is at most %.2f%% better", 100 * conf->assign_gap);
     fputs(".\n", x->out);
 }

@@ -28,7 +28,7 @@ static bool rows_cross_nodes(const struct cp_conf *c, const struct hw_cluster *k
 
 /* An assignment of heads is near the best by sums over heads (planner/head_times.h), and says how
  * far it may be. Those do not know which ranks of a row share a node, nor which GPUs a NIC: there
- * two questions may each get an answer that neighbours' messages make slower (1.4% at most among
+ * two questions may each get an answer that neighbours' messages make slower (1.3% at most among
  * 400 questions). Elsewhere 0.05% is left, where it was 2% for all. */
 static double objective_slack(const struct drawn *d, const struct plan *p)
 {
