@@ -51,8 +51,12 @@ static bool keys_check(const struct kern_head *h, int i, struct err *e)
     if (!k->list && k->bitmap_words < kern_words(h->kv_rows))
         return bad(e, i, "keys.bitmap_words", (long long)k->bitmap_words,
                    "a bit for every key row");
+    if (k->list && k->list_stride < 0)
+        return bad(e, i, "keys.list_stride", (long long)k->list_stride, "0 or more");
     if (k->list && !k->count && (k->list_count < 0 || k->list_count > k->list_stride))
         return bad(e, i, "keys.list_count", k->list_count, "0 to list_stride");
+    if (k->list && !k->count && k->list_count > h->kv_rows)
+        return bad(e, i, "keys.list_count", k->list_count, "at most the number of key rows");
     return true;
 }
 
@@ -70,12 +74,24 @@ static bool head_check(const struct kern_head *h, int i, bool backward, struct e
     return keys_check(h, i, e);
 }
 
+static bool heads_there(int count, const void *heads, const char *what, struct err *e)
+{
+    return (count >= 0 && (count == 0 || heads)) ||
+           err_set(e, ERR_INPUT, err_at_name(what), "%d heads at %p, want 0 or more, and where",
+                   count, heads);
+}
+
 bool kern_attention_check(const struct kern_attention *a, bool backward, struct err *e)
 {
     if (a->dim < KERN_DIM_STEP || a->dim > KERN_DIM_MAX || a->dim % KERN_DIM_STEP != 0)
         return err_set(e, ERR_INPUT, err_at_name("attention"),
                        "head dimension %d, want a multiple of %d up to %d", a->dim, KERN_DIM_STEP,
                        KERN_DIM_MAX);
+    if (!isfinite(a->scale))
+        return err_set(e, ERR_INPUT, err_at_name("attention"), "scale %g, want a number",
+                       (double)a->scale);
+    if (!heads_there(a->head_count, a->heads, "attention", e))
+        return false;
     for (int i = 0; i < a->head_count; i++)
         if (!head_check(&a->heads[i], i, backward, e))
             return false;
@@ -87,6 +103,8 @@ bool kern_select_check(const struct kern_select *s, struct err *e)
     if (s->rank < 1 || s->rank > KERN_RANK_MAX)
         return err_set(e, ERR_INPUT, err_at_name("select"), "rank %d, want 1 to %d", s->rank,
                        KERN_RANK_MAX);
+    if (!heads_there(s->head_count, s->heads, "select", e))
+        return false;
     for (int i = 0; i < s->head_count; i++) {
         const struct kern_select_head *h = &s->heads[i];
         if (h->keys < 0 || h->keys > INT32_MAX || h->groups < 0)

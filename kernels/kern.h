@@ -62,7 +62,7 @@ struct kern_head {
 
 struct kern_attention {
     int dim;     /* a multiple of KERN_DIM_STEP up to KERN_DIM_MAX */
-    float scale; /* of logits; 0 means 1/sqrt(dim) */
+    float scale; /* of logits, finite; 0 means 1/sqrt(dim) */
     int head_count;
     const struct kern_head *heads;
 };
@@ -196,7 +196,7 @@ bool kern_lists_check(const struct kern_attention *a, struct err *e);
 
 static inline int64_t kern_groups(int64_t rows, int64_t group)
 {
-    return (rows + group - 1) / group;
+    return rows / group + (rows % group != 0); /* a group may be as large as it likes */
 }
 
 static inline int64_t kern_words(int64_t keys)

@@ -18,8 +18,7 @@ __global__ void backend_probe(int *out)
         *out = 1;
 }
 
-/* ---- errors ------------------------------------------------------------------------------------
- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static bool out_of_memory(const char *what, struct err *e)
 {
@@ -52,8 +51,37 @@ bool cuda_aligned(const void *p, int bytes, int head, const char *name, struct e
                    name, p, bytes);
 }
 
-/* ---- the device --------------------------------------------------------------------------------
- */
+bool cuda_entry_aligned(const void *p, int bytes, const char *what, int entry, const char *name,
+                        struct err *e)
+{
+    return (uintptr_t)p % (unsigned)bytes == 0 ||
+           err_set(e, ERR_INPUT, err_at_name(what),
+                   "entry %d: %s: address %p, want a multiple of %d bytes", entry, name, p, bytes);
+}
+
+bool cuda_words_aligned(const struct kern_head *h, int head, struct err *e)
+{
+    const struct {
+        const void *p;
+        const char *name;
+    } arrays[] = {{h->lse, "lse"},
+                  {h->keys.list, "keys.list"},
+                  {h->keys.count, "keys.count"},
+                  {h->keys.bitmap, "keys.bitmap"}};
+    for (const auto &a : arrays)
+        if (a.p && !cuda_aligned(a.p, 4, head, a.name, e))
+            return false;
+    return true;
+}
+
+bool cuda_entries(const void *entries, int count, const char *what, struct err *e)
+{
+    return (count >= 0 && (count == 0 || entries)) ||
+           err_set(e, ERR_INPUT, err_at_name(what), "%d entries at %p, want 0 or more, and where",
+                   count, entries);
+}
+
+/* ---- the device ------------------------------------------------------------------------------ */
 
 static cudaError_t attribute(int *value, cudaDeviceAttr name, cudaError_t before)
 {
@@ -97,8 +125,7 @@ static bool backend_available(void)
     return ok;
 }
 
-/* ---- memory ------------------------------------------------------------------------------------
- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static cudaError_t scratch_pool(cudaMemPool_t *pool)
 {
@@ -215,8 +242,7 @@ void cuda_scratch_free(void *p)
         cudaGetLastError();
 }
 
-/* ---- the table ---------------------------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 extern "C" const struct kern_backend kern_cuda = {
     .name = "cuda",

@@ -26,26 +26,26 @@
  *
  * keys_kernel (dense): the mirror. A block owns 128 keys and walks the queries in tiles of 32; dK
  * and dV stay in registers, and dQ is what is added to memory: 8 times fewer bytes than from groups
- * of
- * 64. In order, it adds no dQ at all, and groups_kernel makes dQ alone: 7 products instead of 5, no
- * scratch.
+ * of 64. In order, it adds no dQ at all, and groups_kernel makes dQ alone: 7 products instead of 5,
+ * no scratch.
  *
- * Shared memory, bytes, for dim D (rows of 2 D + 16 bytes: 8 consecutive rows lie on different
- * banks, which ldmatrix needs and which makes every address a base and a constant): owned rows    2
- * M (2 D + 16)        Q and dO, or K and V tiles         2 * 2 * 32 (2 D + 16) K and V, or Q and
- * dO; one is loaded while one is used P, dS         2 M 80                one of them for
- * keys_kernel sums          2 * 32 (4 D + 32) fp32, 2 * 32 (2 D + 16) bf16; half for keys_kernel M
- * 64, D 128: 115 KB (bulk) or 98 KB (partial): two blocks on a multiprocessor of sm_90, as its 64 K
- * registers allow (128 threads of at most 255). M 128: 160 KB, one block of 256 threads. A tile
- * reads and writes 248 KB of shared memory at M 64, D 128 (K, V and K again by each warp: 96; P,
- * dS, Q and dO: 72; sums: 64, half of that for partials) for 2.6 MFLOP: at most 313 TFLOP/s on 132
- * multiprocessors of 128 bytes a clock (359 for partials). Counted (tests/ptx/counts.cpp): 343
- * (bulk), 345 (partials); tensor cores by mma.sync: 600. */
+ * Shared memory in bytes, for dim D. Rows have 2 D + 16 bytes: 8 consecutive ones lie on different
+ * banks, which ldmatrix needs, and every address is a base and a constant.
+ *   owned rows  2 M (2 D + 16)          Q and dO, or K and V
+ *   tiles       2 * 2 * 32 (2 D + 16)   K and V, or Q and dO; one is loaded while one is used
+ *   P, dS       2 M 80                  one of them for keys_kernel
+ *   sums        2 * 32 (4 D + 32) in fp32, 2 * 32 (2 D + 16) in bf16; half for keys_kernel
+ * M 64, D 128: 115 KB (bulk) or 98 KB (partial): two blocks on a multiprocessor of sm_90, as its 64
+ * K registers allow (128 threads of at most 255). M 128: 160 KB, one block of 256 threads.
+ *
+ * A tile reads and writes 248 KB of shared memory at M 64, D 128 (K, V and K again by each warp:
+ * 96; P, dS, Q and dO: 72; sums: 64, half of that for partials) for 2.6 MFLOP: at most 313 TFLOP/s
+ * on 132 multiprocessors of 128 bytes a clock (359 for partials). Counted (tests/ptx/counts.cpp):
+ * 343 (bulk), 345 (partials); tensor cores by mma.sync: 600. */
 #include "kernels/cuda/backward.cuh"
 
 #include <algorithm>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -84,8 +84,7 @@ template <int D, int M> struct plan {
     }
 };
 
-/* ---- pieces of both kernels ---------------------------------------------------------------------
- */
+/* ---- pieces of both kernels ------------------------------------------------------------------ */
 
 /* Addresses that a lane gives ldmatrix for a 16x16 block at (row, column) of a matrix with rows of
  * `pitch` bytes. `by_rows`: tiles (0, 0), (8, 0), (0, 8), (8, 8) in this order: the left factor of
@@ -232,8 +231,7 @@ DEV void store_pairs(unsigned char *to, const uint32_t x[TILE / 8][2], int lane)
     }
 }
 
-/* ---- rows that other blocks add to as well -----------------------------------------------------
- */
+/* ---- rows that other blocks add to as well --------------------------------------------------- */
 
 /* Where the rows of one product of this tile go. */
 struct target {
@@ -375,8 +373,7 @@ DEV void add_staged(const unsigned char *stage, const struct target *t, int firs
     }
 }
 
-/* ---- queries own ------------------------------------------------------------------------------
- */
+/* ---- queries own ----------------------------------------------------------------------------- */
 
 /* P and dS of a warp's 16 queries, in place of S and dP. Keys from `count` on are padding, whose
  * logit of 0 would be as good as any. */
@@ -510,8 +507,7 @@ __global__ void __launch_bounds__(2 * M) groups_kernel(const __grid_constant__ s
         dev_bulk_wait<0>();
 }
 
-/* ---- keys own ----------------------------------------------------------------------------------
- */
+/* ---- keys own -------------------------------------------------------------------------------- */
 
 /* P^T and dS^T of a warp's 16 keys, in place of S^T and dP^T; lane's rows `key` and `key` + 8 of
  * `keys`. Queries that are padding have lse = infinity. */
@@ -625,8 +621,7 @@ __global__ void __launch_bounds__(2 * M, 1) keys_kernel(const __grid_constant__ 
         dev_bulk_wait<0>();
 }
 
-/* ---- delta and lse -----------------------------------------------------------------------------
- */
+/* ---- delta and lse --------------------------------------------------------------------------- */
 
 struct stat_head {
     const uint16_t *o, *d_o;
@@ -675,8 +670,7 @@ __global__ void __launch_bounds__(256) stat_kernel(const __grid_constant__ struc
         h->out[row] = {keys ? h->lse[row] : INFINITY, sum};
 }
 
-/* ---- partials: whose they are, and their sums ---------------------------------------------------
- */
+/* ---- partials: whose they are, and their sums ------------------------------------------------ */
 
 struct sum_job {
     struct key_source keys;
@@ -837,8 +831,7 @@ __global__ void __launch_bounds__(256) sum_kernel(const __grid_constant__ struct
             sum_key<SETS>(&j, word, bit, lane);
 }
 
-/* ---- host --------------------------------------------------------------------------------------
- */
+/* ---- host ------------------------------------------------------------------------------------ */
 
 #define INSTANCE(kernel, D, M)                                                                     \
     {                                                                                              \
@@ -1328,24 +1321,11 @@ static bool stats(struct call *c, struct err *e)
     return true;
 }
 
-static bool list_fits(const struct kern_head *h, int head, struct err *e)
-{
-    if (!h->keys.list || h->keys.count || h->keys.list_count <= h->kv_rows)
-        return true;
-    char at[32];
-    snprintf(at, sizeof at, "head %d", head);
-    return err_set(e, ERR_INPUT, err_at_name(at),
-                   "keys.list_count: %d, want 0 to the %lld key rows", h->keys.list_count,
-                   (long long)h->kv_rows);
-}
-
 /* Rows are read and added 16 bytes at a time. */
 static bool all_usable(const struct kern_attention *a, struct err *e)
 {
     for (int i = 0; i < a->head_count; i++) {
         const struct kern_head *h = &a->heads[i];
-        if (!list_fits(h, i, e))
-            return false;
         if (is_empty(h))
             continue;
         const void *o = h->o32 ? (const void *)h->o32 : h->o;
@@ -1353,7 +1333,7 @@ static bool all_usable(const struct kern_attention *a, struct err *e)
               cuda_aligned(h->v, 16, i, "v", e) && cuda_aligned(h->d_o, 16, i, "d_o", e) &&
               cuda_aligned(o, 16, i, h->o32 ? "o32" : "o", e) &&
               cuda_aligned(h->dq, 16, i, "dq", e) && cuda_aligned(h->dk, 16, i, "dk", e) &&
-              cuda_aligned(h->dv, 16, i, "dv", e)))
+              cuda_aligned(h->dv, 16, i, "dv", e) && cuda_words_aligned(h, i, e)))
             return false;
     }
     return true;

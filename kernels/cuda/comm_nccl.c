@@ -320,7 +320,8 @@ static bool choose_device(struct member *m, int local, struct err *e)
     int count = 0;
     if (!cuda_good(m, cudaGetDeviceCount(&count), "devices", e))
         return false;
-    return cuda_good(m, cudaSetDevice(local % count), "device", e) && member_open(m, e);
+    return (count > 0 || comm_fail(&m->c, e, "no GPU")) &&
+           cuda_good(m, cudaSetDevice(local % count), "device", e) && member_open(m, e);
 }
 
 static bool join(struct member *m, struct err *e)
@@ -328,11 +329,6 @@ static bool join(struct member *m, struct err *e)
     ncclUniqueId id;
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
-    if (m->c.size > 1 && !getenv("NCCL_COMM_ID"))
-        return err_set(
-            e, ERR_INPUT, err_at_name("--comm nccl"),
-            "NCCL_COMM_ID is not set: want host:port of rank 0, the same for all %d ranks",
-            m->c.size);
     ncclResult_t bad = m->nccl->get_unique_id(&id);
     if (bad != ncclSuccess)
         return comm_fail(&m->c, e, "NCCL says %s; %s", m->nccl->error(bad), m->nccl->last(NULL));
@@ -349,6 +345,10 @@ static bool nccl_run(const struct comm_options *o, comm_main *f, void *arg, stru
             e, ERR_INPUT, err_at_name("--comm nccl"),
             "the plan is for %d ranks, %d were started: want mpirun -np %d, srun -n %d or torchrun",
             o->ranks, l.size, o->ranks, o->ranks);
+    if (l.size > 1 && !getenv("NCCL_COMM_ID"))
+        return err_set(
+            e, ERR_INPUT, err_at_name("--comm nccl"),
+            "NCCL_COMM_ID is not set: want host:port of rank 0, the same for all %d ranks", l.size);
     if (!library_open(&nccl, e))
         return false;
     struct member m = {.c = {.backend = &comm_nccl,

@@ -35,6 +35,16 @@ void cuda_scratch_free(void *p); /* accepts NULL */
  * V, O and gradients are read 16 bytes at a time. */
 bool cuda_aligned(const void *p, int bytes, int head, const char *name, struct err *e);
 
+/* The same of entry `entry` of a call of `what`, where NULL is fine. */
+bool cuda_entry_aligned(const void *p, int bytes, const char *what, int entry, const char *name,
+                        struct err *e);
+
+/* LSE and the arrays of keys.list, .count and .bitmap, which are read word by word. */
+bool cuda_words_aligned(const struct kern_head *h, int head, struct err *e);
+
+/* False and ERR_INPUT if there are entries, but nowhere, or less than none. */
+bool cuda_entries(const void *entries, int count, const char *what, struct err *e);
+
 /* forward.cu, backward.cu */
 bool cuda_forward(const struct kern_attention *a, struct err *e);
 bool cuda_backward(const struct kern_attention *a, struct err *e);

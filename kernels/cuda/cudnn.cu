@@ -1,10 +1,12 @@
 /* Dense attention by cuDNN 9: the baseline that sparse kernels have to beat. Through the C backend
  * API and loaded at run time, so that neither the build nor the machine has to have it.
  *
- *     forward: one operation, O = softmax(scale Q K^T) V and Stats = ln sum exp(scale Q K^T),
- * [S][1] backward: the graph that cuDNN knows as attention backward, spelled out, as its own node
- * for it is not accepted before 9.21: sum = rowsum(dO o O)                     P = exp(scale Q K^T
- * - Stats), dV = P^T dO dS = scale P o (dO V^T - sum)            dQ = dS K, dK = dS^T Q
+ * forward: one operation, O = softmax(scale Q K^T) V, Stats = ln sum exp(scale Q K^T), [S][1].
+ * backward: the graph that cuDNN knows as attention backward, spelled out, as its own node for
+ * it is not accepted before 9.21:
+ *   sum = rowsum(dO o O)
+ *   P = exp(scale Q K^T - Stats)          dV = P^T dO
+ *   dS = scale P o (dO V^T - sum)         dQ = dS K, dK = dS^T Q
  *
  * Heads are equally spaced in memory, then all go in one call, or they go one by one. cuDNN's
  * gradients are bf16 and set, ours are fp32 and added to; its Stats are in natural units, ours in
@@ -121,8 +123,7 @@ static_assert(CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR == (int)SDPA_OP &&
 #endif
 #endif
 
-/* ---- the library -------------------------------------------------------------------------------
- */
+/* ---- the library ----------------------------------------------------------------------------- */
 
 typedef void *desc; /* cudnnBackendDescriptor_t */
 struct api {
@@ -224,8 +225,7 @@ static bool ok(struct cuda_cudnn *p, int status, const char *what)
                    *text ? ": " : "", text);
 }
 
-/* ---- descriptors: after a first error the rest does nothing
- * --------------------------------------- */
+/* ---- descriptors: after a first error the rest does nothing -------------------------- */
 
 static desc make(struct cuda_cudnn *p, int type)
 {
@@ -362,8 +362,7 @@ static desc reshape(struct cuda_cudnn *p, desc x, desc y)
     return finish(p, op, "a transpose");
 }
 
-/* ---- the two graphs
- * ------------------------------------------------------------------------------------ */
+/* ---- the two graphs ------------------------------------------------------------------ */
 
 enum { OPS_MAX = 24 };
 struct ops {
@@ -455,8 +454,7 @@ static desc graph_of(struct cuda_cudnn *p)
     return finish(p, graph, "the graph");
 }
 
-/* ---- a plan: the first of the engines that cuDNN suggests and that takes the graph
- * ------------------------- */
+/* ---- a plan: the first of the engines that cuDNN suggests and that takes the graph ---- */
 
 static bool plan_of_configuration(struct cuda_cudnn *p, desc configuration)
 {
@@ -511,11 +509,20 @@ static bool plan_find(struct cuda_cudnn *p)
                    last.text);
 }
 
-/* ---- heads
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- heads ----------------------------------------------------------------------------------- */
 
-static bool heads_dense(const struct kern_attention *a, struct err *e)
+/* Arrays are told to be aligned to 16 bytes (tensor); LSE, O32 and gradients are ours only. */
+static bool head_aligned(const struct kern_head *h, int i, bool backward, struct err *e)
+{
+    return cuda_aligned(h->q, 16, i, "q", e) && cuda_aligned(h->k, 16, i, "k", e) &&
+           cuda_aligned(h->v, 16, i, "v", e) && cuda_aligned(h->o, 16, i, "o", e) &&
+           cuda_words_aligned(h, i, e) && (!h->o32 || cuda_aligned(h->o32, 4, i, "o32", e)) &&
+           (!backward ||
+            (cuda_aligned(h->d_o, 16, i, "d_o", e) && cuda_aligned(h->dq, 4, i, "dq", e) &&
+             cuda_aligned(h->dk, 4, i, "dk", e) && cuda_aligned(h->dv, 4, i, "dv", e)));
+}
+
+static bool heads_dense(const struct kern_attention *a, bool backward, struct err *e)
 {
     for (int i = 0; i < a->head_count; i++) {
         const struct kern_head *h = &a->heads[i], *first = &a->heads[0];
@@ -529,6 +536,8 @@ static bool heads_dense(const struct kern_attention *a, struct err *e)
                            (long long)h->q_rows, (long long)h->kv_rows);
         if (!h->o)
             return err_set(e, ERR_INPUT, err_at_name(where), "head %d has no bf16 O", i);
+        if (!head_aligned(h, i, backward, e))
+            return false;
     }
     return a->head_count > 0 || err_set(e, ERR_INPUT, err_at_name(where), "no heads");
 }
@@ -572,8 +581,7 @@ static struct shape shape_of(const struct kern_attention *a, bool backward)
     return s;
 }
 
-/* ---- from and to our units
- * --------------------------------------------------------------------------------------- */
+/* ---- from and to our units ----------------------------------------------------------- */
 
 __global__ void cudnn_scale(float *to, const float *from, int64_t count, float factor)
 {
@@ -611,9 +619,7 @@ static bool added_to(float *to, const uint16_t *from, int64_t count, struct err 
                    where, e);
 }
 
-/* ---- a run
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- a run ----------------------------------------------------------------------------------- */
 
 /* One piece of scratch; byte offsets. Stats and gradients lie head after head. */
 struct room {
@@ -707,13 +713,11 @@ static bool same_shape(const struct shape *a, const struct shape *b)
     return same;
 }
 
-/* ---- what others see
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- what others see ------------------------------------------------------------------------- */
 
 static struct cuda_cudnn *open_for(const struct kern_attention *a, bool backward, struct err *e)
 {
-    if (!kern_attention_check(a, backward, e) || !heads_dense(a, e))
+    if (!kern_attention_check(a, backward, e) || !heads_dense(a, backward, e))
         return NULL;
     struct cuda_cudnn *p = (struct cuda_cudnn *)calloc(1, sizeof *p);
     if (!p)
@@ -751,7 +755,7 @@ void cuda_cudnn_free(struct cuda_cudnn *p)
 bool cuda_cudnn_run(struct cuda_cudnn *p, const struct kern_attention *a, struct err *e)
 {
     bool backward = p->shape.backward;
-    if (!kern_attention_check(a, backward, e) || !heads_dense(a, e))
+    if (!kern_attention_check(a, backward, e) || !heads_dense(a, backward, e))
         return false;
     struct shape now = shape_of(a, backward);
     if (!same_shape(&now, &p->shape))

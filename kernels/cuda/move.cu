@@ -161,6 +161,9 @@ static int64_t items_of(struct piece *p)
     return (p->rows + p->rows_per_item - 1) / p->rows_per_item * p->segments;
 }
 
+/* Sixteen terabytes, the most of one call. */
+static const int64_t bytes_max = (int64_t)ITEM_BYTES << 30;
+
 static bool piece_check(const struct piece *p, const char *what, int entry, struct err *e)
 {
     if (p->rows < 0 || p->row_bytes < 0)
@@ -169,7 +172,11 @@ static bool piece_check(const struct piece *p, const char *what, int entry, stru
                        (long long)p->rows, (long long)p->row_bytes);
     if (p->rows > 0 && p->row_bytes > 0 && (!p->src || !p->dst))
         return err_set(e, ERR_INPUT, err_at_name(what), "entry %d: a NULL address", entry);
-    return true;
+    if (p->rows > 0 && p->row_bytes > bytes_max / p->rows)
+        return err_set(e, ERR_INPUT, err_at_name(what),
+                       "entry %d: %lld rows of %lld bytes, want up to 16 TB", entry,
+                       (long long)p->rows, (long long)p->row_bytes);
+    return cuda_entry_aligned(p->list, 4, what, entry, "list", e);
 }
 
 typedef struct piece piece_maker(const void *descriptors, int i);
@@ -178,6 +185,8 @@ static bool move_all(const void *descriptors, int count, piece_maker *make,
                      void (*kernel)(struct pieces), const char *what, struct err *e)
 {
     static const int64_t items_max = 1 << 30; /* blocks of a launch */
+    if (!cuda_entries(descriptors, count, what, e))
+        return false;
     for (int i = 0; i < count;) {
         struct pieces all = {};
         int64_t items = 0;
@@ -233,7 +242,7 @@ static struct piece piece_of_gather(const void *descriptors, int i)
 
 bool cuda_gather(const struct kern_gather *g, int count, struct err *e)
 {
-    for (int i = 0; i < count; i++)
+    for (int i = 0; g && i < count; i++)
         if (g[i].count > 0 && g[i].width > 0 && !g[i].list)
             return err_set(e, ERR_INPUT, err_at_name("gather"), "entry %d: a NULL list", i);
     return move_all(g, count, piece_of_gather, move_rows, "gather", e);
@@ -253,6 +262,10 @@ static struct piece piece_of_scatter(const void *descriptors, int i)
 
 bool cuda_scatter_add(const struct kern_scatter *s, int count, struct err *e)
 {
+    for (int i = 0; s && i < count; i++)
+        if (!cuda_entry_aligned(s[i].src, 4, "scatter_add", i, "src", e) ||
+            !cuda_entry_aligned(s[i].dst, 4, "scatter_add", i, "dst", e))
+            return false;
     return move_all(s, count, piece_of_scatter, move_scatter_add, "scatter_add", e);
 }
 
@@ -317,11 +330,19 @@ static bool merge_check(const struct kern_merge *m, int entry, struct err *e)
                        m->dim);
     if (m->rows > 0 && (!m->o || !m->lse || !m->other_o || !m->other_lse))
         return err_set(e, ERR_INPUT, err_at_name("merge"), "entry %d: a NULL address", entry);
-    return true;
+    if (m->rows > (int64_t)MERGE_ROWS * INT32_MAX)
+        return err_set(e, ERR_INPUT, err_at_name("merge"), "entry %d: %lld rows, want up to 2^36",
+                       entry, (long long)m->rows);
+    return cuda_entry_aligned(m->o, 4, "merge", entry, "o", e) &&
+           cuda_entry_aligned(m->lse, 4, "merge", entry, "lse", e) &&
+           cuda_entry_aligned(m->other_o, 4, "merge", entry, "other_o", e) &&
+           cuda_entry_aligned(m->other_lse, 4, "merge", entry, "other_lse", e);
 }
 
 bool cuda_merge(const struct kern_merge *m, int count, struct err *e)
 {
+    if (!cuda_entries(m, count, "merge", e))
+        return false;
     for (int i = 0; i < count;) {
         struct merges all = {};
         int64_t blocks = 0;
@@ -378,21 +399,23 @@ __global__ void __launch_bounds__(THREADS)
     }
 }
 
-static bool round_blocks(const void *dst, const void *src, int64_t count, const char *what,
-                         unsigned *blocks, struct err *e)
+/* Blocks for `count` elements of `dst_bytes` and `src_bytes`. */
+static bool round_blocks(const void *dst, int dst_bytes, const void *src, int src_bytes,
+                         int64_t count, const char *what, unsigned *blocks, struct err *e)
 {
-    int64_t n = (count + THREADS * ROUND_UNIT - 1) / (THREADS * ROUND_UNIT);
-    if (count < 0 || n > INT32_MAX || (count > 0 && (!dst || !src)))
+    static const int64_t count_max = (int64_t)INT32_MAX * THREADS * ROUND_UNIT;
+    if (count < 0 || count > count_max || (count > 0 && (!dst || !src)))
         return err_set(e, ERR_INPUT, err_at_name(what), "%lld elements from %p to %p",
                        (long long)count, src, dst);
-    *blocks = (unsigned)n;
-    return true;
+    *blocks = (unsigned)((count + THREADS * ROUND_UNIT - 1) / (THREADS * ROUND_UNIT));
+    return cuda_entry_aligned(dst, dst_bytes, what, 0, "dst", e) &&
+           cuda_entry_aligned(src, src_bytes, what, 0, "src", e);
 }
 
 bool cuda_to_bf16(uint16_t *dst, const float *src, int64_t count, struct err *e)
 {
     unsigned blocks = 0;
-    return round_blocks(dst, src, count, "to_bf16", &blocks, e) &&
+    return round_blocks(dst, 2, src, 4, count, "to_bf16", &blocks, e) &&
            (blocks == 0 || cuda_ok(dev_launch(move_to_bf16, dim3(blocks), dim3(THREADS), 0,
                                               CUDA_STREAM, dst, src, count),
                                    "to_bf16", e));
@@ -401,7 +424,7 @@ bool cuda_to_bf16(uint16_t *dst, const float *src, int64_t count, struct err *e)
 bool cuda_to_fp32(float *dst, const uint16_t *src, int64_t count, struct err *e)
 {
     unsigned blocks = 0;
-    return round_blocks(dst, src, count, "to_fp32", &blocks, e) &&
+    return round_blocks(dst, 4, src, 2, count, "to_fp32", &blocks, e) &&
            (blocks == 0 || cuda_ok(dev_launch(move_to_fp32, dim3(blocks), dim3(THREADS), 0,
                                               CUDA_STREAM, dst, src, count),
                                    "to_fp32", e));

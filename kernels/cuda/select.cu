@@ -1216,6 +1216,8 @@ static bool check(const struct kern_select *s, struct err *e)
             return false;
         if (h->groups > 0 && h->bitmap_words > 0 && !cuda_aligned(h->bitmap, 4, i, "bitmap", e))
             return false;
+        if (h->threshold && !cuda_aligned(h->threshold, 4, i, "threshold", e))
+            return false;
     }
     return true;
 }

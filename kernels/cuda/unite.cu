@@ -131,7 +131,7 @@ static cudaError_t unite_launch(const struct unions *u, int count, int64_t words
 
 static bool unite_check(const struct kern_union *u, int entry, struct err *e)
 {
-    if (u->groups < 0 || u->keys < 0 || u->keys > INT32_MAX ||
+    if (u->groups < 0 || u->keys < 0 || u->keys > INT32_MAX || u->bitmap_words > INT32_MAX ||
         u->bitmap_words < kern_words(u->keys))
         return err_set(e, ERR_INPUT, err_at_name("unite"),
                        "entry %d: %lld groups, %lld keys, %lld words: want a bit for every key",
@@ -141,7 +141,9 @@ static bool unite_check(const struct kern_union *u, int entry, struct err *e)
                        entry, (long long)u->groups, (long long)OR_GROUPS * 65535);
     if (!u->row_count || (u->bitmap_words > 0 && (!u->all || (u->groups > 0 && !u->bitmap))))
         return err_set(e, ERR_INPUT, err_at_name("unite"), "entry %d: a NULL address", entry);
-    return true;
+    return cuda_entry_aligned(u->bitmap, 4, "unite", entry, "bitmap", e) &&
+           cuda_entry_aligned(u->all, 4, "unite", entry, "all", e) &&
+           cuda_entry_aligned(u->rows, 4, "unite", entry, "rows", e);
 }
 
 /* Up to ENTRIES unions. */
@@ -171,6 +173,8 @@ static bool unite_batch(const struct kern_union *u, int count, struct err *e)
 
 bool cuda_unite(const struct kern_union *u, int count, struct err *e)
 {
+    if (!cuda_entries(u, count, "unite", e))
+        return false;
     for (int i = 0; i < count; i++)
         if (!unite_check(&u[i], i, e))
             return false;
@@ -239,15 +243,18 @@ __global__ void __launch_bounds__(THREADS) unite_remap(const __grid_constant__ s
 
 static bool remap_check(const struct kern_remap *r, int entry, struct err *e)
 {
-    if (r->groups < 0 || r->bitmap_words < 0 || r->bitmap_words > INT32_MAX / 32 ||
-        r->list_stride < 0)
+    if (r->groups < 0 || r->groups > INT32_MAX || r->bitmap_words < 0 ||
+        r->bitmap_words > INT32_MAX / 32 || r->list_stride < 0)
         return err_set(e, ERR_INPUT, err_at_name("remap"),
                        "entry %d: %lld groups of %lld words, list_stride %lld", entry,
                        (long long)r->groups, (long long)r->bitmap_words, (long long)r->list_stride);
     if (r->groups > 0 &&
         (!r->count || (r->bitmap_words > 0 && !r->bitmap) || (r->list_stride > 0 && !r->list)))
         return err_set(e, ERR_INPUT, err_at_name("remap"), "entry %d: a NULL address", entry);
-    return true;
+    return cuda_entry_aligned(r->bitmap, 4, "remap", entry, "bitmap", e) &&
+           cuda_entry_aligned(r->all, 4, "remap", entry, "all", e) &&
+           cuda_entry_aligned(r->list, 4, "remap", entry, "list", e) &&
+           cuda_entry_aligned(r->count, 4, "remap", entry, "count", e);
 }
 
 /* Up to ENTRIES of them; `first` is the first one's number. */
@@ -286,6 +293,8 @@ static bool remap_batch(const struct kern_remap *r, int count, int first, struct
 
 bool cuda_remap(const struct kern_remap *r, int count, struct err *e)
 {
+    if (!cuda_entries(r, count, "remap", e))
+        return false;
     for (int i = 0; i < count; i++)
         if (!remap_check(&r[i], i, e))
             return false;

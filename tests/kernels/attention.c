@@ -209,6 +209,7 @@ static void sharp_softmax_is_right_and_is_not_one_hot_by_accident(void)
         double mean = 0;
         for (int row = 0; row < 64; row++)
             mean += problem_effective(&p, 0, row) / 64;
+        printf("%s: %s: the softmax mixes %.1f of 200 keys\n", label, what, mean);
         gsl_test(!(mean >= least[i]), "%s: %s: %.2f keys are mixed, want %.1f", label, what, mean,
                  least[i]);
         problem_free(&p);
@@ -518,6 +519,73 @@ static void linear_layers_are_products(void)
              e.text);
 }
 
+static void expect_list_refused(struct problem *p, const char *place, const char *what)
+{
+    struct err e = {0};
+    gsl_test(kern_lists_check(&p->a, &e) || e.code != ERR_INPUT || !strstr(e.text, place), "%s: %s",
+             what, e.text);
+}
+
+/* What kern_lists_check is for: a kernel would count such a key twice, or read beside K. */
+static void wrong_lists_are_found(void)
+{
+    static const struct {
+        const char *what, *place;
+        int entry;
+        int32_t key;
+    } wrong[] = {{"a key named twice", "group 1, entry 2", 2, 4},
+                 {"keys out of order", "group 1, entry 2", 2, 1},
+                 {"a key below 0", "group 1, entry 0", 0, -1},
+                 {"a key beyond the last", "group 1, entry 2", 2, 8}};
+    struct problem_shape s = {.dim = 64,
+                              .heads = 2,
+                              .q_rows = 8,
+                              .kv_rows = 8,
+                              .group = 4,
+                              .keep = {3, 3},
+                              .logit_std = 1,
+                              .seed = 13};
+    struct problem p;
+    struct err fine = {0};
+    problem_new(&p, &s);
+    for (int h = 0; h < 2; h++) { /* the second has a count for each group */
+        int32_t *list = p.list[h] + p.head[h].keys.list_stride;
+        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+            list[0] = 2, list[1] = 4, list[2] = 6;
+            gsl_test(!kern_lists_check(&p.a, &fine), "ascending lists pass: %s", fine.text);
+            list[wrong[i].entry] = wrong[i].key;
+            expect_list_refused(&p, wrong[i].place, wrong[i].what);
+        }
+        list[0] = 2, list[1] = 4, list[2] = 6;
+    }
+    p.count[1][1] = (int32_t)p.head[1].keys.list_stride + 1;
+    expect_list_refused(&p, "keys.count", "more keys than the list has room for");
+    p.count[1][1] = -1;
+    expect_list_refused(&p, "keys.count", "less keys than none");
+    problem_free(&p);
+}
+
+static void expect_shape_refused(const struct problem *p, const char *what)
+{
+    struct err e = {0}, back = {0};
+    gsl_test(backend->forward(&p->a, &e) || e.code != ERR_INPUT, "%s: %s: %s", label, what, e.text);
+    gsl_test(backend->backward(&p->a, &back) || back.code != ERR_INPUT, "%s: %s: %s", label, what,
+             back.text);
+}
+
+static void a_group_may_be_larger_than_any_problem(void)
+{
+    struct problem_shape s = {.dim = 64,
+                              .heads = 2,
+                              .q_rows = 40,
+                              .kv_rows = 90,
+                              .group = INT64_MAX,
+                              .keep = {30, 90},
+                              .logit_std = 1,
+                              .seed = 16};
+    expect_like_reference(&s, "a group of 2^63 - 1 queries");
+}
+
 static void wrong_shapes_are_refused(void)
 {
     struct problem_shape s = {.dim = 64,
@@ -530,18 +598,38 @@ static void wrong_shapes_are_refused(void)
                               .seed = 13};
     struct problem p;
     problem_new(&p, &s);
-    struct err odd = {0}, twice = {0}, fine = {0}, none = {0};
-    gsl_test(!kern_lists_check(&p.a, &fine), "ascending lists pass: %s", fine.text);
-    p.a.dim = 60;
-    gsl_test(backend->forward(&p.a, &odd) || odd.code != ERR_INPUT,
-             "%s: a dimension of 60 is refused", label);
+    struct kern_head right = p.head[0];
+    static const int dims[] = {0, 8, 60, 272, -64};
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+        p.a.dim = dims[i];
+        expect_shape_refused(&p, "a dimension that is no multiple of 16 up to 256");
+    }
     p.a.dim = 64;
-    p.list[0][1] = p.list[0][0];
-    gsl_test(kern_lists_check(&p.a, &twice) || !strstr(twice.text, "group 0, entry 1"),
-             "a key named twice: %s", twice.text);
+    p.a.scale = INFINITY;
+    expect_shape_refused(&p, "an infinite scale");
+    p.a.scale = 0;
+    p.a.heads = NULL;
+    expect_shape_refused(&p, "heads that are nowhere");
+    p.a.heads = p.head;
+    p.a.head_count = -1;
+    expect_shape_refused(&p, "less heads than none");
+    p.a.head_count = 1;
     p.head[0].keys.group = 0;
-    gsl_test(backend->forward(&p.a, &none) || none.code != ERR_INPUT,
-             "%s: groups of 0 queries are refused", label);
+    expect_shape_refused(&p, "groups of 0 queries");
+    p.head[0] = right;
+    p.head[0].keys.list_count = p.head[0].keys.list_stride = 9;
+    expect_shape_refused(&p, "lists of 9 of 8 keys");
+    p.head[0] = right;
+    p.head[0].keys.list_stride = 2;
+    expect_shape_refused(&p, "lists of 3 keys in rows of 2");
+    p.head[0].keys.count = p.count[0], p.head[0].keys.list_stride = -1;
+    expect_shape_refused(&p, "lists in rows of less than none");
+    p.head[0] = right;
+    p.head[0].keys.list = NULL, p.head[0].keys.bitmap = (uint32_t *)(uintptr_t)p.list[0];
+    expect_shape_refused(&p, "bitmaps of 8 keys in rows of no word");
+    p.head[0] = right;
+    p.head[0].q_rows = -1;
+    expect_shape_refused(&p, "less queries than none");
     problem_free(&p);
 }
 
@@ -561,6 +649,8 @@ static void all_tests(void)
     large_problems_are_right_and_keep_the_invariants();
     heads_that_share_keys_add_up();
     linear_layers_are_products();
+    a_group_may_be_larger_than_any_problem();
+    wrong_lists_are_found();
     wrong_shapes_are_refused();
 }
 

@@ -257,9 +257,34 @@ static void messages_of_unequal_sizes_are_refused(const struct comm_backend *b)
              "unequal numbers: %s", number.text);
 }
 
+static void expect_refused(const struct comm_backend *b, int ranks, enum err_code code,
+                           const char *text)
+{
+    struct comm_options o = {.ranks = ranks};
+    struct err e = {0};
+    gsl_test(b->run(&o, everything, NULL, &e) || e.code != code || !strstr(e.text, text),
+             "%s, %d ranks: %s", b->name, ranks, e.text);
+}
+
+/* What NCCL needs and lacks, in the order in which it is asked for. */
+static void nccl_says_what_is_missing(const struct comm_backend *b)
+{
+    expect_refused(b, 3, ERR_INPUT, "the plan is for 3 ranks, 1 were started");
+    setenv("WORLD_SIZE", "2", 1), setenv("RANK", "0", 1), setenv("LOCAL_RANK", "0", 1);
+    expect_refused(b, 2, ERR_INPUT, "NCCL_COMM_ID is not set");
+    unsetenv("WORLD_SIZE"), unsetenv("RANK"), unsetenv("LOCAL_RANK");
+    setenv("SHARDWISE_NCCL", "libabsent.so", 1);
+    expect_refused(b, 1, ERR_DEVICE, "cannot load libabsent.so");
+    setenv("SHARDWISE_NCCL", "libm.so.6", 1);
+    expect_refused(b, 1, ERR_DEVICE, "libm.so.6 has no ncclGetVersion");
+    unsetenv("SHARDWISE_NCCL");
+}
+
 static void refuses_where_it_cannot_run(const struct comm_backend *b, struct err *e)
 {
     struct comm_options o = {.ranks = 1};
+    if (strcmp(b->name, "nccl") == 0)
+        nccl_says_what_is_missing(b);
     gsl_test(b->run(&o, everything, NULL, e), "%s without a device does not run", b->name);
     gsl_test_int((int)e->code, (int)ERR_DEVICE, "%s without a device: %s", b->name, e->text);
 }

@@ -3,6 +3,7 @@
  * GPU is an error with a reason. */
 #include "kernels/cuda/cuda.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -97,6 +98,25 @@ static void what_it_cannot_do_is_refused(void)
     gsl_test(cuda_cudnn_forward(&p.a, &uneven) || uneven.code != ERR_INPUT, "uneven heads: %s",
              uneven.text);
     p.head[1].q_rows++;
+    const struct {
+        const char *name;
+        size_t at;
+    } arrays[] = {
+        {"q", offsetof(struct kern_head, q)},     {"k", offsetof(struct kern_head, k)},
+        {"v", offsetof(struct kern_head, v)},     {"o", offsetof(struct kern_head, o)},
+        {"d_o", offsetof(struct kern_head, d_o)}, {"lse", offsetof(struct kern_head, lse)},
+        {"dq", offsetof(struct kern_head, dq)},   {"dk", offsetof(struct kern_head, dk)},
+        {"dv", offsetof(struct kern_head, dv)},
+    };
+    for (const auto &array : arrays) {
+        struct kern_head right = p.head[1];
+        struct err beside = {};
+        *(char **)((char *)&p.head[1] + array.at) += 2;
+        gsl_test(cuda_cudnn_backward(&p.a, &beside) || beside.code != ERR_INPUT ||
+                     !strstr(beside.text, array.name),
+                 "%s beside its place: %s", array.name, beside.text);
+        p.head[1] = right;
+    }
     struct cuda_cudnn *plan = kern_cuda.available() ? NULL : cuda_cudnn_new(&p.a, false, &none);
     gsl_test(!kern_cuda.available() && (plan || none.code != ERR_DEVICE), "without a GPU: %s",
              none.text);

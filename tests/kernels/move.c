@@ -631,32 +631,123 @@ static void nothing_to_do_is_no_error(void)
              "%s: nothing: %s", backend->name, e.text);
 }
 
+/* ---- what is refused ---- */
+
+static void expect_refused(bool ok, const struct err *e, const char *name, const char *what)
+{
+    gsl_test(ok || e->code != ERR_INPUT || !strstr(e->text, name), "%s: %s: %s", backend->name,
+             what, e->text);
+}
+
+#define REFUSED(call, name, what)                                                                  \
+    do {                                                                                           \
+        struct err e = {0};                                                                        \
+        bool ok = (call);                                                                          \
+        expect_refused(ok, &e, name, what);                                                        \
+    } while (0)
+
+static void *beside(const void *p, int bytes)
+{
+    return (char *)(uintptr_t)p + bytes;
+}
+
+static void bad_copies_are_refused(void *p)
+{
+    struct kern_copy c = {.src = NULL, .dst = p, .rows = 1, .bytes = 4};
+    REFUSED(backend->copy(NULL, 1, &e), "copy", "entries that are nowhere");
+    REFUSED(backend->copy(&c, 1, &e), "NULL", "no source");
+    c.src = p, c.rows = INT64_C(1) << 60, c.bytes = 16, c.src_stride = c.dst_stride = 16;
+    REFUSED(backend->copy(&c, 1, &e), "16 TB", "2^64 bytes");
+    c.rows = -1;
+    REFUSED(backend->copy(&c, 1, &e), "-1", "less rows than none");
+}
+
+static void bad_gathers_are_refused(void *p)
+{
+    struct kern_gather g = {.src = p, .dst = p, .list = NULL, .count = 1, .width = 1};
+    struct kern_scatter s = {.src = p, .dst = p, .count = -1, .width = 1};
+    REFUSED(backend->gather(NULL, 1, &e), "gather", "entries that are nowhere");
+    REFUSED(backend->gather(&g, 1, &e), "list", "no list");
+    g.list = beside(p, 2);
+    REFUSED(backend->gather(&g, 1, &e), "list", "a list beside its place");
+    g.list = p, g.dst = NULL;
+    REFUSED(backend->gather(&g, 1, &e), "NULL", "no destination");
+    REFUSED(backend->scatter_add(NULL, 1, &e), "scatter", "entries that are nowhere");
+    REFUSED(backend->scatter_add(&s, 1, &e), "-1", "less rows than none");
+    s.count = 1, s.src = beside(p, 2);
+    REFUSED(backend->scatter_add(&s, 1, &e), "src", "floats beside their place");
+    s.src = p, s.dst = beside(p, 1);
+    REFUSED(backend->scatter_add(&s, 1, &e), "dst", "sums beside their place");
+    s.dst = p, s.list = beside(p, 3);
+    REFUSED(backend->scatter_add(&s, 1, &e), "list", "a list beside its place");
+}
+
+static void bad_merges_and_roundings_are_refused(void *p)
+{
+    struct kern_merge w = {.rows = 1, .dim = 1, .o = p, .lse = NULL, .other_o = p, .other_lse = p};
+    REFUSED(backend->merge(NULL, 1, &e), "merge", "entries that are nowhere");
+    REFUSED(backend->merge(&w, 1, &e), "NULL", "no LSE");
+    w.lse = beside(p, 2);
+    REFUSED(backend->merge(&w, 1, &e), "lse", "LSE beside its place");
+    w.lse = p, w.other_o = beside(p, 2);
+    REFUSED(backend->merge(&w, 1, &e), "other_o", "O beside its place");
+    w.other_o = p, w.rows = INT64_MAX;
+    REFUSED(backend->merge(&w, 1, &e), "rows", "2^63 rows");
+    REFUSED(backend->to_bf16(NULL, p, 1, &e), "to_bf16", "no output");
+    REFUSED(backend->to_bf16(beside(p, 1), p, 1, &e), "dst", "an odd output");
+    REFUSED(backend->to_bf16(p, beside(p, 2), 1, &e), "src", "floats beside their place");
+    REFUSED(backend->to_bf16(p, p, INT64_MAX, &e), "elements", "2^63 numbers");
+    REFUSED(backend->to_fp32(p, NULL, 1, &e), "to_fp32", "no input");
+    REFUSED(backend->to_fp32(beside(p, 2), p, 1, &e), "dst", "floats beside their place");
+    REFUSED(backend->to_fp32(p, p, -1, &e), "-1", "less numbers than none");
+}
+
+static void bad_unions_are_refused(void *p)
+{
+    int64_t n;
+    struct kern_union u = {
+        .groups = 1, .keys = 64, .bitmap_words = 1, .bitmap = p, .all = p, .row_count = &n};
+    REFUSED(backend->unite(NULL, 1, &e), "unite", "entries that are nowhere");
+    REFUSED(backend->unite(&u, 1, &e), "64 keys", "64 keys in a word");
+    u.keys = INT64_MAX;
+    REFUSED(backend->unite(&u, 1, &e), "keys", "2^63 keys");
+    u.keys = 20, u.bitmap = NULL;
+    REFUSED(backend->unite(&u, 1, &e), "NULL", "no bitmap");
+    u.bitmap = beside(p, 2);
+    REFUSED(backend->unite(&u, 1, &e), "bitmap", "a bitmap beside its place");
+    u.bitmap = p, u.rows = beside(p, 1);
+    REFUSED(backend->unite(&u, 1, &e), "rows", "rows beside their place");
+    u.rows = NULL, u.row_count = NULL;
+    REFUSED(backend->unite(&u, 1, &e), "NULL", "nowhere for the number of rows");
+}
+
+static void bad_remaps_are_refused(void *p)
+{
+    struct kern_remap r = {.groups = 1, .bitmap_words = 1, .bitmap = NULL, .list = p, .count = p};
+    REFUSED(backend->remap(NULL, 1, &e), "remap", "entries that are nowhere");
+    REFUSED(backend->remap(&r, 1, &e), "NULL", "no bitmap");
+    r.bitmap = beside(p, 2);
+    REFUSED(backend->remap(&r, 1, &e), "bitmap", "a bitmap beside its place");
+    r.bitmap = p, r.list_stride = 1, r.list = NULL;
+    REFUSED(backend->remap(&r, 1, &e), "NULL", "no list");
+    r.list = p, r.count = beside(p, 2);
+    REFUSED(backend->remap(&r, 1, &e), "count", "counts beside their place");
+    r.count = p, r.groups = INT64_MAX;
+    REFUSED(backend->remap(&r, 1, &e), "groups", "2^63 groups");
+}
+
 /* Backends of a device look at what they are given: a wrong address there would end the process's
  * use of it. */
 static void bad_descriptors_are_refused(void)
 {
-    struct err copy = {0}, list = {0}, rows = {0}, merge = {0}, words = {0}, all = {0}, half = {0};
-    int64_t n;
     float x[4] = {0};
     struct memory m = {.count = 0};
     void *p = there(&m, x, sizeof x);
-    struct kern_copy c = {.src = NULL, .dst = p, .rows = 1, .bytes = 4};
-    struct kern_gather g = {.src = p, .dst = p, .list = NULL, .count = 1, .width = 1};
-    struct kern_scatter s = {.src = p, .dst = p, .count = -1, .width = 1};
-    struct kern_merge w = {.rows = 1, .dim = 1, .o = p, .lse = NULL, .other_o = p, .other_lse = p};
-    struct kern_union u = {
-        .groups = 1, .keys = 64, .bitmap_words = 1, .bitmap = p, .all = p, .row_count = &n};
-    struct kern_remap r = {.groups = 1, .bitmap_words = 1, .bitmap = NULL, .list = p, .count = p};
-    gsl_test(backend->copy(&c, 1, &copy) || copy.code != ERR_INPUT, "no source: %s", copy.text);
-    gsl_test(backend->gather(&g, 1, &list) || list.code != ERR_INPUT, "no list: %s", list.text);
-    gsl_test(backend->scatter_add(&s, 1, &rows) || rows.code != ERR_INPUT, "-1 rows: %s",
-             rows.text);
-    gsl_test(backend->merge(&w, 1, &merge) || merge.code != ERR_INPUT, "no LSE: %s", merge.text);
-    gsl_test(backend->unite(&u, 1, &words) || words.code != ERR_INPUT, "64 keys in a word: %s",
-             words.text);
-    gsl_test(backend->remap(&r, 1, &all) || all.code != ERR_INPUT, "no bitmap: %s", all.text);
-    gsl_test(backend->to_bf16(NULL, p, 1, &half) || half.code != ERR_INPUT, "no output: %s",
-             half.text);
+    bad_copies_are_refused(p);
+    bad_gathers_are_refused(p);
+    bad_merges_and_roundings_are_refused(p);
+    bad_unions_are_refused(p);
+    bad_remaps_are_refused(p);
     memory_free(&m);
 }
 

@@ -328,8 +328,8 @@ void problem_each_sharing(const int *groups, int count, bool united,
 
 /* ---- through the memory of a backend ---- */
 
-struct mirror { /* one array there and here */
-    void *there;
+struct mirror { /* one array there, between two guards as here, and here */
+    void *base, *there;
     void *here;
     size_t bytes;
     bool out;
@@ -343,15 +343,50 @@ struct mirrors {
     struct err *e;
 };
 
+static unsigned char *guarded(const void *here, size_t bytes)
+{
+    unsigned char *image = malloc(bytes + 2 * GUARD);
+    if (!image)
+        abort();
+    memset(image, PATTERN, bytes + 2 * GUARD);
+    memcpy(image + GUARD, here, bytes);
+    return image;
+}
+
 static void *mirror(struct mirrors *m, const void *here, size_t bytes, bool out)
 {
     if (!here || !m->ok)
         return NULL;
     struct mirror *x = &m->list[m->count];
     *x = (struct mirror){.here = (void *)(uintptr_t)here, .bytes = bytes, .out = out};
-    m->ok = m->b->allocate(bytes, &x->there, m->e) && m->b->put(x->there, here, bytes, m->e);
-    m->count += x->there != NULL;
+    unsigned char *image = guarded(here, bytes);
+    m->ok = m->b->allocate(bytes + 2 * GUARD, &x->base, m->e) &&
+            m->b->put(x->base, image, bytes + 2 * GUARD, m->e);
+    free(image);
+    m->count += x->base != NULL;
+    x->there = x->base ? (char *)x->base + GUARD : NULL;
     return x->there;
+}
+
+/* What is there comes back, if it is an output; the guards must be untouched, and so must what is
+ * none. */
+static bool mirror_back(struct mirrors *m, const struct mirror *x)
+{
+    unsigned char *now = malloc(x->bytes + 2 * GUARD), *was = guarded(x->here, x->bytes);
+    if (!now)
+        abort();
+    bool ok = m->b->get(now, x->base, x->bytes + 2 * GUARD, m->e);
+    if (ok && x->out)
+        memcpy(x->here, now + GUARD, x->bytes);
+    if (x->out)
+        memcpy(was + GUARD, now + GUARD, x->bytes);
+    if (ok && memcmp(now, was, x->bytes + 2 * GUARD) != 0)
+        ok = err_set(m->e, ERR_TOLERANCE, err_at_name("problem"),
+                     "something was written into an input of %zu bytes, or beside an array",
+                     x->bytes);
+    free(now);
+    free(was);
+    return ok;
 }
 
 static struct kern_head mirror_head(struct mirrors *m, const struct problem *p,
@@ -386,10 +421,8 @@ bool problem_run(struct problem *p, const struct kern_backend *b, struct err *e)
         heads[i] = mirror_head(&m, p, &p->head[i]);
     m.ok = m.ok && b->forward(&a, e) && b->backward(&a, e) && b->wait(e);
     for (int i = 0; i < m.count; i++) {
-        struct mirror *x = &m.list[i];
-        if (m.ok && x->out)
-            m.ok = b->get(x->here, x->there, x->bytes, e);
-        b->release(x->there);
+        m.ok = m.ok && mirror_back(&m, &m.list[i]);
+        b->release(m.list[i].base);
     }
     return m.ok;
 }

@@ -70,7 +70,7 @@ void problem_each_sharing(const int *groups, int count, bool united,
                           void (*check)(int like_before, int group, bool uneven, const char *what));
 
 /* Host problem -> memory of backend b, forward and backward there, outputs back. False with *e set
- * on failure. */
+ * on failure, and if there, too, bytes beside an array were written, or an input. */
 bool problem_run(struct problem *p, const struct kern_backend *b, struct err *e);
 
 #endif

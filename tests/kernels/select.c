@@ -389,6 +389,12 @@ static void nan_scores_come_last(void)
     scores_free(&s);
 }
 
+static void expect_refused(const struct kern_select *s, const char *what)
+{
+    struct err e = {0};
+    gsl_test(backend->select(s, &e) || e.code != ERR_INPUT, "%s: %s: %s", label, what, e.text);
+}
+
 static void bad_counts_are_refused(void)
 {
     uint16_t x[4] = {0};
@@ -396,17 +402,30 @@ static void bad_counts_are_refused(void)
     struct kern_select_head h = {
         .groups = 1, .keys = 4, .keep = 5, .q_lr = x, .k_lr = x, .bitmap = bits, .bitmap_words = 1};
     struct kern_select s = {.rank = 1, .head_count = 1, .heads = &h};
-    struct err e = {0}, wide = {0};
-    gsl_test(backend->select(&s, &e) || e.code != ERR_INPUT, "%s: 5 of 4 keys: %s", label, e.text);
+    expect_refused(&s, "5 of 4 keys");
     s.rank = 100;
-    gsl_test(backend->select(&s, &wide) || wide.code != ERR_INPUT, "%s: rank 100: %s", label,
-             wide.text);
+    expect_refused(&s, "rank 100");
+    s.rank = 1, h.keep = -1;
+    expect_refused(&s, "-1 keys");
+    h.keep = 2, h.bitmap_words = 0;
+    expect_refused(&s, "no room for bits");
+    h.bitmap_words = 1, s.heads = NULL;
+    expect_refused(&s, "heads that are nowhere");
+    s.heads = &h;
     if (backend->host)
         return;
-    struct err none = {0};
-    h.keep = 2, h.k_lr = NULL, s.rank = 1;
-    gsl_test(backend->select(&s, &none) || none.code != ERR_INPUT, "%s: no keys' address: %s",
-             label, none.text);
+    h.k_lr = NULL;
+    expect_refused(&s, "no keys' address");
+    h.k_lr = x, h.q_lr = NULL;
+    expect_refused(&s, "no queries' address");
+    h.q_lr = (uint16_t *)((char *)x + 1);
+    expect_refused(&s, "queries at an odd address");
+    h.q_lr = x, h.bitmap = NULL;
+    expect_refused(&s, "no bitmap");
+    h.bitmap = (uint32_t *)((char *)bits + 2);
+    expect_refused(&s, "a bitmap beside its place");
+    h.bitmap = bits, h.threshold = (float *)((char *)bits + 2);
+    expect_refused(&s, "thresholds beside their place");
 }
 
 int main(int argc, char **argv)

@@ -9,6 +9,7 @@ extern "C" {
 }
 
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,10 +65,56 @@ static inline void expect_refused(attention_by *by, const struct problem *p, con
              what, e.text);
 }
 
-/* `misaligned` makes an array of the head so, and its name is in the message. */
-static inline void expect_wrong_input_refused(attention_by *by,
-                                              void (*misaligned)(struct kern_head *h),
-                                              const char *name)
+/* An array of a head, by name: how many bytes beside its place are too many, and whether only the
+ * backward pass reads it. */
+struct array_of_head {
+    const char *name;
+    size_t at;
+    unsigned beside;
+    bool backward;
+};
+
+#define HEAD_ARRAY(name, beside, backward)                                                         \
+    {                                                                                              \
+#name, offsetof(struct kern_head, name), beside, backward                                  \
+    }
+static const struct array_of_head arrays_of_head[] = {
+    HEAD_ARRAY(q, 2, false),          HEAD_ARRAY(k, 8, false),
+    HEAD_ARRAY(v, 2, false),          HEAD_ARRAY(o32, 4, false),
+    HEAD_ARRAY(lse, 2, false),        HEAD_ARRAY(keys.list, 2, false),
+    HEAD_ARRAY(keys.count, 1, false), HEAD_ARRAY(keys.bitmap, 2, false),
+    HEAD_ARRAY(d_o, 2, true),         HEAD_ARRAY(dq, 4, true),
+    HEAD_ARRAY(dk, 4, true),          HEAD_ARRAY(dv, 8, true)};
+
+/* No array where one is needed, or beside its place: the message names it. */
+static inline void expect_wrong_arrays_refused(attention_by *by, struct problem *p, bool backward)
+{
+    for (const struct array_of_head &x : arrays_of_head) {
+        struct kern_head right = p->head[0];
+        char **at = (char **)((char *)&p->head[0] + x.at), what[64];
+        if (x.backward && !backward)
+            continue;
+        bool optional = strncmp(x.name, "keys", 4) == 0 || strcmp(x.name, "o32") == 0;
+        *at = (*at ? *at : (char *)p->head[0].lse) + x.beside;
+        snprintf(what, sizeof what, "%s, %u bytes beside its place,", x.name, x.beside);
+        if (strcmp(x.name, "keys.bitmap") == 0)
+            p->head[0].keys.list = NULL, p->head[0].keys.bitmap_words = 1;
+        expect_refused(by, p, x.name, what);
+        p->head[0] = right;
+        if (optional)
+            continue;
+        *at = NULL;
+        snprintf(what, sizeof what, "no %s", x.name);
+        expect_refused(by, p, "missing", what);
+        p->head[0] = right;
+    }
+    struct kern_head right = p->head[0];
+    p->head[0].o = NULL, p->head[0].o32 = NULL;
+    expect_refused(by, p, "missing", "no O");
+    p->head[0] = right;
+}
+
+static inline void expect_wrong_input_refused(attention_by *by, bool backward)
 {
     struct problem_shape s = shape(64, 8, 8, 4, 3, 13);
     struct problem p;
@@ -79,11 +126,18 @@ static inline void expect_wrong_input_refused(attention_by *by,
     p.a.dim = 60;
     expect_refused(by, &p, "60", "a dimension of 60");
     p.a.dim = 64;
-    misaligned(&p.head[0]);
-    expect_refused(by, &p, name, "a misaligned array");
-    p.head[0] = right;
+    p.a.scale = NAN;
+    expect_refused(by, &p, "scale", "a scale that is no number");
+    p.a.scale = 0;
+    p.a.heads = NULL;
+    expect_refused(by, &p, "heads", "heads that are nowhere");
+    p.a.heads = p.head;
+    expect_wrong_arrays_refused(by, &p, backward);
     p.head[0].keys.list_count = 9, p.head[0].keys.list_stride = 9;
     expect_refused(by, &p, "9", "a list of 9 of 8 keys");
+    p.head[0] = right;
+    p.head[0].kv_rows = INT64_C(1) << 31;
+    expect_refused(by, &p, "2^31", "2^31 keys");
     problem_free(&p);
 }
 

@@ -131,6 +131,7 @@ static void start(void)
     rt.seed = number("SHARDWISE_PTX_SEED", 1);
     rt.trace = number("SHARDWISE_PTX_TRACE", 0) != 0;
     rt.report = read_reports();
+    rt.lost = (cudaError_t)number("SHARDWISE_PTX_ERROR", 0);
     if (known && rt.memory) {
         rt.gpu = *known;
         rt.gpu.processors = (int)number("SHARDWISE_PTX_PROCESSORS", (unsigned)known->processors);
@@ -174,6 +175,9 @@ static const struct {
     {cudaSuccess, "cudaSuccess", "no error"},
     {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
+    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
+     "CUDA driver version is insufficient for CUDA runtime version"},
+    {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration",
      "invalid configuration argument"},
     {cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction", "invalid device function"},

@@ -13,6 +13,7 @@
  * SHARDWISE_PTX_PROCESSORS=number, that it has so many only (kernels that fill the device have that
  * many blocks); SHARDWISE_PTX_SEED=number (1), of the
  * order in which threads run; SHARDWISE_PTX_TRACE=1 prints each launch;
+ * SHARDWISE_PTX_ERROR=number, what all calls return: 100 no device, 35 too old a driver;
  * SHARDWISE_EMULATE_MEMORY=bytes, as if the device had no more left, read at
  * each allocation. */
 #ifndef TESTS_PTX_CUDART_H
