@@ -56,6 +56,18 @@ function line(d,    det) { # row_s >= 0 and pair_s of direction d, from the norm
         pair_s[d] = pp[d] > 0 ? p1[d] / pp[d] : 0
     }
 }
+# The sparsity from which on the sparse kernels beat `dense`, as model/kernel.h defines it, of passes `first` to `last`:
+# forward with the selection 0, backward 1.
+function breakeven(first, last,    d, s, dense, fixed, slope, keys) {
+    s = 64000
+    for (d = first; d <= last; d++) {
+        dense += (d ? 10 : 4) * s * s * 128 / (best[1, d] * 1e12)
+        fixed += row_s[d] * s + (d == 0 ? select_sum / selects * s / group * s : 0)
+        slope += pair_s[d] * s
+    }
+    keys = int((dense - fixed) / slope / 64) * 64
+    return keys <= 0 ? "never" : sprintf("%.1f%%", keys < s ? 100 * (1 - keys / s) : 0)
+}
 function share(x, of) { return sprintf("%.1f%%", 100 * (x < of ? x / of : 1)) }
 END {
     if (!points[0] || !points[1] || !selects || !best[1, 0] || !best[1, 1])
@@ -88,4 +100,6 @@ END {
     print "gathered_row: " (gathered ? sprintf("%.4g ns", gathered * 1e3) : "1 ns   # not measured: an estimate")
     print "measured_on: " gpu
     print "launch: 5 us   # usual figure, not measured"
+    print "# sparse beats " kernel[1, 0] " at 64,000 tokens above: forward and selection " breakeven(0, 0) ", backward " breakeven(1, 1) \
+        ", both " breakeven(0, 1)
 }

@@ -11,9 +11,11 @@ struct bench {
     const char *folder; /* tables go there, a row written and flushed when it is measured */
     char gpu[32];       /* "h200", as the presets have it */
     struct cuda_device device;
-    bool tiny;         /* sizes for trying it out: numbers mean nothing */
-    double until_s;    /* no new measurement starts after this (bench_now_s) */
-    void *memory[256]; /* until bench_release */
+    const char *variant; /* of attention only this one; NULL: all */
+    bool tiny;           /* sizes for trying it out: numbers mean nothing */
+    bool once;           /* each call once */
+    double until_s;      /* no new measurement starts after this (bench_now_s) */
+    void *memory[256];   /* until bench_release */
     int memory_count;
     bool plant; /* the ladder has a step that is wrong */
     int failed; /* calls */
@@ -27,12 +29,16 @@ double bench_now_s(void);
 void *bench_memory(struct bench *b, size_t bytes);
 void bench_release(struct bench *b);
 
+/* Prints the error and exits with its code unless `ok`: for what a measurement cannot do without.
+ */
+void bench_must(bool ok, const struct err *e);
+
 /* Appends to FOLDER/NAME.csv; `header` is written first when the file is new. */
 FILE *bench_table(struct bench *b, const char *name, const char *header);
 
 /* Median milliseconds of a call after two for warming up, as many repeats as fit into about half a
- * second, 3 to 50. Negative when it failed: the reason is printed with `what`. `call` only asks for
- * work on CUDA_STREAM. */
+ * second, 3 to 50 (`once`: of one call). Negative when it failed: the reason is printed with
+ * `what`. `call` only asks for work on CUDA_STREAM. */
 typedef bool bench_call(void *argument, struct err *e);
 double bench_ms(struct bench *b, const char *what, bench_call *call, void *argument);
 
@@ -53,9 +59,13 @@ void bench_lists(struct bench *b, struct kern_head *head, int64_t group, int64_t
 
 /* The parts. */
 void bench_ceilings(struct bench *b);
+void bench_forward(struct bench *b); /* where there are targets for it, and backward */
+void bench_backward(struct bench *b);
+void bench_select(struct bench *b);
 void bench_dense(struct bench *b);
 void bench_sparse(struct bench *b);
-void bench_select(struct bench *b);
+void bench_neighbours(struct bench *b);
+void bench_dimensions(struct bench *b);
 void bench_move(struct bench *b);
 void bench_ladder(struct bench *b);
 

@@ -163,8 +163,7 @@ static void gathers(struct bench *b)
     bench_release(b);
 }
 
-/* ---- additions to rows
- * ---------------------------------------------------------------------------- */
+/* ---- additions to rows --------------------------------------------------------------- */
 
 enum how { SCALAR, VECTOR, BULK, HOWS };
 static const char *const how_names[HOWS] = {"add_scalar", "add_vector", "add_bulk"};
@@ -251,7 +250,7 @@ static void additions(struct bench *b)
     FILE *f = ceilings_table(b);
     r.a.to = (float *)bench_memory(b, (size_t)megabytes(b, 128));
     struct err e = {};
-    kern_cuda.clear(r.a.to, (size_t)megabytes(b, 128), &e);
+    bench_must(kern_cuda.clear(r.a.to, (size_t)megabytes(b, 128), &e), &e);
     for (int how = 0; how < (b->device.sm >= DEV_SM_BULK ? HOWS : 1); how++)
         for (int order = 0; order < ORDERS; order++)
             for (int w = 0; w < (b->tiny ? 1 : 3); w++)
@@ -268,8 +267,7 @@ static void additions(struct bench *b)
     bench_release(b);
 }
 
-/* ---- copies
- * ----------------------------------------------------------------------------------------- */
+/* ---- copies -------------------------------------------------------------------------- */
 
 struct copy {
     void *to;
@@ -323,8 +321,7 @@ static void copies(struct bench *b)
     bench_release(b);
 }
 
-/* ---- dense products
- * ------------------------------------------------------------------------------------ */
+/* ---- dense products ------------------------------------------------------------------ */
 
 /* cuBLAS by name, so that the build needs no header of it and the program no library. The numbers
  * are those of cublas_api.h and library_types.h, fixed since CUDA 11. */

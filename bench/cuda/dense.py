@@ -49,7 +49,7 @@ def main():
     with open(path, "a", encoding="ascii") as table:
         if new:
             table.write("gpu,mask,batch,seqlen,heads,head_dim,pass_,kernel,usable,lat_us\n")
-        for tokens in (16384, 32768, 64000):
+        for tokens in (64000, 16384, 32768):
             for name, backend in BACKENDS.items():
                 try:
                     measure(table, gpu, name, backend, tokens, 128)

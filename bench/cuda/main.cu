@@ -1,9 +1,12 @@
 /* bench_cuda: the ceilings of a GPU, and how near each kernel comes. Tables go to a folder, one
- * line a measurement to standard output. Ratios are to the milliseconds that DSV's artifact (arXiv
- * 2502.07590, exp1) took on an H100 and to the targets of docs/performance.md. Usage: bench_cuda
- * FOLDER [--seconds N] [--tiny] [--plant] [PART...]   parts: ceilings dense sparse select move
- * ladder. Exit status 4: something could not be run, 5: a step of the ladder is wrong (--plant: one
- * that is meant to be). */
+ * line a measurement to standard output; validate/targets.awk and validate/kernel_profile.awk read
+ * the tables. Usage: bench_cuda FOLDER [option...] [PART...], all parts in the order of the table
+ * below:
+ *   --seconds N     no new measurement starts after this
+ *   --variant NAME  of attention only this one; "default": what the backend takes
+ *   --once          each call once, for a profiler; --tiny: small sizes, for checkers
+ *   --plant         the ladder has a step that is wrong
+ * Exit status 4: something could not be run, 5: a step of the ladder is wrong. */
 #include "bench/cuda/bench.h"
 
 #include <ctype.h>
@@ -18,23 +21,24 @@ double bench_now_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void stop(const struct err *e)
+void bench_must(bool ok, const struct err *e)
 {
+    if (ok)
+        return;
     fprintf(stderr, "bench_cuda: %s\n", e->text);
-    exit(e->code == ERR_NONE ? 1 : e->code);
+    exit(e->code);
 }
 
-/* ---- memory and numbers ------------------------------------------------------------------------
- */
+/* ---- memory and numbers ---------------------------------------------------------------------- */
 
 void *bench_memory(struct bench *b, size_t bytes)
 {
     struct err e = {};
     void *p = NULL;
-    if (b->memory_count == sizeof b->memory / sizeof *b->memory)
-        err_set(&e, ERR_SYSTEM, err_at_name("bench"), "too many buffers");
-    if (e.code != ERR_NONE || !kern_cuda.allocate(bytes, &p, &e))
-        stop(&e);
+    bench_must(b->memory_count < (int)(sizeof b->memory / sizeof *b->memory) ||
+                   err_set(&e, ERR_SYSTEM, err_at_name("bench"), "too many buffers"),
+               &e);
+    bench_must(kern_cuda.allocate(bytes, &p, &e), &e);
     b->memory[b->memory_count++] = p;
     return p;
 }
@@ -68,14 +72,13 @@ void bench_normal(uint16_t *x, int64_t count, uint32_t seed, float deviation)
 {
     struct err e = {};
     int blocks = (int)(count / 256 < 4096 ? count / 256 + 1 : 4096);
-    if (!cuda_ok(dev_launch(normal_kernel, dim3(blocks), dim3(256), 0, CUDA_STREAM, x, count, seed,
-                            deviation),
-                 "bench: numbers", &e))
-        stop(&e);
+    bench_must(cuda_ok(dev_launch(normal_kernel, dim3(blocks), dim3(256), 0, CUDA_STREAM, x, count,
+                                  seed, deviation),
+                       "bench: numbers", &e),
+               &e);
 }
 
-/* ---- times
- * --------------------------------------------------------------------------------------- */
+/* ---- times --------------------------------------------------------------------------- */
 
 static int by_value(const void *x, const void *y)
 {
@@ -111,9 +114,10 @@ double bench_ms(struct bench *b, const char *what, bench_call *call, void *argum
     enum { LEAST = 3, MOST = 50 };
     float ms[MOST], warm = 0;
     struct err e = {};
-    bool ok = timed(call, argument, &warm, &e) && (b->tiny || timed(call, argument, &warm, &e));
+    bool ok = b->once ||
+              (timed(call, argument, &warm, &e) && (b->tiny || timed(call, argument, &warm, &e)));
     int n = warm > 0 ? (int)(500 / warm) : MOST;
-    n = b->tiny ? 1 : n < LEAST ? LEAST : n > MOST ? MOST : n;
+    n = b->tiny || b->once ? 1 : n < LEAST ? LEAST : n > MOST ? MOST : n;
     for (int i = 0; ok && i < n; i++)
         ok = timed(call, argument, &ms[i], &e);
     if (!ok) {
@@ -135,8 +139,7 @@ bool bench_time_left(struct bench *b, const char *part)
     return false;
 }
 
-/* ---- tables
- * -------------------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------------------- */
 
 FILE *bench_table(struct bench *b, const char *name, const char *header)
 {
@@ -144,10 +147,7 @@ FILE *bench_table(struct bench *b, const char *name, const char *header)
     snprintf(path, sizeof path, "%s/%s.csv", b->folder, name);
     FILE *f = fopen(path, "a");
     struct err e = {};
-    if (!f) {
-        err_set(&e, ERR_SYSTEM, err_at_name(path), "cannot be written");
-        stop(&e);
-    }
+    bench_must(f || err_set(&e, ERR_SYSTEM, err_at_name(path), "cannot be written"), &e);
     setvbuf(f, NULL, _IOLBF, 4096); /* a run that is killed keeps its rows */
     fseek(f, 0, SEEK_END);
     if (ftell(f) == 0)
@@ -170,17 +170,15 @@ static void short_name(char *out, size_t room, const char *name)
 static void describe(struct bench *b)
 {
     struct err e = {};
-    if (!kern_cuda.available()) {
-        err_set(&e, ERR_DEVICE, err_at_name("bench_cuda"),
-                "no GPU here that this build has machine code for");
-        stop(&e);
-    }
-    if (!cuda_device(&b->device, &e))
-        stop(&e);
+    bench_must(cuda_device(&b->device, &e), &e); /* no GPU, or a driver that is too old */
+    bench_must(kern_cuda.available() ||
+                   err_set(&e, ERR_DEVICE, err_at_name("bench_cuda"),
+                           "compute capability %d.%d: this build has no machine code for it",
+                           b->device.sm / 10, b->device.sm % 10),
+               &e);
 #ifdef __CUDACC__
     cudaDeviceProp p;
-    if (!cuda_ok(cudaGetDeviceProperties(&p, 0), "device", &e))
-        stop(&e);
+    bench_must(cuda_ok(cudaGetDeviceProperties(&p, 0), "device", &e), &e);
     short_name(b->gpu, sizeof b->gpu, p.name);
     printf("%s, compute capability %d.%d, %d multiprocessors, %.0f MB of L2, %.1f GB\n", p.name,
            p.major, p.minor, p.multiProcessorCount, (double)p.l2CacheSize * 1e-6,
@@ -193,41 +191,81 @@ static void describe(struct bench *b)
 static const struct part {
     const char *name;
     void (*run)(struct bench *b);
-} parts[] = {{"ceilings", bench_ceilings}, {"dense", bench_dense}, {"sparse", bench_sparse},
-             {"select", bench_select},     {"move", bench_move},   {"ladder", bench_ladder}};
+} parts[] = {
+    {"ceilings", bench_ceilings},
+    {"forward", bench_forward},
+    {"backward", bench_backward},
+    {"select", bench_select},
+    {"dense", bench_dense},
+    {"sparse", bench_sparse},
+    {"neighbours", bench_neighbours},
+    {"dimensions", bench_dimensions},
+    {"move", bench_move},
+    {"ladder", bench_ladder},
+};
+
+/* Options with a value; the others stand alone. */
+static bool has_value(const char *option)
+{
+    return strcmp(option, "--seconds") == 0 || strcmp(option, "--variant") == 0;
+}
 
 static bool asked_for(const char *name, int argc, char **argv)
 {
     bool any = false;
     for (int i = 2; i < argc; i++) {
-        if (strcmp(argv[i], "--seconds") == 0)
+        if (has_value(argv[i])) {
             i++;
-        else if (strncmp(argv[i], "--", 2) != 0)
-            any = true;
-        if (i < argc && strcmp(argv[i], name) == 0)
+            continue;
+        }
+        any |= argv[i][0] != '-';
+        if (strcmp(argv[i], name) == 0)
             return true;
     }
     return !any;
 }
 
+static bool is_part(const char *name)
+{
+    for (const struct part &p : parts)
+        if (strcmp(p.name, name) == 0)
+            return true;
+    return false;
+}
+
+static bool read_options(struct bench *b, int argc, char **argv)
+{
+    b->folder = argv[1];
+    b->until_s = bench_now_s() + 1e9;
+    for (int i = 2; i < argc; i++) {
+        bool last = i + 1 == argc;
+        if (strcmp(argv[i], "--tiny") == 0)
+            b->tiny = true;
+        else if (strcmp(argv[i], "--once") == 0)
+            b->once = true;
+        else if (strcmp(argv[i], "--plant") == 0)
+            b->plant = true;
+        else if (strcmp(argv[i], "--seconds") == 0 && !last)
+            b->until_s = bench_now_s() + atof(argv[++i]);
+        else if (strcmp(argv[i], "--variant") == 0 && !last)
+            b->variant = argv[++i];
+        else if (!is_part(argv[i]))
+            return false;
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     static struct bench b;
-    if (argc < 2 || argv[1][0] == '-') {
-        fputs("usage: bench_cuda FOLDER [--seconds N] [--tiny] [--plant] "
-              "[ceilings|dense|sparse|select|move|ladder ...]\n",
+    if (argc < 2 || argv[1][0] == '-' || !read_options(&b, argc, argv)) {
+        fputs("usage: bench_cuda FOLDER [--seconds N] [--variant NAME] [--once] [--tiny] [--plant] "
+              "[PART...], parts:",
               stderr);
+        for (const struct part &p : parts)
+            fprintf(stderr, " %s", p.name);
+        fputc('\n', stderr);
         return 2;
-    }
-    b.folder = argv[1];
-    b.until_s = bench_now_s() + 1e9;
-    for (int i = 2; i < argc; i++) {
-        if (strcmp(argv[i], "--tiny") == 0)
-            b.tiny = true;
-        if (strcmp(argv[i], "--plant") == 0)
-            b.plant = true;
-        if (strcmp(argv[i], "--seconds") == 0 && i + 1 < argc)
-            b.until_s = bench_now_s() + atof(argv[i + 1]);
     }
     describe(&b);
     for (const struct part &p : parts)

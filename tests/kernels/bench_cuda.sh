@@ -20,5 +20,12 @@ mkdir "$folder/planted"
 [ $? = 5 ] || { echo "FAIL: a wrong step: exit status is not 5"; failed=1; }
 grep -q 'planted is wrong and not timed' "$folder/out" || { echo "FAIL: a wrong step is not named: $(cat "$folder/out")"; failed=1; }
 grep -q planted "$folder/planted/ladder.csv" && { echo "FAIL: a wrong step is timed"; failed=1; }
+# One variant of one part, once.
+mkdir "$folder/one"
+"$1" "$folder/one" --tiny --once --variant mma forward >"$folder/out" 2>&1 || { echo "FAIL: one variant: $(cat "$folder/out")"; failed=1; }
+[ "$(ls "$folder/one")" = sparse.csv ] && [ "$(sed 1d "$folder/one/sparse.csv" | cut -d , -f 7,9)" = fwd,mma ] ||
+    { echo "FAIL: more than forward by mma: $(cat "$folder/one"/*)"; failed=1; }
+"$1" "$folder" --tinny 2>/dev/null
+[ $? = 2 ] || { echo "FAIL: an unknown option: exit status is not 2"; failed=1; }
 "$1" 2>/dev/null && { echo "FAIL: without a folder it passes"; failed=1; }
 exit $failed
