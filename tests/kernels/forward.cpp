@@ -108,7 +108,7 @@ static void groups_of_any_size_are_right(void)
     }
 }
 
-/* The maximum climbs by more than the softmax's slack of 2^8 again and again, and falls. */
+/* The maximum climbs again and again, and falls. */
 static void any_order_of_large_and_small_logits_is_right(void)
 {
     static const double stds[] = {3, 10, 30};

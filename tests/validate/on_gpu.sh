@@ -167,11 +167,11 @@ exit 1
 SH
 cat >"$folder/bin/ncu" <<'SH'
 #!/bin/sh
+while [ "$1" != --log-file ]; do shift; done
 if [ -n "$NO_COUNTERS" ]; then
-    echo "==ERROR== Failed to initialize the profiler: LibraryNotLoaded"
+    echo "==ERROR== Failed to initialize the profiler: LibraryNotLoaded" >"$2"
     exit 1
 fi
-while [ "$1" != --log-file ]; do shift; done
 printf '"Kernel Name","gpu__time_duration.sum"\n"","ns"\n"forward_mma(x)","2500000"\n' >"$2"
 SH
 chmod +x "$folder/bin"/* "$folder/fake/bench/cuda/bench_cuda"
