@@ -12,3 +12,8 @@ static bool cost_block(const struct plan_eval *self, const struct cp_case *c, in
 }
 
 const struct plan_eval eval_cost = {.name = "cost", .block = cost_block};
+
+struct cp_case eval_case(const struct plan_eval *ev, const struct cp_case *c, struct arena *a)
+{
+    return ev->own ? ev->own(ev, c, a) : *c;
+}

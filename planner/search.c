@@ -17,6 +17,7 @@ const char *const dispatch_names[] = {"auto", "dense", "sparse", NULL};
 struct search {
     const struct plan_request *r;
     struct cp_case c;
+    struct cp_case timed; /* that the evaluator's times are of: kernels and links may be its own */
     struct mem_options memory;
     int cp, tensor;
     int heads;                /* of a tensor rank */
@@ -171,7 +172,7 @@ static void add_weights(struct search *s, int block, struct plan_candidate *c)
     struct weights_case w = {&s->memory, hw_gpus(s->c.cluster), s->tensor};
     arena_reset(s->scratch);
     c->weights_s = s->r->phase == PLAN_STEP
-                       ? weights_block_s(&w, &s->c, block, &c->conf, &c->time, s->scratch)
+                       ? weights_block_s(&w, &s->timed, block, &c->conf, &c->time, s->scratch)
                        : 0;
 }
 
@@ -377,6 +378,7 @@ static struct search search_new(const struct plan_request *r, int cp, struct are
                        .scratch = arena_new(),
                        .e = e};
     s.c.linear = r->phase != PLAN_ATTENTION;
+    s.timed = eval_case(r->rerank ? r->rerank : r->eval, &s.c, a);
     return s;
 }
 
@@ -486,12 +488,15 @@ static double optimizer_s(const struct search *s)
 
 static void finish_step(const struct search *s, struct plan *p)
 {
+    struct plan timed;
     p->step_s = p->blocks_s;
     if (p->phase != PLAN_STEP)
         return;
     p->optimizer_s = optimizer_s(s);
-    p->fsdp_s = weights_step_s(p);
-    p->fsdp_end_s = weights_end_s(p);
+    timed = *p;
+    timed.c = s->timed;
+    p->fsdp_s = weights_step_s(&timed);
+    p->fsdp_end_s = weights_end_s(&timed);
     p->step_s += p->fsdp_s + p->optimizer_s;
 }
 

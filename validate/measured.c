@@ -421,22 +421,31 @@ bool measured_solve(const struct measured *m, struct measured_fit *fit, struct e
 
 /* ---- the evaluator ---- */
 
+static struct cp_case measured_own(const struct plan_eval *self, const struct cp_case *c,
+                                   struct arena *a)
+{
+    const struct measured_fit *fit = self->data;
+    struct cp_case own = *c;
+    struct hw_cluster *cluster = ARENA_NEW(a, struct hw_cluster);
+    *cluster = fit->cluster; /* its numbers, in the shape of the question's */
+    cluster->nodes = c->cluster->nodes, cluster->gpus_per_node = c->cluster->gpus_per_node;
+    own.kernels = &fit->kernels;
+    own.cluster = cluster;
+    return own;
+}
+
 static bool measured_block(const struct plan_eval *self, const struct cp_case *c, int block,
                            const struct cp_conf *conf, struct program_time *out, struct arena *a,
                            struct arena *scratch, struct err *e)
 {
-    const struct measured_fit *fit = self->data;
-    struct cp_case mine = *c;
-    struct hw_cluster cluster = fit->cluster; /* its numbers, in the shape of the question's */
-    cluster.nodes = c->cluster->nodes, cluster.gpus_per_node = c->cluster->gpus_per_node;
-    mine.kernels = &fit->kernels;
-    mine.cluster = &cluster;
-    return eval_cost.block(&eval_cost, &mine, block, conf, out, a, scratch, e);
+    struct cp_case own = measured_own(self, c, scratch);
+    return eval_cost.block(&eval_cost, &own, block, conf, out, a, scratch, e);
 }
 
 struct plan_eval measured_eval(const struct measured_fit *fit)
 {
-    return (struct plan_eval){.name = "measured", .data = fit, .block = measured_block};
+    return (struct plan_eval){
+        .name = "measured", .data = fit, .block = measured_block, .own = measured_own};
 }
 
 /* ---- tables and words ---- */

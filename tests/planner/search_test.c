@@ -445,6 +445,53 @@ static void who_needs_what_of_whom_is_in_the_plan_file(void)
     unlink(path);
 }
 
+/* An evaluator that has slower links of its own, as one that was fitted to measurements has. */
+static struct cp_case slow_case(const struct plan_eval *self, const struct cp_case *c,
+                                struct arena *a)
+{
+    struct cp_case own = *c;
+    struct hw_cluster *slow = ARENA_NEW(a, struct hw_cluster);
+    (void)self;
+    *slow = *c->cluster;
+    slow->nvlink.bytes_per_s /= 10;
+    slow->nic.bytes_per_s /= 10;
+    own.cluster = slow;
+    return own;
+}
+
+static bool slow_block(const struct plan_eval *self, const struct cp_case *c, int block,
+                       const struct cp_conf *conf, struct program_time *out, struct arena *a,
+                       struct arena *scratch, struct err *e)
+{
+    struct cp_case own = slow_case(self, c, scratch);
+    return eval_cost.block(&eval_cost, &own, block, conf, out, a, scratch, e);
+}
+
+/* Weights travel on the links that the evaluator prices the blocks' exchanges by: the step is that
+ * of a cluster with those links. */
+static void weights_go_by_the_evaluators_links(void)
+{
+    static const struct plan_eval slow = {.name = "slow", .block = slow_block, .own = slow_case};
+    struct fixture f;
+    struct plan_request r;
+    struct plan_found mine, theirs;
+    struct err e = {0};
+    bool only[CP_STRATEGIES] = {[CP_ULYSSES] = true};
+    request_init(&f, &r);
+    f.model.params = 1e10;
+    r.phase = PLAN_STEP;
+    r.strategies = only;
+    r.eval = &slow;
+    gsl_test(!plan_search(&r, &mine, arena, &e), "by an evaluator: %s", e.text);
+    f.cluster.nvlink.bytes_per_s /= 10;
+    f.cluster.nic.bytes_per_s /= 10;
+    r.eval = &eval_cost;
+    gsl_test(!plan_search(&r, &theirs, arena, &e), "on a slow cluster: %s", e.text);
+    gsl_test(!(mine.plan->fsdp_s > 0), "weights take time");
+    gsl_test_rel(mine.plan->fsdp_s, theirs.plan->fsdp_s, 1e-12, "weights");
+    gsl_test_rel(mine.plan->step_s, theirs.plan->step_s, 1e-12, "the step");
+}
+
 int main(void)
 {
     arena = arena_new();
@@ -462,6 +509,7 @@ int main(void)
     an_outlier_head_is_cut();
     plan_files_come_back_the_same_and_refuse_changes();
     who_needs_what_of_whom_is_in_the_plan_file();
+    weights_go_by_the_evaluators_links();
     arena_free(arena);
     return gsl_test_summary();
 }
