@@ -45,8 +45,8 @@ struct known_time {
 /* ---- which configurations there are ---- */
 
 /* Dense and sparse kernels make sense for a strategy: fetching needed rows only is what "sparse" is
- * for, and balanced heads without sequence groups are Ulysses when work is equal and heads divide.
- */
+ * for, and balanced heads without sequence groups are Ulysses, where that may be chosen, when work
+ * is equal and heads divide. */
 static bool dispatch_fits(const struct search *s, enum cp_strategy strategy, int g_h, bool sparse)
 {
     if (s->r->dispatch != DISPATCH_AUTO && sparse != (s->r->dispatch == DISPATCH_SPARSE))
@@ -55,7 +55,8 @@ static bool dispatch_fits(const struct search *s, enum cp_strategy strategy, int
         return true;
     if (cp_strategies[strategy].move == MOVE_ROWS || cp_strategies[strategy].permutes)
         return false;
-    return !(cp_strategies[strategy].balanced && g_h == s->cp && s->heads % g_h == 0);
+    bool ulysses = !s->r->strategies || s->r->strategies[CP_ULYSSES];
+    return !(ulysses && cp_strategies[strategy].balanced && g_h == s->cp && s->heads % g_h == 0);
 }
 
 static bool degrees_fit(const struct search *s, enum cp_strategy strategy, int g_h, int g_s)

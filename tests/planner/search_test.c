@@ -445,6 +445,25 @@ static void who_needs_what_of_whom_is_in_the_plan_file(void)
     unlink(path);
 }
 
+/* Balanced heads of equal work are Ulysses: asked for alone they are planned, and take as long. */
+static void dense_hcp_alone_is_ulysses(void)
+{
+    double step_s[2];
+    for (int k = 0; k < 2; k++) {
+        struct fixture f;
+        struct plan_request r;
+        struct plan_found found;
+        struct err e = {0};
+        bool only[CP_STRATEGIES] = {[CP_ULYSSES] = k == 0, [CP_HCP] = k == 1};
+        request_init(&f, &r);
+        r.strategies = only;
+        r.dispatch = DISPATCH_DENSE;
+        gsl_test(!plan_search(&r, &found, arena, &e), "there is a plan: %s", e.text);
+        step_s[k] = found.plan->step_s;
+    }
+    gsl_test_rel(step_s[1], step_s[0], 1e-9, "as long as Ulysses");
+}
+
 /* An evaluator that has slower links of its own, as one that was fitted to measurements has. */
 static struct cp_case slow_case(const struct plan_eval *self, const struct cp_case *c,
                                 struct arena *a)
@@ -509,6 +528,7 @@ int main(void)
     an_outlier_head_is_cut();
     plan_files_come_back_the_same_and_refuse_changes();
     who_needs_what_of_whom_is_in_the_plan_file();
+    dense_hcp_alone_is_ulysses();
     weights_go_by_the_evaluators_links();
     arena_free(arena);
     return gsl_test_summary();
