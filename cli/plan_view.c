@@ -366,8 +366,9 @@ static void rests_on(const struct view *v)
     other_gpu(v);
     beyond(v);
     if (median_keep(s, v->a) >= 1) {
-        fprintf(v->out, "Dense attention (no sparsity given), kernels %s.\n",
-                v->r->c.kernels->name);
+        bool sparse = v->p->blocks[slowest_block(v->p)].conf.sparse;
+        fprintf(v->out, "%s (no sparsity given), kernels %s.\n",
+                sparse ? "Sparse kernels over all keys" : "Dense attention", v->r->c.kernels->name);
         return;
     }
     break_even(v);
