@@ -5,8 +5,8 @@
  * under FSDP fetches weights and reduce-scatters gradients anew (ZeRO-2 reduces them in each pass
  * as well, since it holds a shard of them only). Once in a step are the optimizer, ZeRO's weights
  * behind it, and what ddp and ZeRO-1 exchange: their gradients add up in place until the last pass.
- * A replica without a sample
- * of its own in the last pass waits, so replicas beyond the batch add nothing. */
+ * A replica without a sample of its own in the last pass waits, so replicas beyond the batch add
+ * nothing. */
 #ifndef PLANNER_BATCH_H
 #define PLANNER_BATCH_H
 

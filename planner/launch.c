@@ -263,14 +263,18 @@ const char *launch_settings(const struct launch *l, const struct plan *p, struct
 bool launch_limit(const struct launch *l, struct plan_request *r, struct arena *a, struct err *e)
 {
     bool *strategies = ARENA_ARRAY(a, bool, CP_STRATEGIES), any = false;
+    const char *has = "";
     if (r->tensor > 1 && !l->tensor)
         return err_set(e, ERR_INPUT, err_at_name("--tp"), "%s has no tensor parallelism", l->name);
     for (int s = 0; s < CP_STRATEGIES; s++) {
         strategies[s] = l->strategies[s] && (!r->strategies || r->strategies[s]);
         any = any || strategies[s];
+        if (l->strategies[s])
+            has = arena_printf(a, "%s%s%s", has, *has ? ", " : "", cp_strategies[s].name);
     }
     if (!any)
-        return err_set(e, ERR_INPUT, err_at_name("--strategies"), "%s has none of them", l->name);
+        return err_set(e, ERR_INPUT, err_at_name("--strategies"), "%s has none of them; it has %s",
+                       l->name, has);
     r->strategies = strategies;
     r->program = l;
     r->rows_inside = true;
