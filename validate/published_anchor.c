@@ -1,8 +1,6 @@
 /* Runs on several GPUs, predicted from the same run on one. */
 #include "validate/published_anchor.h"
 
-#include <gsl/gsl_sort.h>
-#include <gsl/gsl_statistics_double.h>
 #include <math.h>
 #include <string.h>
 
@@ -55,8 +53,7 @@ struct published_score anchor_score(const struct published_set *s, enum anchor_r
                                     const char *project, struct arena *a)
 {
     struct published_score out = {0};
-    double *off = ARENA_ARRAY(a, double, s->count + 1),
-           *size = ARENA_ARRAY(a, double, s->count + 1);
+    double *off = ARENA_ARRAY(a, double, s->count + 1);
     for (int i = 0; i < s->count; i++) {
         if (!wanted(&s->runs[i], project))
             continue;
@@ -65,13 +62,9 @@ struct published_score anchor_score(const struct published_set *s, enum anchor_r
         out.inside +=
             s->runs[i].value >= fmin(rest, ratio) && s->runs[i].value <= fmax(rest, ratio);
         off[out.rows] = anchor_predict(s, i, rule) / s->runs[i].value - 1;
-        size[out.rows] = fabs(off[out.rows]);
         out.rows++;
     }
-    gsl_sort(off, 1, (size_t)out.rows);
-    gsl_sort(size, 1, (size_t)out.rows);
-    out.bias = out.rows ? gsl_stats_median_from_sorted_data(off, 1, (size_t)out.rows) : NAN;
-    out.median_off = out.rows ? gsl_stats_median_from_sorted_data(size, 1, (size_t)out.rows) : NAN;
+    published_medians(off, &out);
     return out;
 }
 

@@ -80,12 +80,25 @@ static bool counts(const struct published_run *r, const struct published_ask *q)
            (!q->alone || !strncmp(r->beyond, "nothing", 7));
 }
 
+static double median(double *x, int n)
+{
+    gsl_sort(x, 1, (size_t)n);
+    return n ? gsl_stats_median_from_sorted_data(x, 1, (size_t)n) : NAN;
+}
+
+void published_medians(double *off, struct published_score *k)
+{
+    k->bias = median(off, k->rows);
+    for (int i = 0; i < k->rows; i++)
+        off[i] = fabs(off[i]);
+    k->median_off = median(off, k->rows);
+}
+
 struct published_score published_score(const struct published_set *s,
                                        const struct published_ask *ask, struct arena *a)
 {
     struct published_score out = {0};
-    double *off = ARENA_ARRAY(a, double, s->count + 1),
-           *size = ARENA_ARRAY(a, double, s->count + 1);
+    double *off = ARENA_ARRAY(a, double, s->count + 1);
     for (int i = 0; i < s->count; i++) {
         bool seen = false;
         if (!counts(&s->runs[i], ask))
@@ -95,13 +108,9 @@ struct published_score published_score(const struct published_set *s,
         out.projects += !seen;
         out.inside += s->answers[i].inside;
         off[out.rows] = time_off(&s->runs[i], &s->answers[i]);
-        size[out.rows] = fabs(off[out.rows]);
         out.rows++;
     }
-    gsl_sort(off, 1, (size_t)out.rows);
-    gsl_sort(size, 1, (size_t)out.rows);
-    out.bias = out.rows ? gsl_stats_median_from_sorted_data(off, 1, (size_t)out.rows) : NAN;
-    out.median_off = out.rows ? gsl_stats_median_from_sorted_data(size, 1, (size_t)out.rows) : NAN;
+    published_medians(off, &out);
     return out;
 }
 

@@ -23,6 +23,10 @@ struct published_score {
     double median_off; /* median of |answer.off| */
     double bias;       /* median of answer.off */
 };
+
+/* bias and median_off from the errors of k->rows runs, which it reorders; NaN of none. */
+void published_medians(double *off, struct published_score *k);
+
 enum published_kind { KIND_ONE_GPU, KIND_SEVERAL, KIND_TRAINING, KIND_MEMORY, PUBLISHED_KINDS };
 enum published_kind published_kind(const struct published_run *r);
 
